@@ -1,0 +1,112 @@
+"""Accuracy of the shipped experiments over seeds, through the real command line.
+
+    python scripts/benchmark/accuracy.py default
+    python scripts/benchmark/accuracy.py keras_mil --root FOLDER_OF_MNIST_IDX_FILES
+    python scripts/benchmark/accuracy.py mnist_bags --root FOLDER_OF_MNIST_IDX_FILES
+
+Each is a sweep under logs/train/multiruns; run again, it reads the finished ones and runs the
+rest. The table gives the mean over seeds and its 95% interval (Student's t).
+"""
+
+import argparse
+import json
+import math
+import os
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from scipy.stats import t
+
+SWEEPS = Path("logs/train/multiruns")
+
+
+@dataclass
+class Study:
+    """What is run, and which metrics are reported."""
+
+    overrides: list[str]
+    seeds: int
+    metrics: list[str]
+    variants: list[list[str]]
+
+
+STUDIES = {
+    "default": Study([], 5, ["test/auroc", "test/inst_auroc", "test/accuracy"], [[]]),
+    "keras_mil": Study(
+        ["experiment=keras_mil"],
+        10,
+        ["val/accuracy", "test/accuracy", "test/auroc", "test/inst_auroc"],
+        [[]],
+    ),
+    "mnist_bags": Study(
+        ["experiment=mnist_bags"],
+        5,
+        ["test/auroc", "test/inst_auroc"],
+        [
+            [f"data.train={count}", *head]
+            for head in ([], ["model.pool.gated=true"])
+            for count in (50, 100, 200, 400)
+        ],
+    ),
+}
+
+
+def run(study: Study, name: str, root: str | None) -> None:
+    data = ["logger=csv", "callbacks.figures.bags=0"]
+    if root is not None:
+        data.append(f"data.root={Path(root).resolve()}")
+    for variant in study.variants:
+        for seed in range(study.seeds):
+            sweep = sweep_name(name, variant)
+            if (SWEEPS / sweep / f"seed{seed}" / "summary.json").is_file():
+                continue
+            overrides = [*study.overrides, *data, *variant, f"seed={seed}", f"sweep={sweep}"]
+            folder = f"hydra.sweep.subdir=seed{seed}"
+            command = [sys.executable, "-m", "milforge.cli.train", "-m", *overrides, folder]
+            subprocess.run(command, check=True, stdout=subprocess.DEVNULL, env=os.environ)
+
+
+def sweep_name(name: str, variant: list[str]) -> str:
+    return "_".join([name, *(word.split(".")[-1].replace("=", "-") for word in variant)])
+
+
+def report(study: Study, name: str) -> None:
+    print(f"| {name} | runs | {' | '.join(study.metrics)} | seconds a run |")
+    print("| --- " * (len(study.metrics) + 3) + "|")
+    for variant in study.variants:
+        files = sorted((SWEEPS / sweep_name(name, variant)).glob("*/summary.json"))
+        summaries = [json.loads(file.read_text()) for file in files]
+        if not summaries:
+            continue
+        cells = [interval([s["metrics"][metric] for s in summaries]) for metric in study.metrics]
+        seconds = np.median([s["wall_seconds"] for s in summaries])
+        label = " ".join(variant) or "as shipped"
+        print(f"| {label} | {len(summaries)} | {' | '.join(cells)} | {seconds:.0f} |")
+
+
+def interval(values: list[float]) -> str:
+    """Mean and half the width of its 95% interval."""
+    n = len(values)
+    if n < 2:
+        return f"{values[0]:.4f}"
+    half = t.ppf(0.975, n - 1) * np.std(values, ddof=1) / math.sqrt(n)
+    return f"{np.mean(values):.4f} ± {half:.4f}"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("study", choices=STUDIES)
+    parser.add_argument("--root", help="folder of the MNIST IDX files")
+    parser.add_argument("--report-only", action="store_true", help="print what is finished")
+    arguments = parser.parse_args()
+    study = STUDIES[arguments.study]
+    if not arguments.report_only:
+        run(study, arguments.study, arguments.root)
+    report(study, arguments.study)
+
+
+if __name__ == "__main__":
+    main()

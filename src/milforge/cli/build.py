@@ -1,0 +1,142 @@
+"""From a config to the objects of a run."""
+
+import logging
+import os
+import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+import wandb
+from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
+from hydra.utils import instantiate
+from lightning.pytorch.callbacks import Callback, LearningRateMonitor
+from lightning.pytorch.loggers import CSVLogger, Logger, WandbLogger
+from omegaconf import DictConfig, OmegaConf
+from torch import nn
+
+from milforge.data import Task
+from milforge.data.files import atomic_path
+from milforge.training import BagDataModule
+
+# Lightning's warnings that tell a user of these commands nothing.
+HARMLESS = (
+    ".*does not have many workers.*",  # bags are read in this process by choice; a key away
+    ".*recommended to use .*sync_dist=True.*",  # the metrics are those of all processes
+    ".*exists and is not empty.*",  # a run's folder holds its config before its checkpoints
+    ".*requested to overfit but enabled.*",  # our order of the bags is fixed then
+    ".*dirpath has changed from.*",  # a run that goes on writes to a folder of its own
+    ".*isinstance.treespec, LeafSpec.*",  # between Lightning and torch
+)
+
+
+def make(config: DictConfig, **kwargs: Any) -> Any:
+    """The one place where a config becomes an object."""
+    return instantiate(config, _convert_="all", **kwargs)
+
+
+def resolved(config: DictConfig) -> dict[str, Any]:
+    """The config as plain data, without interpolations."""
+    plain = OmegaConf.to_container(config, resolve=True)
+    assert isinstance(plain, dict)
+    return {str(key): value for key, value in plain.items()}
+
+
+def make_data(config: DictConfig) -> BagDataModule:
+    """The DataModule, its data set opened so that errors in it show now."""
+    data: BagDataModule = make(config.data)
+    data.setup()
+    return data
+
+
+def make_network(
+    config: DictConfig, instance_shape: tuple[int, ...], task: Task, class_names: tuple[str, ...]
+) -> nn.Module:
+    """The network for instances of that shape and those classes."""
+    outputs = 1 if task == "binary" else len(class_names)
+    network: nn.Module = make(config.model)(instance_shape=instance_shape, num_outputs=outputs)
+    return network
+
+
+def make_trainer(config: DictConfig) -> L.Trainer:
+    """The trainer with its callbacks and loggers; the loggers know the resolved config."""
+    loggers: list[Logger] = [make(node) for node in _nodes(config.logger)]
+    for logger in loggers:
+        if isinstance(logger, WandbLogger):
+            # Lightning passes what W&B no longer takes, and each run would begin with a warning.
+            logger._wandb_init.pop("anonymous", None)
+    callbacks: list[Callback] = [make(node) for node in _nodes(config.callbacks)]
+    if not loggers:
+        callbacks = [each for each in callbacks if not isinstance(each, LearningRateMonitor)]
+    trainer: L.Trainer = make(config.trainer, callbacks=callbacks, logger=loggers or False)
+    _check_launch(trainer)
+    for logger in loggers:
+        if not isinstance(logger, CSVLogger):  # config.yaml stands beside metrics.csv already
+            logger.log_hyperparams(resolved(config))
+    return trainer
+
+
+def _check_launch(trainer: L.Trainer) -> None:
+    """Refuses processes that would each run the whole sweep anew.
+
+    Raises:
+        ValueError: in a multirun, for a strategy that starts the command line again.
+    """
+    launcher = trainer.strategy.launcher
+    starts_anew = launcher is not None and not launcher.is_interactive_compatible
+    if starts_anew and HydraConfig.get().mode == RunMode.MULTIRUN:
+        raise ValueError(
+            "expected one process a job in a multirun, got a trainer that starts "
+            f"{trainer.world_size} by running the whole command again; choose trainer=cpu or "
+            "trainer=gpu, the submitit launcher or torchrun, or run the jobs one by one"
+        )
+
+
+def _nodes(group: DictConfig | None) -> list[DictConfig]:
+    return [node for node in (group or {}).values() if node is not None]
+
+
+@contextmanager
+def quiet_run(config: DictConfig) -> Iterator[None]:
+    """Ends what a run starts, whatever happens, and leaves the process as it was found.
+
+    A W&B run that is not finished would be continued by the next job of a multirun.
+    """
+    mode = os.environ.get("WANDB_MODE")
+    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
+    logging.getLogger("lightning.fabric").setLevel(logging.WARNING)
+    with warnings.catch_warnings():
+        for message in HARMLESS:
+            warnings.filterwarnings("ignore", message=message)
+        try:
+            yield
+        finally:
+            wandb.finish()
+            os.environ.pop("WANDB_MODE", None)
+            if mode is not None:
+                os.environ["WANDB_MODE"] = mode
+
+
+def write_config(config: DictConfig, overrides: list[str]) -> None:
+    """Writes the resolved config and the overrides into the run's folder."""
+    folder = Path(config.paths.output_dir)
+    with atomic_path(folder / "config.yaml") as path:
+        path.write_text(OmegaConf.to_yaml(OmegaConf.create(resolved(config))))
+    with atomic_path(folder / "overrides") as path:
+        path.write_text("".join(f"{override}\n" for override in overrides))
+
+
+def wandb_folder(trainer: L.Trainer) -> str | None:
+    """Folder of the W&B run, where there is one on this machine."""
+    for logger in trainer.loggers:
+        if isinstance(logger, WandbLogger):
+            return str(Path(logger.experiment.dir).parent)
+    return None
+
+
+def as_floats(metrics: Mapping[str, Any]) -> dict[str, float]:
+    """Metrics as plain numbers, in the order of their names."""
+    return {name: float(value) for name, value in sorted(metrics.items())}

@@ -1,0 +1,129 @@
+"""The config that a checkpoint carries, brought under the command line of another command."""
+
+import pickle
+import re
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from hydra.core.config_store import ConfigStore
+
+if TYPE_CHECKING:
+    from torch import nn
+
+# What a run is; where and how it was written, and how it was fitted, belongs to each command.
+KEPT = ("seed", "tags", "data", "model", "trainer")
+HELP_FLAGS = {"-h", "--help", "--hydra-help", "--version", "-sc", "--shell-completion"}
+
+
+def load_checkpoint(path: str) -> dict[str, Any]:
+    """Reads a checkpoint that `milforge-train` wrote, its tensors and plain data only.
+
+    Raises:
+        ValueError: where the file is not there, cannot be read, or is not such a checkpoint.
+    """
+    import torch
+
+    if not Path(path).is_file():
+        raise ValueError(f"ckpt_path: there is no file {path}")
+    try:
+        checkpoint = torch.load(path, map_location="cpu", weights_only=True)
+    except (RuntimeError, EOFError, OSError, pickle.UnpicklingError, KeyError, ValueError) as error:
+        raise ValueError(
+            f"ckpt_path: {path} cannot be read as a checkpoint: it is truncated, of another "
+            "format, or holds more than tensors and plain data; give a file from a run's "
+            "checkpoints/ folder"
+        ) from error
+    stored = checkpoint.get("milforge") if isinstance(checkpoint, dict) else None
+    if not isinstance(stored, dict) or "state_dict" not in checkpoint:
+        raise ValueError(
+            f"ckpt_path: {path} was not written by milforge-train (it lacks the key 'milforge'); "
+            "give a file from a run's checkpoints/ folder"
+        )
+    return dict(checkpoint)
+
+
+def store_run(arguments: list[str]) -> None:
+    """Makes the config stored in `ckpt_path=...` known to Hydra as `stored_run`.
+
+    It stands below the command's own defaults and below the command line. A group chosen on the
+    command line, such as `data=mnist_bags`, replaces the stored one whole.
+    """
+    path = ckpt_path(arguments)
+    if path is None:
+        return
+    config = load_checkpoint(path)["milforge"]["config"]
+    chosen = {match[1] for match in (re.match(r"(\w+)=", each) for each in arguments) if match}
+    node = {key: config[key] for key in KEPT if key in config and key not in chosen}
+    ConfigStore.instance().store(name="stored_run", node=node)
+
+
+def ckpt_path(arguments: list[str]) -> str | None:
+    """The checkpoint named on the command line, unquoted.
+
+    Example:
+        >>> ckpt_path(["data.root=x", "ckpt_path='logs/a b.ckpt'"])
+        'logs/a b.ckpt'
+    """
+    for argument in reversed(arguments):
+        key, _, value = argument.partition("=")
+        if key == "ckpt_path":
+            return value.strip("'\"")
+    return None
+
+
+def prepare(command: str) -> None:
+    """Reads the checkpoint named on this process's command line before Hydra composes.
+
+    Raises:
+        ValueError: where there is none, or it cannot be read.
+    """
+    arguments = sys.argv[1:]
+    if HELP_FLAGS & set(arguments):
+        return
+    if ckpt_path(arguments) is None:
+        raise ValueError(f"{command} needs a checkpoint: ckpt_path=FILE")
+    store_run(arguments)
+
+
+def load_weights(
+    module: "nn.Module",
+    checkpoint: Mapping[str, Any],
+    path: str,
+    shape: tuple[int, ...],
+    classes: tuple[str, ...],
+) -> None:
+    """Loads the weights of a checkpoint into a module made for bags of that kind.
+
+    Raises:
+        ValueError: where the checkpoint fits neither the bags nor the module.
+    """
+    check_fit(checkpoint["milforge"], shape, classes)
+    try:
+        module.load_state_dict(checkpoint["state_dict"])
+    except RuntimeError as error:
+        raise ValueError(
+            f"ckpt_path: {path} does not fit the model of this config; choose the model that it "
+            "was trained with (evaluation and prediction do where no key of the model is given)"
+        ) from error
+
+
+def check_fit(stored: Mapping[str, Any], shape: tuple[int, ...], classes: tuple[str, ...]) -> None:
+    """Checks that bags are of the kind a checkpoint was trained on.
+
+    Raises:
+        ValueError: for instances of another shape, or other classes.
+    """
+    expected = tuple(stored["instance_shape"])
+    if shape != expected:
+        raise ValueError(
+            f"the checkpoint was trained on instances of shape {expected}, the data have {shape}; "
+            "choose other data or another checkpoint"
+        )
+    names = tuple(stored["class_names"])
+    if classes != names:
+        raise ValueError(
+            f"the checkpoint was trained on the classes {names}, the data have {classes}; "
+            "choose other data or another checkpoint"
+        )

@@ -1,0 +1,56 @@
+"""`summary.json`: what a run was and what came out, written last."""
+
+import json
+import math
+import platform
+import subprocess
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from milforge.data import SPLITS
+from milforge.data.files import atomic_path
+from milforge.training import BagDataModule
+
+PACKAGES = ("milforge", "torch", "lightning", "hydra-core", "torchmetrics", "wandb", "numpy")
+
+
+def write_summary(folder: str | Path, **content: Any) -> None:
+    """Writes `summary.json` whole or not at all; a value that is no number becomes null."""
+    summary = {
+        "status": "finished",
+        **content,
+        "versions": {"python": platform.python_version(), **{p: version(p) for p in PACKAGES}},
+        "git_commit": git_commit(),
+    }
+    with atomic_path(Path(folder) / "summary.json") as path:
+        path.write_text(json.dumps(_finite(summary), indent=2) + "\n")
+
+
+def describe_data(data: BagDataModule) -> dict[str, Any]:
+    """The data set of a run, for its summary."""
+    return {
+        "fingerprint": data.fingerprint(),
+        "bags": {name: len(getattr(data.splits, name)) for name in SPLITS},
+        "skipped": [],
+    }
+
+
+def git_commit() -> str | None:
+    """Commit of the repository of the current directory, or None."""
+    try:
+        done = subprocess.run(
+            ["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=True, timeout=5
+        )
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return done.stdout.strip()
+
+
+def _finite(value: Any) -> Any:
+    """JSON has no NaN."""
+    if isinstance(value, dict):
+        return {key: _finite(each) for key, each in value.items()}
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value

@@ -1,0 +1,85 @@
+"""One bag."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True, eq=False)
+class Bag:
+    """A set of instances with one label.
+
+    Args:
+        x: `(N, ...)` instances, or a mapping from stream name to `(N, D_s)`, all of the same N.
+        y: bag label: an integer (binary or class number), or a `(C,)` tensor of 0 and 1
+            (multilabel). None when the bag is only to be predicted.
+        adj: sparse CSR `(N, N)` adjacency of the instances.
+        coords: `(N, 2)` or `(N, 3)` positions of the instances.
+        y_inst: `(N,)` instance labels, 0 or 1, -1 where unknown.
+        bag_id: name of the bag.
+
+    Raises:
+        ValueError: where the parts do not describe the same instances.
+
+    Example:
+        >>> bag = Bag(torch.zeros(3, 2), y=1, bag_id="slide 7")
+        >>> len(bag)
+        3
+    """
+
+    x: Tensor | Mapping[str, Tensor]
+    y: int | Tensor | None = None
+    adj: Tensor | None = None
+    coords: Tensor | None = None
+    y_inst: Tensor | None = None
+    bag_id: str = ""
+
+    def __post_init__(self) -> None:
+        named = {"x": self.x} if isinstance(self.x, Tensor) else dict(self.x)
+        if not named:
+            raise ValueError(f"bag {self.bag_id!r}: expected at least one stream in x, got none")
+        for name, stream in named.items():
+            if stream.ndim < 2:
+                raise ValueError(
+                    f"bag {self.bag_id!r}: expected {name} of shape (N, ...), "
+                    f"got {tuple(stream.shape)}"
+                )
+            self._check_rows(name, stream)
+        if self.y_inst is not None and self.y_inst.ndim != 1:
+            raise ValueError(
+                f"bag {self.bag_id!r}: expected y_inst of shape (N,), got "
+                f"{tuple(self.y_inst.shape)}"
+            )
+        if self.coords is not None and (
+            self.coords.ndim != 2 or self.coords.shape[1] not in (2, 3)
+        ):
+            raise ValueError(
+                f"bag {self.bag_id!r}: expected coords of shape (N, 2) or (N, 3), got "
+                f"{tuple(self.coords.shape)}"
+            )
+        for name, part in (("y_inst", self.y_inst), ("coords", self.coords)):
+            if part is not None:
+                self._check_rows(name, part)
+        if self.adj is not None:
+            self._check_adjacency(self.adj)
+
+    def __len__(self) -> int:
+        """Number of instances."""
+        return len(self.x if isinstance(self.x, Tensor) else next(iter(self.x.values())))
+
+    def _check_rows(self, name: str, part: Tensor) -> None:
+        if len(part) != len(self):
+            raise ValueError(
+                f"bag {self.bag_id!r}: expected {name} with {len(self)} rows, one an instance, "
+                f"got {len(part)}"
+            )
+
+    def _check_adjacency(self, adj: Tensor) -> None:
+        expected = (len(self), len(self))
+        if adj.layout != torch.sparse_csr or tuple(adj.shape) != expected:
+            raise ValueError(
+                f"bag {self.bag_id!r}: expected adj as sparse CSR of shape {expected}, got "
+                f"{adj.layout} of shape {tuple(adj.shape)}"
+            )

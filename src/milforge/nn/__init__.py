@@ -1,0 +1,14 @@
+"""Modules that a user composes: pooling heads and instance encoders."""
+
+from milforge.nn.attention_pool import AttentionPool
+from milforge.nn.encoders import IdentityEncoder, LeNetEncoder, MLPEncoder
+from milforge.nn.pooling import MaxPool, MeanPool
+
+__all__ = [
+    "AttentionPool",
+    "IdentityEncoder",
+    "LeNetEncoder",
+    "MLPEncoder",
+    "MaxPool",
+    "MeanPool",
+]

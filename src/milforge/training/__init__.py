@@ -1,0 +1,7 @@
+"""LightningModules and LightningDataModules."""
+
+from milforge.training.bag_classification import BagClassification, BagPredictions
+from milforge.training.datamodule import BagDataModule
+from milforge.training.image_bags import ImageBagsDataModule
+
+__all__ = ["BagClassification", "BagDataModule", "BagPredictions", "ImageBagsDataModule"]

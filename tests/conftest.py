@@ -1,0 +1,33 @@
+"""What every test shares. It is imported before anything that imports torch."""
+
+import os
+
+# Read once, when torch loads OpenMP: threads that spin beside a busy process cost tenfold.
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+
+import pytest
+import torch
+from hypothesis import settings
+from jaxtyping import install_import_hook
+
+# While tests run, the shapes in the signatures of the operators are checked; not of those that
+# raise a ValueError of their own, which would be forestalled.
+install_import_hook(
+    ["milforge.functional.segment", "milforge.functional.attention"], "beartype.beartype"
+)
+
+# The tensors of the tests are small, and the machine may be shared.
+torch.set_num_threads(min(2, torch.get_num_threads()))
+
+settings.register_profile(
+    "milforge", deadline=None, max_examples=50, derandomize=bool(os.environ.get("CI"))
+)
+settings.load_profile("milforge")
+
+
+def pytest_collection_modifyitems(items):
+    if torch.cuda.is_available():
+        return
+    for item in items:
+        if item.get_closest_marker("gpu"):
+            item.add_marker(pytest.mark.skip(reason="needs a CUDA device"))

@@ -1,0 +1,101 @@
+"""Metrics of two processes with uneven shares against those of one.
+
+The processes are forked: gloo is up in well under a second, where a spawn imports everything anew.
+"""
+
+from contextlib import nullcontext
+from datetime import timedelta
+
+import pytest
+import torch
+import torch.distributed as dist
+from torch.multiprocessing import start_processes
+from torchmetrics.utilities.prints import rank_zero_only
+
+from milforge.metrics import LocalisationAUROC, LocalisationAveragePrecision, bag_metrics
+
+pytestmark = [
+    pytest.mark.ddp,
+    # Python 3.12 on warns of any fork beside threads; the children below use one thread only.
+    pytest.mark.filterwarnings("ignore:This process.*is multi-threaded:DeprecationWarning"),
+]
+
+WORLD = 2
+CLASSES = {"binary": 2, "multiclass": 3, "multilabel": 3}
+# Numbers of the batches that each process is given.
+SHARES = {
+    "uneven": ([0, 1, 2], [3]),
+    "last process has none": ([0, 1, 2, 3], []),
+    "first process has none": ([], [0, 1, 2, 3]),
+}
+
+
+def make_bag_batches(task):
+    generator = torch.Generator().manual_seed(0)
+    batches = []
+    for size in (7, 1, 12, 5):
+        if task == "multiclass":
+            preds = torch.randn(size, 3, generator=generator).softmax(1)
+            target = torch.randint(3, (size,), generator=generator)
+        else:
+            shape = (size,) if task == "binary" else (size, 3)
+            # Not the dtype in which torchmetrics stands in for a process without a bag.
+            preds = torch.rand(shape, generator=generator).bfloat16()
+            target = torch.randint(2, shape, generator=generator)
+        batches.append((preds, target))
+    return batches
+
+
+def make_instance_batches():
+    generator = torch.Generator().manual_seed(1)
+    batches = []
+    for sizes in ((5, 9, 1), (30,), (4, 0, 12, 6), (8,)):
+        ptr = torch.tensor([0, *sizes]).cumsum(0)
+        scores = torch.randint(0, 8, (sum(sizes),), generator=generator) / 8
+        labels = torch.randint(-1, 2, (sum(sizes),), generator=generator)
+        batches.append((scores, labels, ptr, torch.ones(len(sizes), dtype=torch.bool)))
+    return batches
+
+
+def make_metrics():
+    """Name -> (metric, its batches)."""
+    metrics = {task: (bag_metrics(task, CLASSES[task]), make_bag_batches(task)) for task in CLASSES}
+    metrics["inst_auroc"] = (LocalisationAUROC(), make_instance_batches())
+    metrics["inst_ap"] = (LocalisationAveragePrecision(), make_instance_batches())
+    return metrics
+
+
+def evaluate(numbers):
+    results = {}
+    for name, (metric, batches) in make_metrics().items():
+        for number in numbers:
+            metric.update(*batches[number])
+        results[name] = metric.compute()
+    return results
+
+
+def run_process(rank, folder, shares):
+    torch.set_num_threads(1)  # the parent's OpenMP threads do not survive a fork
+    rank_zero_only.rank = rank  # as Lightning sets it
+    dist.init_process_group(
+        "gloo",
+        init_method=f"file://{folder}/rendezvous",
+        rank=rank,
+        world_size=WORLD,
+        timeout=timedelta(seconds=60),
+    )
+    # torchmetrics tells the first process, and only that one, that it has had no update.
+    told = rank == 0 and not shares[rank]
+    with pytest.warns(UserWarning, match="before the ``update``") if told else nullcontext():
+        results = evaluate(shares[rank])
+    torch.save(results, f"{folder}/{rank}.pt")
+    dist.destroy_process_group()
+
+
+@pytest.mark.parametrize("shares", SHARES.values(), ids=SHARES.keys())
+def test_two_processes_agree_with_one(tmp_path, shares):
+    start_processes(run_process, (tmp_path, shares), nprocs=WORLD, start_method="fork")
+    expected = evaluate(range(4))
+    for rank in range(WORLD):
+        computed = torch.load(tmp_path / f"{rank}.pt", weights_only=True)
+        torch.testing.assert_close(computed, expected, rtol=1e-6, atol=1e-7)

@@ -1,0 +1,76 @@
+"""A copy of the project to change and run, for the tests that do what a user would do to it."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from importlib.util import module_from_spec, spec_from_file_location
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+
+_RUNNER = """
+import json, runpy, sys
+for number, (how, what, arguments) in enumerate(json.load(sys.stdin)):
+    sys.argv = [what, *arguments]
+    print(f"[{number}]", flush=True)
+    if how == "code":
+        exec(compile(what, f"<block {number}>", "exec"), {"__name__": "__main__"})
+        continue
+    try:
+        runpy.run_module(what, run_name="__main__", alter_sys=True)
+    except SystemExit as end:
+        if end.code:
+            raise
+"""
+
+
+def load_rename_script(root=ROOT):
+    spec = spec_from_file_location("rename_project", root / "scripts" / "rename_project.py")
+    script = module_from_spec(spec)
+    spec.loader.exec_module(script)
+    return script
+
+
+def copy_project(folder):
+    """Copies the files of the project, and nothing that is generated or ignored."""
+    for path in load_rename_script().project_files(ROOT):
+        target = folder / path.relative_to(ROOT)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy2(path, target)
+    return folder
+
+
+def run_all(folder, steps, *packages):
+    """Runs `("module", name, arguments)` and `("code", source, [])`, one after the other.
+
+    They share a process, because importing Lightning takes longer than all that they do, and use
+    the package in the copy's `src`, whatever is installed.
+
+    Returns:
+        What each step printed to standard output.
+    """
+    path = os.pathsep.join(map(str, [folder / "src", *packages]))
+    done = subprocess.run(
+        [sys.executable, "-c", _RUNNER],
+        input=json.dumps(steps),
+        cwd=folder,
+        env={**os.environ, "PYTHONPATH": path},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, f"{done.stdout}\n{done.stderr}"
+    outputs = done.stdout
+    parts = []
+    for number in range(len(steps)):
+        _, outputs = outputs.split(f"[{number}]\n", 1)
+        parts.append(outputs.split(f"[{number + 1}]\n")[0])
+    return parts
+
+
+def ruff(folder, *arguments):
+    """Runs ruff on the copy; what it has to say is the failure."""
+    command = [sys.executable, "-m", "ruff", *arguments, "--no-cache", "."]
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
