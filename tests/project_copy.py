@@ -51,7 +51,8 @@ def run_all(folder, steps, *packages):
     Returns:
         What each step printed to standard output.
     """
-    path = os.pathsep.join(map(str, [folder / "src", *packages]))
+    inherited = filter(None, [os.environ.get("PYTHONPATH")])
+    path = os.pathsep.join(map(str, [folder / "src", *packages, *inherited]))
     done = subprocess.run(
         [sys.executable, "-c", _RUNNER],
         input=json.dumps(steps),
@@ -69,8 +70,9 @@ def run_all(folder, steps, *packages):
     return parts
 
 
-def ruff(folder, *arguments):
-    """Runs ruff on the copy; what it has to say is the failure."""
-    command = [sys.executable, "-m", "ruff", *arguments, "--no-cache", "."]
-    done = subprocess.run(command, cwd=folder, capture_output=True, text=True)
-    assert done.returncode == 0, done.stdout + done.stderr
+def ruff(folder, *files):
+    """Checks format and style of files of the copy; what ruff has to say is the failure."""
+    for check in (["format", "--check"], ["check"]):
+        command = [sys.executable, "-m", "ruff", *check, "--no-cache", *files]
+        done = subprocess.run(command, cwd=folder, capture_output=True, text=True)
+        assert done.returncode == 0, done.stdout + done.stderr

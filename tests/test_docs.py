@@ -1,6 +1,7 @@
 """The guides are followed to the letter, in a copy of the project.
 
-A fenced block whose first line is a comment with a path is that file; other `python` blocks and the
+A fenced block that begins with a path in a comment is that file (Hydra wants `# @package` before
+it); other `python` blocks and the
 lines of `bash` blocks are run, in the order in which they stand. `console` blocks need the
 internet: the config that they would run is composed, and no more.
 """
@@ -9,44 +10,74 @@ import json
 import re
 import shlex
 import statistics
+from dataclasses import dataclass
+from pathlib import Path
 
-from omegaconf import OmegaConf
+import pytest
+from omegaconf import DictConfig, OmegaConf
+
 from project_copy import ROOT, copy_project, ruff, run_all
 
+pytestmark = pytest.mark.slow
+
+# The last writes a local config, which holds for all runs after it.
+GUIDES = ("own_model.md", "own_dataset.md", "own_experiment.md")
 BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.M | re.S)
-FILE = re.compile(r"# ([\w./-]+\.(?:py|yaml))\n")
+FILE = re.compile(r"(?:# @package \w+\n)?# ([\w./-]+\.(?:py|yaml))\n")
 MODULES = {
     "milforge-train": "milforge.cli.train",
     "milforge-evaluate": "milforge.cli.evaluate",
     "milforge-predict": "milforge.cli.predict",
 }
-# The guides train to the end; here it is enough that they begin.
-SHORT = ["trainer.max_epochs=1", "logger=csv"]
+# The guides train to the end and draw; here it is enough that they begin.
+SHORT = ["logger=csv", "~callbacks.figures"]
 
 
-def follow(guide, folder):
-    """Writes the files of a guide into the copy, and runs the rest.
+@dataclass(frozen=True)
+class Followed:
+    """A copy of the project in which all guides were followed.
 
-    Returns:
-        Pairs of a command, or the source of a Python block, and what it printed.
+    Args:
+        folder: the copy.
+        said: what each command, or Python block, printed.
+        runs: config and summary of each finished run.
     """
-    steps, said = [], []
+
+    folder: Path
+    said: dict[str, str]
+    runs: list[tuple[DictConfig, dict]]
+
+    def output(self, part):
+        """What the one step with these words in it printed."""
+        (output,) = (output for step, output in self.said.items() if part in step)
+        return output
+
+
+@pytest.fixture(scope="module")
+def followed(tmp_path_factory):
+    folder = copy_project(tmp_path_factory.mktemp("guides"))
+    steps = {source: step for guide in GUIDES for source, step in steps_of(guide, folder)}
+    said = dict(zip(steps, run_all(folder, list(steps.values())), strict=True))
+    runs = [
+        (OmegaConf.load(path.with_name("config.yaml")), json.loads(path.read_text()))
+        for path in sorted(folder.glob("logs/**/summary.json"))
+    ]
+    return Followed(folder, said, runs)
+
+
+def steps_of(guide, folder):
+    """The blocks and lines of a guide, each with what `run_all` is to do for it."""
     for language, block in BLOCK.findall((ROOT / "docs" / guide).read_text(encoding="utf-8")):
         if named := FILE.match(block):
             # The file is written when its turn comes: what stands above must do without it.
-            source = f"open({named[1]!r}, 'x').write({block!r})"
             (folder / named[1]).parent.mkdir(parents=True, exist_ok=True)
-            steps.append(("code", source, []))
-            said.append(named[1])
+            yield block, ("code", f"open({named[1]!r}, 'x').write({block!r})", [])
         elif language == "python":
-            steps.append(("code", block, []))
-            said.append(block)
+            yield block, ("code", block, [])
         else:
             assert language in ("bash", "console"), f"{guide}: a block of {language}"
             for line in block.splitlines():
-                steps.append(as_step(line, online=language == "console"))
-                said.append(line)
-    return list(zip(said, run_all(folder, steps), strict=True))
+                yield line, as_step(line, online=language == "console")
 
 
 def as_step(line, *, online):
@@ -57,63 +88,41 @@ def as_step(line, *, online):
         return ("module", arguments[1], arguments[2:])
     if online:
         return ("module", MODULES[command], [*arguments, "--cfg", "job"])
-    short = SHORT if command == "milforge-train" else ["logger=csv"]
-    return ("module", MODULES[command], [*arguments, *short])
+    epochs = ["trainer.max_epochs=1"] if command == "milforge-train" else []
+    return ("module", MODULES[command], [*arguments, *epochs, *SHORT])
 
 
-def summaries(folder):
-    """The results of all finished runs, by the folder of the run."""
-    found = sorted(folder.glob("**/summary.json"))
-    return {str(path.parent.relative_to(folder)): json.loads(path.read_text()) for path in found}
+def test_own_model(followed):
+    assert "3 passed" in followed.output("python -m pytest")
+    networks = [config.model for config, _ in followed.runs]
+    ks = [network.pool.k for network in networks if "TopKPool" in str(network.get("pool"))]
+    assert ks == [3, 1]
+    assert [each.hidden for each in networks if "InstanceMax" in each._target_] == [128]
+    ruff(followed.folder, "src/milforge/nn/topk_pool.py", "tests/nn/test_topk_pool.py")
+    ruff(followed.folder, "src/milforge/models/instance_max.py")
 
 
-def models(folder):
-    """The class of each run's network, or of its pooling."""
-    configs = [OmegaConf.load(path) for path in sorted(folder.glob("logs/**/config.yaml"))]
-    return [(config.model.get("pool") or config.model)._target_ for config in configs]
-
-
-def test_own_model(tmp_path):
-    folder = copy_project(tmp_path)
-    said = follow("own_model.md", folder)
-    (tested,) = (output for line, output in said if line.startswith("python -m pytest"))
-    assert "3 passed" in tested
-    top = "milforge.nn.topk_pool.TopKPool"
-    assert models(folder) == [top, top, "milforge.models.instance_max.InstanceMax"]
-    assert [run["status"] for run in summaries(folder).values()] == ["finished"] * 3
-    ruff(folder, "format", "--check")
-    ruff(folder, "check")
-
-
-def test_own_dataset(tmp_path):
-    folder = copy_project(tmp_path)
-    said = follow("own_dataset.md", folder)
-    (looked,) = (output for line, output in said if "data.setup()" in line)
+def test_own_dataset(followed):
+    looked = followed.output("data.setup()")
     assert "train 200 bags" in looked
     assert "100 positive" in looked
-    runs = list(summaries(folder).values())
+    runs = [run for config, run in followed.runs if "BreastCancerBags" in config.data._target_]
     assert [run["data"]["bags"] for run in runs] == [{"train": 200, "val": 100, "test": 100}] * 2
-    # One epoch finds the malignant tumours already; half of them would be chance.
+    # One epoch finds malignant tumours already; chance is a half.
     assert runs[0]["metrics"]["test/auroc"] > 0.8
-    ruff(folder, "format", "--check")
-    ruff(folder, "check")
+    ruff(followed.folder, "src/milforge/training/breast_cancer.py")
 
 
-def test_own_experiment(tmp_path):
-    folder = copy_project(tmp_path)
-    said = follow("own_experiment.md", folder)
-    sweep = summaries(folder / "logs" / "train" / "multiruns" / "sevens")
-    assert [run["seed"] for run in sweep.values()] == [0, 1, 2]
-    (table,) = (output for line, output in said if "stdev(values)" in line)
-    values = [run["metrics"]["test/auroc"] for run in sweep.values()]
-    assert table.startswith(f"test/auroc {statistics.mean(values):.3f} +- ")
-    (worst,) = (output for line, output in said if "instances.parquet" in line)
-    assert "'weight'" in worst
-    (online,) = (output for line, output in said if "offline=false" in line)
-    assert OmegaConf.create(online).logger.wandb.offline is False
-    assert (folder / "my_logs" / "train" / "runs").is_dir()
+def test_own_experiment(followed):
+    runs = [run for config, run in followed.runs if config.sweep == "sevens"]
+    assert [run["seed"] for run in runs] == [0, 1, 2]
+    auroc = statistics.mean(run["metrics"]["test/auroc"] for run in runs)
+    assert followed.output("stdev(values)").startswith(f"test/auroc {auroc:.3f} +- ")
+    assert "'weight'" in followed.output("instances.parquet")
+    online = OmegaConf.create(followed.output("offline=false"))
+    assert online.logger.wandb.offline is False
+    assert (followed.folder / "my_logs" / "train" / "runs").is_dir()
 
 
 def test_every_guide_is_followed():
-    followed = {"own_model.md", "own_dataset.md", "own_experiment.md"}
-    assert {path.name for path in (ROOT / "docs").glob("own_*.md")} == followed
+    assert {path.name for path in (ROOT / "docs").glob("own_*.md")} == set(GUIDES)

@@ -177,7 +177,9 @@ def _explain_config(error: Exception, config_name: str) -> str:
     if unknown:
         key = unknown[2] or unknown[1]
         return f"there is no key {key!r}{did_you_mean(key, _known_keys(config_name))}"
-    return _one_line(error)
+    # Hydra names the override, and OmegaConf below it what is wrong with it.
+    below = f": {error.__cause__}".split("\n")[0] if error.__cause__ else ""
+    return _one_line(error) + below
 
 
 def _known_keys(config_name: str) -> list[str]:
@@ -188,12 +190,14 @@ def _known_keys(config_name: str) -> list[str]:
         if re.fullmatch(r"[\w/]+=[\w/]+", argument)
         and (Path(config_dir()) / _group(argument)).is_dir()
     ]
-    GlobalHydra.instance().clear()
-    try:
-        with hydra.initialize_config_dir(config_dir(), version_base="1.3"):
-            config = hydra.compose(config_name, overrides=chosen)
-    except (HydraException, OmegaConfBaseException):
-        return []
+    config = OmegaConf.create()
+    for overrides in ([], chosen):  # the wrong key may stand in what is chosen
+        GlobalHydra.instance().clear()
+        with (
+            suppress(HydraException, OmegaConfBaseException),
+            hydra.initialize_config_dir(config_dir(), version_base="1.3"),
+        ):
+            config = hydra.compose(config_name, overrides=overrides)
     groups = [
         str(path.relative_to(config_dir()))
         for path in Path(config_dir()).rglob("*")

@@ -29,8 +29,20 @@ HARMLESS = (
     ".*exists and is not empty.*",  # a run's folder holds its config before its checkpoints
     ".*requested to overfit but enabled.*",  # our order of the bags is fixed then
     ".*dirpath has changed from.*",  # a run that goes on writes to a folder of its own
+    ".*no last checkpoint available.*",  # ckpt_path=last of a job that is only now begun
     ".*isinstance.treespec, LeafSpec.*",  # between Lightning and torch
 )
+
+
+def seed_run(config: DictConfig) -> None:
+    """Seeds all that draws at random.
+
+    Raises:
+        ValueError: for a seed that NumPy does not take.
+    """
+    if not 0 <= config.seed < 2**32:
+        raise ValueError(f"expected seed from 0 to {2**32 - 1}, got {config.seed}")
+    L.seed_everything(config.seed, workers=True, verbose=False)
 
 
 def make(config: DictConfig, **kwargs: Any) -> Any:

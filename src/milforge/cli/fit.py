@@ -19,6 +19,7 @@ from milforge.cli.build import (
     make_trainer,
     quiet_run,
     resolved,
+    seed_run,
     wandb_folder,
     write_config,
 )
@@ -37,7 +38,7 @@ def fit(config: DictConfig) -> dict[str, float]:
         of the test.
     """
     start = monotonic()
-    L.seed_everything(config.seed, workers=True, verbose=False)
+    seed_run(config)
     with quiet_run(config):
         data = make_data(config)
         module = make_module(config, data)
@@ -78,7 +79,10 @@ def make_module(config: DictConfig, data: BagDataModule) -> BagClassification:
         raise ValueError(
             f"expected class_weights to be balanced or null, got {config.class_weights!r}"
         )
+    if config.monitor_mode not in ("min", "max"):
+        raise ValueError(f"expected monitor_mode to be min or max, got {config.monitor_mode!r}")
     network = make_network(config, data.instance_shape, data.task, data.class_names)
+    weights = data.class_weights() if config.class_weights else None
     module = BagClassification(
         network,
         data.task,
@@ -86,12 +90,13 @@ def make_module(config: DictConfig, data: BagDataModule) -> BagClassification:
         optimizer=make(config.optimizer),
         scheduler=make(config.scheduler) if config.scheduler else None,
         monitor=config.monitor,
-        class_weights=data.class_weights() if config.class_weights else None,
+        class_weights=weights,
         stored={
             "config": resolved(config),
             "instance_shape": list(data.instance_shape),
             "task": data.task,
             "class_names": list(data.class_names),
+            "class_weights": None if weights is None else weights.tolist(),
         },
     )
     known = [*module.train_metrics.names, *module.val_metrics.names]

@@ -3,7 +3,7 @@
 from pathlib import Path
 from time import monotonic
 
-import lightning as L
+import torch
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
@@ -13,6 +13,7 @@ from milforge.cli.build import (
     make_network,
     make_trainer,
     quiet_run,
+    seed_run,
     wandb_folder,
     write_config,
 )
@@ -32,13 +33,20 @@ def infer(config: DictConfig, *, evaluate: bool) -> dict[str, float]:
         ValueError: where the checkpoint fits neither the data nor the model of the config.
     """
     start = monotonic()
-    L.seed_everything(config.seed, workers=True, verbose=False)
+    seed_run(config)
     checkpoint = load_checkpoint(config.ckpt_path)
     stored = checkpoint["milforge"]
     with quiet_run(config):
         data = make_data(config)
         network = make_network(config, data.instance_shape, data.task, data.class_names)
-        module = BagClassification(network, data.task, data.class_names, stored=stored)
+        weights = stored["class_weights"]
+        module = BagClassification(
+            network,
+            data.task,
+            data.class_names,
+            class_weights=None if weights is None else torch.tensor(weights),
+            stored=stored,
+        )
         load_weights(module, checkpoint, config.ckpt_path, data.instance_shape, data.class_names)
         trainer = make_trainer(config)
         if trainer.is_global_zero:

@@ -3,6 +3,7 @@
 import pickle
 import re
 import sys
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -28,7 +29,9 @@ def load_checkpoint(path: str) -> dict[str, Any]:
     if not Path(path).is_file():
         raise ValueError(f"ckpt_path: there is no file {path}")
     try:
-        checkpoint = torch.load(path, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of formats that no checkpoint of ours has
+            checkpoint = torch.load(path, map_location="cpu", weights_only=True)
     except (RuntimeError, EOFError, OSError, pickle.UnpicklingError, KeyError, ValueError) as error:
         raise ValueError(
             f"ckpt_path: {path} cannot be read as a checkpoint: it is truncated, of another "

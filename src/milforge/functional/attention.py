@@ -1,18 +1,97 @@
 """Attention pooling of packed bags."""
 
 from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
+from torch.nn import functional as F
 
 from milforge.functional.segment import segment_softmax, segment_weighted_sum
+
+_aten = torch.ops.aten
+
 
 ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "tanh": torch.tanh,
     "relu": torch.relu,
-    "gelu": torch.nn.functional.gelu,
+    "gelu": F.gelu,
 }
+
+
+class _Activation(NamedTuple):
+    """An activation that overwrites its input where its slope follows from its output.
+
+    Attributes:
+        apply: gives the activated projection.
+        multiply: multiplies a gradient in place by the slope, given what `apply` left behind.
+        in_place: whether `apply` overwrites its input.
+    """
+
+    apply: Callable[[Tensor], Tensor]
+    multiply: Callable[[Tensor, Tensor], Tensor]
+    in_place: bool
+
+
+_ACTIVATIONS = {
+    "tanh": _Activation(
+        torch.tanh_, lambda grad, y: _aten.tanh_backward(grad, y, grad_input=grad), True
+    ),
+    "relu": _Activation(
+        torch.relu_, lambda grad, y: _aten.threshold_backward(grad, y, 0, grad_input=grad), True
+    ),
+    "gelu": _Activation(
+        F.gelu, lambda grad, x: _aten.gelu_backward(grad, x, grad_input=grad), False
+    ),
+}
+
+
+class _Scores(torch.autograd.Function):
+    """`f`, with both projections below each other in `weight` where there is a gate.
+
+    Tables of `N` rows cost more time to allocate than to fill: forward keeps one, of the
+    projections, and backward makes one, of their gradients; both are written over in place.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor, w: Tensor, act: str) -> Tensor:
+        kept = F.linear(x, weight, bias)  # (N, A), gated (N, 2 A)
+        value, *gate = torch.split(kept, w.shape[1], dim=1)
+        hidden = _ACTIVATIONS[act].apply(value)
+        if gate:
+            hidden = hidden * gate[0].sigmoid_()
+        ctx.save_for_backward(x, weight, w, kept)
+        ctx.act = act
+        return hidden @ w[0]
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        x, weight, w, kept = ctx.saved_tensors
+        act = _ACTIVATIONS[ctx.act]
+        value, *gate = torch.split(kept, w.shape[1], dim=1)
+        activated = value if act.in_place else act.apply(value)
+        table = torch.empty_like(kept)
+        grad_value, *grad_gate = torch.split(table, w.shape[1], dim=1)
+        if gate:
+            grad_w = grad @ torch.mul(activated, gate[0], out=grad_gate[0])
+            torch.mul(grad[:, None], w, out=grad_value)
+            torch.mul(grad_value, activated, out=grad_gate[0])
+            _aten.sigmoid_backward(grad_gate[0], gate[0], grad_input=grad_gate[0])
+            grad_value.mul_(gate[0])
+        else:
+            grad_w = grad @ activated
+            torch.mul(grad[:, None], w, out=grad_value)
+        act.multiply(grad_value, value)
+        needs_x, needs_weight, needs_bias, *_ = ctx.needs_input_grad
+        return (
+            table @ weight if needs_x else None,
+            table.t() @ x if needs_weight else None,
+            table.sum(0) if needs_bias else None,
+            grad_w[None],
+            None,
+        )
 
 
 def attention_scores(
@@ -39,16 +118,18 @@ def attention_scores(
         act: tanh, relu or gelu.
 
     Returns:
-        `(N,)`.
+        `(N,)`; in autocast's half precision under autocast. Differentiable once.
     """
-    if w2 is None or b2 is None:
-        hidden = ACTIVATIONS[act](torch.nn.functional.linear(x, w1, b1))
-    else:
+    if w2 is not None and b2 is not None:
         # One product with both projections reads the instances once.
-        both = torch.nn.functional.linear(x, torch.cat([w1, w2]), torch.cat([b1, b2]))
-        value, gate = both.chunk(2, dim=1)
-        hidden = ACTIVATIONS[act](value) * torch.sigmoid(gate)
-    return torch.nn.functional.linear(hidden, w)[:, 0]
+        w1, b1 = torch.cat([w1, w2]), torch.cat([b1, b2])
+    parts = [x, w1, b1, w]
+    device = x.device.type
+    if torch.is_autocast_enabled(device) and x.dtype != torch.float64:
+        parts = [part.to(torch.get_autocast_dtype(device)) for part in parts]
+    with torch.autocast(device, enabled=False):
+        out: Tensor = _Scores.apply(*parts, act)  # type: ignore[no-untyped-call]
+    return out
 
 
 def attention_pool(

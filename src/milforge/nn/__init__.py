@@ -3,6 +3,8 @@
 from milforge.nn.attention_pool import AttentionPool
 from milforge.nn.encoders import IdentityEncoder, LeNetEncoder, MLPEncoder
 from milforge.nn.pooling import MaxPool, MeanPool
+from milforge.nn.sm import Sm
+from milforge.nn.sm_attention_pool import SmAttentionPool
 
 __all__ = [
     "AttentionPool",
@@ -11,4 +13,6 @@ __all__ = [
     "MLPEncoder",
     "MaxPool",
     "MeanPool",
+    "Sm",
+    "SmAttentionPool",
 ]

@@ -1,13 +1,13 @@
 """Attention pooling."""
 
-from typing import Any, Literal, overload
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
 from milforge.functional.attention import ACTIVATIONS, attention_pool, attention_scores
-from milforge.nn.packing import pack
+from milforge.nn.packing import check_instances, pack
 
 
 class AttentionPool(nn.Module):
@@ -51,24 +51,6 @@ class AttentionPool(nn.Module):
         self.fc2 = nn.Linear(att_dim, 1, bias=False)
         self.register_load_state_dict_pre_hook(_rename_reference_keys)  # type: ignore[no-untyped-call]
 
-    @overload
-    def forward(
-        self,
-        X: Tensor,
-        mask: Tensor | None = ...,
-        return_att: Literal[False] = ...,
-        *,
-        ptr: Tensor | None = ...,
-    ) -> Tensor: ...
-    @overload
-    def forward(
-        self,
-        X: Tensor,
-        mask: Tensor | None = ...,
-        *,
-        return_att: Literal[True],
-        ptr: Tensor | None = ...,
-    ) -> tuple[Tensor, Tensor]: ...
     def forward(
         self,
         X: Tensor,
@@ -111,17 +93,8 @@ class AttentionPool(nn.Module):
         return (z, packed.restore(f)) if return_att else z
 
     def _check(self, x: Tensor) -> None:
-        weight = self.fc2.weight
-        if x.device != weight.device or (x.dtype != weight.dtype and not _casts(x, weight)):
-            raise ValueError(
-                f"expected X as {weight.dtype} on {weight.device} like the weights, got {x.dtype} "
-                f"on {x.device}; move or convert one of them"
-            )
-        if is_lazy(self.fc1.weight):
-            return
-        width = self.fc1.weight.shape[1]
-        if x.shape[1] != width:
-            raise ValueError(f"expected instances of {width} features (in_dim), got {x.shape[1]}")
+        lazy = is_lazy(self.fc1.weight)
+        check_instances(x, self.fc2.weight, None if lazy else self.fc1.weight.shape[1])
 
     def _materialise(self, x: Tensor) -> None:
         """Gives lazy projections their width; a row is enough for that."""
@@ -132,13 +105,6 @@ class AttentionPool(nn.Module):
 
 def _linear(in_dim: int | None, out_dim: int) -> nn.Linear:
     return nn.LazyLinear(out_dim) if in_dim is None else nn.Linear(in_dim, out_dim)
-
-
-def _casts(*tensors: Tensor) -> bool:
-    """Whether autocast will bring them to one dtype; it leaves float64 alone."""
-    return torch.is_autocast_enabled(tensors[0].device.type) and all(
-        tensor.dtype != torch.float64 for tensor in tensors
-    )
 
 
 def _rename_reference_keys(

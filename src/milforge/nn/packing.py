@@ -84,3 +84,71 @@ def _packed(X: Tensor, mask: Tensor | None, ptr: Tensor) -> Packed:
                 f"{ptr.tolist() if len(ptr) <= 10 else f'{int(ptr[0])} ... {int(ptr[-1])}'}"
             )
     return Packed(X, ptr, None)
+
+
+def check_instances(x: Tensor, parameter: Tensor, in_dim: int | None) -> None:
+    """Checks that the instances `(N, D)` suit a head of this width that has this parameter.
+
+    Raises:
+        ValueError: where the device, the dtype (unless autocast will bring both to one) or the
+            width differs. `in_dim` None: any width will do.
+    """
+    dtypes = {x.dtype, parameter.dtype}
+    if x.device != parameter.device or (len(dtypes) > 1 and not _autocast(dtypes, x.device)):
+        raise ValueError(
+            f"expected X as {parameter.dtype} on {parameter.device} like the weights, got "
+            f"{x.dtype} on {x.device}; move or convert one of them"
+        )
+    if in_dim is not None and x.shape[1] != in_dim:
+        raise ValueError(f"expected instances of {in_dim} features (in_dim), got {x.shape[1]}")
+
+
+def _autocast(dtypes: set[torch.dtype], device: torch.device) -> bool:
+    """Whether autocast will bring them to one dtype; it leaves float64 alone."""
+    return torch.is_autocast_enabled(device.type) and torch.float64 not in dtypes
+
+
+def pack_adjacency(adj: Tensor, mask: Tensor | None = None) -> Tensor:
+    """Adjacencies of padded bags as one block-diagonal matrix of the packed instances.
+
+    Entries in padded rows and columns are dropped here and cannot leak. No gradient flows to the
+    adjacency.
+
+    Args:
+        adj: `(B, M, M)`, dense or sparse COO.
+        mask: `(B, M)` bool, True where there is an instance. None: everywhere.
+
+    Returns:
+        Sparse CSR `(N, N)`, with the instances in the order of `pack`.
+
+    Raises:
+        ValueError: where shape, layout, dtype or device do not fit.
+    """
+    plain = adj.layout == torch.strided
+    coo = adj.layout == torch.sparse_coo and adj.sparse_dim() == adj.ndim
+    square = adj.ndim == 3 and adj.shape[1] == adj.shape[2]
+    if not square or not (plain or coo) or not adj.is_floating_point():
+        raise ValueError(
+            f"expected adj of floats and of shape (bags, instances, instances), dense or sparse "
+            f"COO, got {adj.layout} of {adj.dtype}, shape {tuple(adj.shape)}"
+        )
+    if mask is not None and (mask.shape != adj.shape[:2] or mask.device != adj.device):
+        raise ValueError(
+            f"expected adj of shape {(*mask.shape, mask.shape[1])} on {mask.device} to go with "
+            f"the bags, got {tuple(adj.shape)} on {adj.device}"
+        )
+    bags, longest, _ = adj.shape
+    entries = adj.detach().coalesce() if coo else adj.detach().to_sparse()
+    bag, row, column = entries.indices()
+    row, column, values = bag * longest + row, bag * longest + column, entries.values()
+    size = bags * longest
+    if mask is not None:
+        flat = mask.flatten()
+        kept = flat[row] & flat[column]
+        position = flat.cumsum(0) - 1
+        row, column, values = position[row[kept]], position[column[kept]], values[kept]
+        size = int(flat.sum())
+    counts = torch.zeros(size, dtype=torch.int64, device=adj.device)
+    counts.scatter_add_(0, row, torch.ones_like(row))
+    crow = torch.cat([counts.new_zeros(1), counts.cumsum(0)])
+    return torch.sparse_csr_tensor(crow, column, values, (size, size), check_invariants=False)

@@ -87,7 +87,7 @@ class BagClassification(L.LightningModule):
         """The loss of a batch."""
         output = self(batch)
         losses = self._losses(output.logits, batch)
-        self.train_metrics.update(batch, losses.mean(), self._probabilities(output), output.scores)
+        self.train_metrics.update(batch, losses, self._probabilities(output), output.scores)
         loss = losses.sum() / self._mean_bags(len(batch))
         return loss if output.penalty is None else loss + output.penalty
 
@@ -136,8 +136,8 @@ class BagClassification(L.LightningModule):
     def _evaluate(self, batch: BagBatch, metrics: StageMetrics) -> BagPredictions:
         output = self(batch)
         predictions = self._predictions(output, batch)
-        loss = self._losses(output.logits, batch).mean()
-        metrics.update(batch, loss, self._probabilities(output), output.scores)
+        losses = self._losses(output.logits, batch)
+        metrics.update(batch, losses, self._probabilities(output), output.scores)
         return predictions
 
     def _predictions(self, output: BagOutput, batch: BagBatch) -> BagPredictions:
@@ -172,9 +172,9 @@ class BagClassification(L.LightningModule):
         """Bags of this step a process, on average: gradients are averaged over the processes."""
         if self.trainer.world_size == 1:
             return bags
-        gathered = self.all_gather(torch.tensor(float(bags), device=self.device))
-        assert isinstance(gathered, Tensor)
-        return gathered.mean()
+        mean = self.trainer.strategy.reduce(torch.tensor(float(bags), device=self.device))
+        assert isinstance(mean, Tensor)
+        return mean
 
     def _log(self, metrics: StageMetrics) -> None:
         values = metrics.compute()

@@ -1,0 +1,214 @@
+"""Renames the project: `python scripts/rename_project.py NAME`.
+
+Package, imports, commands, configs, tests and documents of the checkout in which this file stands
+take the new name in one go. Each spelling has its counterpart; for NAME `slide_lab`:
+
+    milforge -> slide_lab                package, imports, `_target_`, checkpoint key, W&B project
+    milforge-train -> slide-lab-train    commands are written with dashes
+    MilForge -> SlideLab                 prose
+    MILFORGE -> SLIDE_LAB                environment variables
+
+Changed are the files that git tracks, or would track; what it ignores (`.venv`, `logs`,
+`configs/local`), LICENSE, links and binary files stay as they are. The new name is written into
+this script too, so that it can rename the project again. It needs nothing but Python and, to keep
+the sorted imports sorted, ruff, if that is at hand.
+"""
+
+import argparse
+import ast
+import keyword
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+PACKAGE = "milforge"
+KEPT = ("LICENSE", "NOTICE")
+GENERATED = {"build", "data", "dist", "logs", "wandb"}  # known only where there is no git
+
+
+def project_files(root: Path) -> list[Path]:
+    """The files of the project below root, without what is generated or ignored."""
+    if is_repository(root):
+        listed = git(root, "ls-files", "-z", "--cached", "--others", "--exclude-standard")
+        files = {root / name for name in listed.split("\0") if name}
+    else:
+        files = set()
+        for folder, folders, names in os.walk(root):
+            at_root = Path(folder) == root
+            folders[:] = [name for name in folders if not _is_generated(name, at_root)]
+            files |= {Path(folder) / name for name in names}
+    return sorted(path for path in files if path.is_file() and not path.is_symlink())
+
+
+def _is_generated(name: str, at_root: bool) -> bool:
+    hidden = name.startswith(".") and name not in (".ci", ".github")
+    return hidden or name.endswith(("__pycache__", ".egg-info")) or (at_root and name in GENERATED)
+
+
+def is_repository(root: Path) -> bool:
+    """Whether root is a git checkout of its own, and there is a git to ask."""
+    return (root / ".git").exists() and shutil.which("git") is not None
+
+
+def git(root: Path, *arguments: str) -> str:
+    """What a git command prints."""
+    command = ["git", "-C", str(root), *arguments]
+    return subprocess.run(command, check=True, capture_output=True, encoding="utf-8").stdout
+
+
+def renamed(text: str, old: str, new: str) -> str:
+    """The text with every spelling of the old name replaced by that of the new.
+
+    Words that merely contain the old name stay.
+    """
+    spelling = old.replace("_", "[_-]?")
+    # A dash makes a command where a word follows; in `milforge-0.1.0.whl` it makes none.
+    command = r"(?P<command>-(?=[a-zA-Z$<{(]))?"
+    pattern = rf"(?<![a-zA-Z0-9])(?P<name>(?i:{spelling}))(?![a-z0-9]){command}"
+
+    def replace(match: re.Match[str]) -> str:
+        name, dash = match["name"], match["command"] or ""
+        if name.isupper():
+            return new.upper() + dash
+        if not name.islower():
+            return "".join(part.capitalize() for part in new.split("_")) + dash
+        return (new.replace("_", "-") if dash or "-" in name else new) + dash
+
+    return re.sub(pattern, replace, text)
+
+
+def check_name(name: str, root: Path, files: list[Path]) -> None:
+    """Exits with a sentence where the package cannot be called so."""
+    if not re.fullmatch(r"[a-z][a-z0-9]*(_[a-z0-9]+)*", name) or keyword.iskeyword(name):
+        fail(
+            f"expected a name of lower-case letters, digits and single underscores that Python can "
+            f"import, got {name!r}; for example slide_lab"
+        )
+    if name == PACKAGE:
+        fail(f"the project is called {name} already; choose another name")
+    if not (root / "src" / PACKAGE).is_dir():
+        fail(f"there is no src/{PACKAGE} in {root}; was the project renamed by other means?")
+    if name in taken_names(root, files):
+        fail(
+            f"{name!r} is the name of a module of Python, of a dependency or of a folder here; "
+            f"choose another, for example {name}_mil"
+        )
+    for taken in (path for path in (root / "src" / name, root / name) if path.exists()):
+        fail(f"{taken.relative_to(root)} exists; choose another name or move it away")
+
+
+def taken_names(root: Path, files: list[Path]) -> set[str]:
+    """Names that the package must not hide: of modules, dependencies, and folders here."""
+    taken = set(sys.stdlib_module_names)
+    for path in files:
+        taken |= {part for part in path.relative_to(root).parent.parts if part != PACKAGE}
+        if path.suffix == ".py":
+            taken |= imported(path.read_text(encoding="utf-8"))
+        elif path.name == "constraints.txt":
+            text = path.read_text(encoding="utf-8")
+            pinned = re.findall(r"^([\w.-]+)==", text, re.M)
+            taken |= {re.sub(r"[-_.]+", "_", name).lower() for name in pinned}
+    return taken - {PACKAGE}
+
+
+def imported(source: str) -> set[str]:
+    """The top-level modules that Python source imports."""
+    nodes = list(ast.walk(ast.parse(source)))
+    modules = [alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names]
+    modules += [node.module or "" for node in nodes if isinstance(node, ast.ImportFrom)]
+    return {module.partition(".")[0] for module in modules}
+
+
+def rename(root: Path, files: list[Path], new: str) -> list[Path]:
+    """Renames what the files hold, and the files.
+
+    Returns:
+        The files that are changed or moved, under their new paths.
+    """
+    changed = []
+    for path in files:
+        if path.name in KEPT:
+            continue
+        before = path.read_bytes()
+        after = renamed_content(before, new)
+        target = root / renamed(path.relative_to(root).as_posix(), PACKAGE, new)
+        if after != before:
+            path.write_bytes(after)
+        if target != path:
+            target.parent.mkdir(parents=True, exist_ok=True)
+            path.rename(target)
+        if after != before or target != path:
+            changed.append(target)
+    for left in sorted(root.glob(f"src/{PACKAGE}/**/__pycache__")):
+        shutil.rmtree(left)
+    for folder in sorted({path.parent for path in files}, key=lambda each: -len(each.parts)):
+        while folder.is_dir() and not any(folder.iterdir()):
+            folder.rmdir()
+            folder = folder.parent
+    return changed
+
+
+def renamed_content(content: bytes, new: str) -> bytes:
+    """The content of a file under the new name; that of a binary file as it is."""
+    if b"\0" in content:
+        return content
+    try:
+        return renamed(content.decode("utf-8"), PACKAGE, new).encode("utf-8")
+    except UnicodeDecodeError:
+        return content
+
+
+def tidy(root: Path) -> bool:
+    """Formats and sorts imports, whose order and length depend on the name; False without ruff."""
+    here = [str(root / ".venv" / "bin"), str(Path(sys.executable).parent)]
+    ruff = shutil.which("ruff", path=os.pathsep.join([*here, os.environ.get("PATH", "")]))
+    if ruff is None:
+        return False
+    check = [ruff, "check", "--quiet", "--select"]
+    subprocess.run([*check, "I", "--fix", "."], cwd=root, check=False)
+    subprocess.run([ruff, "format", "--quiet", "."], cwd=root, check=True)
+    # No tool can break strings and prose that a longer name made too long: they are let pass.
+    said = subprocess.run([*check, "E501", "."], cwd=root, capture_output=True, text=True).stdout
+    if lengths := [int(length) for length in re.findall(r"Line too long \((\d+) >", said)]:
+        pyproject = root / "pyproject.toml"
+        text = re.sub(r"pycodestyle.max-line-length = .*\n", "", pyproject.read_text("utf-8"))
+        section = "[tool.ruff.lint]\n"
+        limit = f"pycodestyle.max-line-length = {max(lengths)} # the name is long\n"
+        pyproject.write_text(text.replace(section, section + limit), "utf-8")
+    return True
+
+
+def fail(sentence: str) -> None:
+    """Ends the script."""
+    sys.exit(f"error: {sentence}")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("name", metavar="NAME", help="the new name of the package")
+    parser.add_argument("--force", action="store_true", help="rename over uncommitted changes")
+    arguments = parser.parse_args()
+    root, new = Path(__file__).resolve().parents[1], arguments.name
+    files = project_files(root)
+    check_name(new, root, files)
+    if is_repository(root) and git(root, "status", "--porcelain") and not arguments.force:
+        fail(
+            "there are uncommitted changes, beside which the renaming could not be looked through "
+            "or undone; commit them, or give --force"
+        )
+    changed = rename(root, files, new)
+    tidied = tidy(root)
+    for path in changed:
+        print(f"  {path.relative_to(root)}")
+    print(f"{PACKAGE} is {new} now: {len(changed)} files changed, src/{PACKAGE} is src/{new}.")
+    print("Next: look through `git diff`, then `make clean`, which removes the .venv with the old")
+    print(f"commands, and `make {'test' if tidied else 'format test'}`.")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,125 @@
+"""Records of bags, from batches and from several processes."""
+
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+from milforge.callbacks import RecordCollector
+from milforge.data import Bag, collate_bags
+
+
+class Kept(RecordCollector):
+    """Keeps what it is handed over."""
+
+    def __init__(self, images=0):
+        super().__init__()
+        self.images = images
+        self.finished = []
+
+    def keep_images(self, record):
+        return int(record.bag_id) < self.images
+
+    def finish(self, trainer, module, records, stage):
+        self.finished.append((stage, records))
+
+
+def make_bags(n, shape=(2,), labelled=True):
+    bags = []
+    for i in range(n):
+        size = i % 3 + 1
+        bags.append(
+            Bag(
+                torch.full((size, *shape), float(i)),
+                y=i % 2 if labelled else None,
+                y_inst=torch.arange(size) % 2 if labelled else None,
+                coords=torch.full((size, 2), i),
+                bag_id=str(i),
+            )
+        )
+    return bags
+
+
+def outputs_of(batch, attention=True):
+    outputs = {"probabilities": torch.tensor([int(name) / 100 for name in batch.bag_id])}
+    if attention:
+        outputs["scores"] = torch.arange(float(batch.num_instances))
+        outputs["weights"] = torch.ones(batch.num_instances)
+    return outputs
+
+
+def run(collector, batches, stage="test", rank=0, world_size=1, **options):
+    trainer = SimpleNamespace(world_size=world_size, is_global_zero=rank == 0)
+    for i, batch in enumerate(batches):
+        hook = getattr(collector, f"on_{stage}_batch_end")
+        hook(trainer, None, outputs_of(batch, **options), batch, i)
+    getattr(collector, f"on_{stage}_epoch_end")(trainer, None)
+    return collector
+
+
+@pytest.mark.parametrize("stage", ["test", "predict"])
+def test_there_is_a_record_of_each_bag_in_order(stage):
+    bags = make_bags(5)
+    batches = [collate_bags(bags[:2]), collate_bags(bags[2:])]
+    ((told, records),) = run(Kept(), batches, stage).finished
+    assert told == stage
+    assert [record.bag_id for record in records] == ["0", "1", "2", "3", "4"]
+    for i, (record, bag) in enumerate(zip(records, bags, strict=True)):
+        assert int(record.y) == bag.y
+        assert float(record.probabilities) == pytest.approx(i / 100)
+        assert record.size == len(bag) == len(record.scores) == len(record.weights)
+        assert torch.equal(record.y_inst, bag.y_inst)
+        assert torch.equal(record.coords, bag.coords)
+        assert record.images is None
+    assert torch.equal(records[1].scores, torch.tensor([1.0, 2.0]))  # the second bag of the batch
+
+
+def test_what_is_not_known_is_none():
+    batch = collate_bags([Bag(torch.zeros(2, 3), bag_id="0")])
+    ((_, (record,)),) = run(Kept(), [batch], attention=False).finished
+    unknown = (record.y, record.scores, record.weights, record.y_inst, record.coords, record.images)
+    assert unknown == (None,) * 6
+
+
+def test_records_are_handed_over_once():
+    collector = Kept()
+    batch = collate_bags(make_bags(2))
+    run(collector, [batch])
+    run(collector, [batch], "predict")
+    assert [len(records) for _, records in collector.finished] == [2, 2]
+
+
+def test_only_wanted_images_are_kept():
+    batch = collate_bags(make_bags(4, (1, 2, 2)))
+    ((_, records),) = run(Kept(images=2), [batch]).finished
+    assert [record.images is not None for record in records] == [True, True, False, False]
+    assert torch.equal(records[1].images, torch.ones(2, 1, 2, 2))
+
+
+def test_feature_vectors_are_no_images():
+    ((_, records),) = run(Kept(images=9), [collate_bags(make_bags(3))]).finished
+    assert all(record.images is None for record in records)
+
+
+@pytest.mark.parametrize(("n", "world_size"), [(5, 2), (7, 3), (6, 3)])
+def test_the_records_of_all_processes_come_in_the_order_of_the_data_set(monkeypatch, n, world_size):
+    """Process r is given the bags r, r + world size, ..., as the sampler deals them."""
+    bags = make_bags(n)
+    shards, collectors = [], []
+
+    def gather(into, mine):
+        into[:] = shards
+
+    monkeypatch.setattr(torch.distributed, "all_gather_object", gather)
+    for rank in range(world_size):
+        collector = Kept()
+        batch = collate_bags(bags[rank::world_size])
+        trainer = SimpleNamespace(world_size=world_size, is_global_zero=rank == 0)
+        collector.on_test_batch_end(trainer, None, outputs_of(batch), batch, 0)
+        shards.append(collector._records)
+        collectors.append((collector, trainer))
+    for collector, trainer in collectors:
+        collector.on_test_epoch_end(trainer, None)
+    ((_, records),) = collectors[0][0].finished
+    assert [record.bag_id for record in records] == [str(i) for i in range(n)]
+    assert all(not collector.finished for collector, _ in collectors[1:])

@@ -1,0 +1,125 @@
+"""What stands in the `.wandb` file of an offline run, read back by W&B itself."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from omegaconf import OmegaConf
+
+FIGURES = ("learning_curves", "roc_pr", "confusion", "bags_positive", "bags_negative")
+
+
+def read_records(folder):
+    """The records of the only run below a folder, by type."""
+    (file,) = folder.glob("wandb/offline-run-*/*.wandb")
+    wandb = Path(sys.executable).with_name("wandb")
+    done = subprocess.run(
+        [wandb, "leet", "inspect", "--json", file], capture_output=True, text=True, check=True
+    )
+    records = {}
+    for line in done.stdout.splitlines():
+        record = json.loads(line)
+        records.setdefault(record["type"], []).append(record[record["type"]])
+    return records
+
+
+@pytest.fixture
+def offline(monkeypatch, tmp_path):
+    """No W&B settings from outside, and nothing written outside."""
+    for name in list(os.environ):
+        if name.startswith("WANDB_"):
+            monkeypatch.delenv(name)
+    for name in ("DATA", "CACHE", "CONFIG"):
+        monkeypatch.setenv(f"WANDB_{name}_DIR", str(tmp_path / name))
+
+
+@pytest.mark.slow
+def test_an_offline_run_holds_what_the_design_says(here, offline, read_summary):
+    """Two jobs of a sweep: each is a run of its own, in one group."""
+    options = ("data.train=16", "data.val=8", "data.test=8", "trainer.max_epochs=2")
+    outcome = here("train", "-m", "seed=0,1", "sweep=seeds", "tags=[a,b]", *options)
+    assert outcome.returncode == 0, outcome.stderr
+    assert "WANDB_MODE" not in os.environ
+    jobs = [outcome.folder / "logs/train/multiruns/seeds" / job for job in "01"]
+    runs = [read_records(job) for job in jobs]
+    assert len({records["run"][0]["run_id"] for records in runs}) == 2
+    for seed, (folder, records) in enumerate(zip(jobs, runs, strict=True)):
+        run = records["run"][-1]
+        assert run["project"] == "milforge"
+        assert run["run_group"] == "seeds"
+        assert run["job_type"] == "train"
+        assert run["tags"] == ["a", "b"]
+
+        config = {}
+        for record in records["config"]:
+            config |= record["update"]
+        written = OmegaConf.to_container(OmegaConf.load(folder / "config.yaml"))
+        assert {name: config[name] for name in written} == written
+        assert config["data"]["seed"] == seed
+        assert "${" not in json.dumps(config)
+
+        history = [record["item"] for record in records["history"]]
+        summary = read_summary(folder)["metrics"]
+        auroc = [item["val/auroc"] for item in history if "val/auroc" in item]
+        assert len(auroc) == 2
+        assert summary["val/auroc"] in [pytest.approx(value, abs=1e-6) for value in auroc]
+        assert [item["lr-Adam"] for item in history if "lr-Adam" in item] == [1e-3, 1e-3]
+        assert [item["epoch"] for item in history if "val/loss" in item] == [0, 1]
+        (tested,) = [item for item in history if "test/auroc" in item]
+        for name in ("auroc", "loss", "accuracy", "inst_auroc"):
+            assert tested[f"test/{name}"] == pytest.approx(summary[f"test/{name}"], abs=1e-6)
+
+        logged = {}
+        for item in history:
+            logged |= item
+        (files,) = folder.glob("wandb/offline-run-*/files")
+        for name in FIGURES:
+            (picture,) = logged[f"figures/{name}.filenames"]
+            assert (files / picture).read_bytes() == (folder / f"figures/{name}.png").read_bytes()
+        assert logged["test/predictions._type"] == "table-file"
+        assert (logged["test/predictions.nrows"], logged["test/predictions.ncols"]) == (8, 4)
+        table = json.loads((files / logged["test/predictions.path"]).read_text())
+        assert table["columns"] == ["bag_id", "label", "probability_0", "probability_1"]
+        assert [row[0] for row in table["data"]] == [f"test_{i:04d}" for i in range(8)]
+        assert records["exit"][0].get("exit_code", 0) == 0
+        assert (folder / "metrics.csv").is_file()
+
+
+def test_an_evaluation_is_a_run_of_another_job_type(here, offline, checkpoint):
+    outcome = here("evaluate", f"ckpt_path={checkpoint}", "callbacks.figures=null")
+    assert outcome.returncode == 0, outcome.stderr
+    records = read_records(outcome.run("evaluate"))
+    assert records["run"][-1]["job_type"] == "evaluate"
+    assert any("test/auroc" in record["item"] for record in records["history"])
+    assert "wandb sync" in outcome.stdout
+
+
+def test_the_mode_of_the_process_is_left_as_it_was(here, offline, monkeypatch, checkpoint):
+    monkeypatch.setenv("WANDB_MODE", "online")
+    outcome = here("evaluate", f"ckpt_path={checkpoint}", "callbacks.figures=null")
+    assert outcome.returncode == 0, outcome.stderr
+    assert os.environ["WANDB_MODE"] == "online"
+    assert list(outcome.run("evaluate").glob("wandb/offline-run-*"))
+
+
+def test_a_run_that_fails_is_ended(here, offline, monkeypatch, checkpoint):
+    """Or the next job of a multirun would go on with it."""
+    import wandb
+
+    def broken(*_, **__):
+        raise OSError("disk full")
+
+    monkeypatch.setattr("milforge.callbacks.predictions.pq.write_table", broken)
+    outcome = here("evaluate", f"ckpt_path={checkpoint}", "callbacks.figures=null")
+    assert outcome.error() == "disk full"
+    assert wandb.run is None
+    assert "WANDB_MODE" not in os.environ
+
+
+def test_a_wrong_config_starts_no_run(here, offline):
+    here("train", "data.target=12").error()
+    here("train", "trainer.accelerator=abacus").error()
+    assert not list(Path().glob("logs/**/wandb"))

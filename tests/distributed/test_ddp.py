@@ -1,0 +1,199 @@
+"""Two processes on the CPU give what one gives."""
+
+import importlib
+import json
+import os
+import socket
+import subprocess
+import sys
+import warnings
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+import torch
+from torch.multiprocessing import start_processes
+
+pytestmark = [
+    pytest.mark.ddp,
+    # Python 3.12 on warns of any fork beside threads; the children below use one thread only.
+    pytest.mark.filterwarnings("ignore:This process.*is multi-threaded:DeprecationWarning"),
+]
+
+# Odd, so that the two processes evaluate different numbers of bags.
+DATA = ("data.train=21", "data.val=7", "data.test=9", "data.batch_size=5", "data.seed=1")
+
+
+def call_process(folder, command, *arguments):
+    return subprocess.run(
+        [sys.executable, "-m", f"milforge.cli.{command}", *arguments],
+        cwd=folder,
+        env={**os.environ, "OMP_WAIT_POLICY": "passive", "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """The run of a training on two processes by the real command."""
+    folder = tmp_path_factory.mktemp("ddp")
+    options = ("trainer=ddp_cpu", "trainer.max_epochs=2", "logger=csv", "callbacks.figures.bags=1")
+    done = call_process(folder, "train", *DATA, *options, "class_weights=balanced")
+    assert done.returncode == 0, done.stderr
+    (run,) = (folder / "logs" / "train" / "runs").iterdir()
+    return run, done
+
+
+def read_summary(run):
+    return json.loads((run / "summary.json").read_text())
+
+
+@pytest.mark.slow
+def test_files_are_written_once_and_whole(trained):
+    run, done = trained
+    files = [str(path.relative_to(run)) for path in run.rglob("*") if path.is_file()]
+    figures = ("learning_curves", "roc_pr", "confusion", "bags_positive", "bags_negative")
+    assert sorted(files) == sorted(
+        [
+            *("config.yaml", "overrides", "metrics.csv", "summary.json"),
+            *("checkpoints/best.ckpt", "checkpoints/last.ckpt"),
+            *("predictions/bags.parquet", "predictions/instances.parquet"),
+            *(f"figures/{name}.png" for name in figures),
+        ]
+    )
+    assert done.stdout.count("test/auroc") == 1
+    assert len(done.stderr.splitlines()) == 3  # two epochs and a test, and no warning
+    assert read_summary(run)["data"]["bags"] == {"train": 21, "val": 7, "test": 9}
+
+
+@pytest.mark.slow
+def test_each_bag_is_predicted_once_and_in_order(trained):
+    run, _ = trained
+    bags = pq.read_table(run / "predictions" / "bags.parquet").to_pydict()
+    assert bags["bag_id"] == [f"test_{i:04d}" for i in range(9)]
+    instances = pq.read_table(run / "predictions" / "instances.parquet").to_pydict()
+    assert list(dict.fromkeys(instances["bag_id"])) == bags["bag_id"]
+    weights = np.bincount(
+        [bags["bag_id"].index(name) for name in instances["bag_id"]], instances["weight"]
+    )
+    np.testing.assert_allclose(weights, 1, rtol=1e-5)
+
+
+@pytest.fixture
+def evaluated_by_one(trained, tmp_path, monkeypatch, capsys):
+    """The same checkpoint, evaluated by this process alone."""
+    run, _ = trained
+    arguments = ("trainer=cpu", "logger=csv", "callbacks.figures=null")
+    monkeypatch.chdir(tmp_path)
+    command = ["milforge-evaluate", f"ckpt_path={run}/checkpoints/best.ckpt", *arguments]
+    monkeypatch.setattr(sys, "argv", command)
+    importlib.import_module("milforge.cli.evaluate").main()
+    capsys.readouterr()
+    torch.use_deterministic_algorithms(False)
+    (folder,) = (tmp_path / "logs" / "evaluate" / "runs").iterdir()
+    return folder
+
+
+def assert_same_evaluation(one, two):
+    expected = {k: v for k, v in read_summary(one)["metrics"].items() if k.startswith("test/")}
+    metrics = {k: v for k, v in read_summary(two)["metrics"].items() if k.startswith("test/")}
+    assert len(expected) == 8
+    assert metrics == pytest.approx(expected, abs=1e-6)
+    for name in ("bags", "instances"):
+        tables = [pq.read_table(run / "predictions" / f"{name}.parquet") for run in (one, two)]
+        assert tables[0].schema == tables[1].schema
+        for column in tables[0].column_names:
+            values, wanted = (table[column].to_pylist() for table in tables)
+            assert values == pytest.approx(wanted, abs=1e-6)
+
+
+@pytest.mark.slow
+def test_the_test_after_training_is_that_of_one_process(trained, evaluated_by_one):
+    assert_same_evaluation(evaluated_by_one, trained[0])
+
+
+@pytest.mark.slow
+def test_evaluation_on_two_processes_is_that_of_one(trained, evaluated_by_one, tmp_path):
+    """Trainer and strategy come from the checkpoint here."""
+    folder = tmp_path / "two"
+    folder.mkdir()
+    checkpoint = f"ckpt_path={trained[0]}/checkpoints/best.ckpt"
+    done = call_process(folder, "evaluate", checkpoint, "logger=csv", "callbacks.figures=null")
+    assert done.returncode == 0, done.stderr
+    (run,) = (folder / "logs" / "evaluate" / "runs").iterdir()
+    assert_same_evaluation(evaluated_by_one, run)
+    assert done.stdout.count("test/auroc") == 1
+
+
+def free_port():
+    with socket.socket() as sock:
+        sock.bind(("127.0.0.1", 0))
+        return sock.getsockname()[1]
+
+
+def train_steps(rank, world_size, port, path, task):
+    """Two steps of plain gradient descent at rate 1: the weights tell the gradients."""
+    from functools import partial
+
+    import lightning as L
+
+    from milforge.models import BagNetwork
+    from milforge.nn import AttentionPool, MLPEncoder
+    from milforge.training import BagClassification, ImageBagsDataModule
+
+    torch.set_num_threads(1)  # the parent's OpenMP threads do not survive a fork
+    warnings.simplefilter("ignore")
+    if world_size > 1:
+        # As torchrun says it: the processes are there already.
+        os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "NODE_RANK": "0"}
+        os.environ |= {"LOCAL_RANK": str(rank), "WORLD_SIZE": str(world_size)}
+    L.seed_everything(0, verbose=False)
+    sampling = {"target": 9} if task == "binary" else {"target": [3, 9], "sampling": "plain"}
+    data = ImageBagsDataModule("digits", train=10, val=2, test=2, batch_size=5, **sampling)
+    network = BagNetwork(
+        (1, 8, 8),
+        len(data.class_names) if task == "multilabel" else 1,
+        encoder=partial(MLPEncoder, hidden=(16,)),
+        pool=partial(AttentionPool, att_dim=8),
+        attention_l2=0.1,
+    )
+    weights = {"binary": torch.tensor([0.3, 2.0]), "multilabel": torch.tensor([[0.4, 3], [1, 2.0]])}
+    module = BagClassification(
+        network,
+        task,
+        data.class_names,
+        optimizer=partial(torch.optim.SGD, lr=1.0),
+        class_weights=weights[task],
+    )
+    trainer = L.Trainer(
+        accelerator="cpu",
+        strategy="ddp" if world_size > 1 else "auto",
+        devices=world_size,
+        max_epochs=1,
+        limit_val_batches=0,
+        use_distributed_sampler=False,
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+    )
+    trainer.fit(module, data)
+    assert trainer.global_step == 2
+    state = {name: value.clone() for name, value in module.state_dict().items()}
+    losses = {name: points[0][1] for name, points in module.history.items()}
+    torch.save({"state": state, "losses": losses}, f"{path}/{world_size}_{rank}.pt")
+
+
+@pytest.mark.parametrize("task", ["binary", "multilabel"])
+def test_steps_of_uneven_shards_are_those_of_one_process(tmp_path, task):
+    """Global batches of five bags on two processes: three and two, with weights of the classes."""
+    for world_size in (1, 2):
+        arguments = (world_size, free_port(), tmp_path, task)
+        start_processes(train_steps, arguments, nprocs=world_size, start_method="fork")
+    expected = torch.load(tmp_path / "1_0.pt", weights_only=True)
+    for rank in (0, 1):
+        computed = torch.load(tmp_path / f"2_{rank}.pt", weights_only=True)
+        torch.testing.assert_close(computed["state"], expected["state"], rtol=1e-5, atol=1e-5)
+        assert computed["losses"] == pytest.approx(expected["losses"], abs=1e-5)

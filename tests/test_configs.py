@@ -1,0 +1,169 @@
+"""Every shipped config composes, and its keys are those that the named classes take."""
+
+from pathlib import Path
+
+import pytest
+from hydra import compose, initialize_config_dir
+from hydra.core.config_store import ConfigStore
+from hydra.errors import ConfigCompositionException
+from hydra.utils import get_object
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from milforge.cli import schema
+from milforge.cli.app import _prepare, config_dir
+from milforge.cli.check import check_targets
+
+CONFIGS = Path(config_dir())
+COMMANDS = ("train", "evaluate", "predict")
+# Not hydra: it sets Hydra itself and is no part of the config.
+GROUPS = sorted(
+    str(path.relative_to(CONFIGS))
+    for path in CONFIGS.rglob("*")
+    if path.is_dir() and path.name not in ("hydra", "local")
+)
+
+
+def options(group):
+    return sorted(path.stem for path in (CONFIGS / group).glob("*.yaml"))
+
+
+def compose_config(name="train", *overrides, config_dirs=()):
+    _prepare()
+    ConfigStore.instance().store(name="stored_run", node={})
+    path = [f"hydra.searchpath=[{','.join(map(str, config_dirs))}]"] if config_dirs else []
+    with initialize_config_dir(str(CONFIGS), version_base="1.3"):
+        return compose(name, overrides=[*path, *overrides])
+
+
+CHOICES = [(group, option) for group in GROUPS for option in options(group)]
+
+
+@pytest.mark.parametrize(("group", "option"), CHOICES, ids=lambda value: value)
+def test_every_option_composes_and_binds(group, option):
+    config = compose_config("train", f"{group}={option}")
+    check_targets(config)
+    plain = OmegaConf.to_container(config, resolve=False)
+    assert set(plain) == set(schema.TrainConfig.__dataclass_fields__)
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_commands_compose_and_bind(command):
+    config = compose_config(command)
+    check_targets(config)
+    assert config.task_name == command
+
+
+@pytest.mark.parametrize("command", ["evaluate", "predict"])
+@pytest.mark.parametrize("group", ["data", "model", "trainer", "callbacks", "logger"])
+def test_groups_of_evaluation_take_every_option(command, group):
+    for option in options(group):
+        config = compose_config(command, f"{group}={option}", "+monitor=x", "+monitor_mode=min")
+        OmegaConf.set_struct(config, False)
+        for key in ("monitor", "monitor_mode"):
+            config.pop(key)  # the callbacks of training need them; the schema has them not
+        check_targets(config)
+
+
+def test_every_shipped_file_is_reached():
+    reached = {f"{command}.yaml" for command in COMMANDS} | {"hydra/default.yaml"}
+    reached |= {f"{group}/{option}.yaml" for group, option in CHOICES}
+    shipped = {str(path.relative_to(CONFIGS)) for path in CONFIGS.rglob("*.yaml")}
+    assert reached == shipped - {path for path in shipped if path.startswith("local/")}
+
+
+def test_every_shipped_file_says_what_it_is_for():
+    bare = {"trainer", "callbacks", "paths", "optimizer", "hydra"}
+    for path in CONFIGS.rglob("*.yaml"):
+        group = str(path.relative_to(CONFIGS)).split("/")[0]
+        assert group in bare or "# " in path.read_text(), path
+
+
+def test_the_schema_names_every_key_of_the_primary_configs():
+    keys = {"train": schema.TrainConfig, "evaluate": schema.RunConfig, "predict": schema.RunConfig}
+    for command, dataclass in keys.items():
+        assert set(compose_config(command)) == set(dataclass.__dataclass_fields__)
+
+
+def test_an_experiment_wins_over_the_keys_of_the_primary_config():
+    config = compose_config("train", "experiment=keras_mil")
+    assert config.class_weights == "balanced"
+    assert config.callbacks.early_stopping.patience == 10
+    # ... and the command line over the experiment
+    config = compose_config("train", "experiment=keras_mil", "class_weights=null", "data.train=5")
+    assert config.class_weights is None
+    assert config.data.train == 5
+
+
+def test_keras_mil_is_the_example_of_the_notebook():
+    config = compose_config("train", "experiment=keras_mil")
+    assert config.data.mean_size == 3
+    assert config.data.sd_size == 0
+    assert config.data.sampling == "plain"
+    assert config.data.train == 1000
+    assert config.data.val == 300
+    assert list(config.model.encoder.hidden) == [128, 64]
+    assert config.model.pool.att_dim == 256
+    assert config.model.pool.gated is True
+    assert config.model.attention_l2 == 0.01
+
+
+@pytest.mark.parametrize(
+    ("text", "wrong", "right"),
+    [
+        ("sed: 1", "sed", "seed"),
+        ("data: {mean_sise: 3}", "data.mean_sise", "mean_size"),
+        ("trainer: {max_epoch: 3}", "trainer.max_epoch", "max_epochs"),
+        ("model: {pool: {att_dmi: 3}}", "model.pool.att_dmi", "att_dim"),
+        ("model: {encoder: {hiden: [3]}}", "model.encoder.hiden", "hidden"),
+        ("optimizer: {weight_deca: 0.1}", "optimizer.weight_deca", "weight_decay"),
+        ("callbacks: {early_stoping: {patience: 3}}", "early_stoping", "early_stopping"),
+        ("callbacks: {checkpoint: {monitr: x}}", "callbacks.checkpoint.monitr", "monitor"),
+        ("logger: {wandb: {projct: x}}", "logger.wandb.projct", "project"),
+        ("paths: {log_dri: x}", "log_dri", "log_dir"),
+    ],
+)
+def test_an_experiment_with_a_misspelt_key_is_refused(tmp_path, text, wrong, right):
+    from milforge.cli.app import _explain
+
+    (tmp_path / "experiment").mkdir()
+    (tmp_path / "experiment" / "mine.yaml").write_text(f"# @package _global_\n{text}\n")
+    with pytest.raises((ValueError, ConfigCompositionException, OmegaConfBaseException)) as caught:
+        check_targets(compose_config("train", "experiment=mine", config_dirs=[tmp_path]))
+    sentence = _explain(caught.value, "train")
+    assert wrong in sentence
+    assert f"did you mean '{right}'" in sentence or f".{right}'" in sentence
+
+
+def test_a_right_experiment_of_a_user_is_taken(tmp_path):
+    (tmp_path / "experiment").mkdir()
+    text = "# @package _global_\nseed: 7\ndata: {mean_size: 3}\n"
+    (tmp_path / "experiment" / "mine.yaml").write_text(text)
+    config = compose_config("train", "experiment=mine", config_dirs=[tmp_path])
+    check_targets(config)
+    assert (config.seed, config.data.mean_size) == (7, 3)
+
+
+@pytest.mark.parametrize(
+    ("node", "message"),
+    [
+        ({"_target_": "milforge.nn.AttentionPol"}, r"part\._target_.*cannot be imported"),
+        ({"_target_": "milforge.none.Such"}, r"part\._target_.*cannot be imported"),
+        ({"_target_": "milforge.nn.MLPEncoder"}, r"part: .* needs 'instance_shape'"),
+        ({"_target_": "torch.nn.Linear", "in_features": 1, "out_features": 1, "bais": 1}, "'bias'"),
+        ([{"_target_": "torch.nn.ReLU", "in_place": True}], r"part\[0\]\.in_place.*'inplace'"),
+    ],
+)
+def test_a_node_that_does_not_bind_is_refused(node, message):
+    with pytest.raises(ValueError, match=message):
+        check_targets(OmegaConf.create({"part": node}))
+
+
+def test_targets_are_public_names():
+    """What a config names must not move when a private module does."""
+    for path in CONFIGS.rglob("*.yaml"):
+        for line in path.read_text().splitlines():
+            key, _, target = line.strip().partition(": ")
+            if key == "_target_" and target.startswith("milforge."):
+                assert target.count(".") == 2, f"{path}: {target}"
+                assert target.rpartition(".")[2] in get_object(target.rpartition(".")[0]).__all__
