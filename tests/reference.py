@@ -1,5 +1,6 @@
 """Slow, obvious oracles in float64, one bag at a time, and bags to try them on."""
 
+from collections.abc import Callable
 from itertools import pairwise
 
 import torch
@@ -97,3 +98,94 @@ def attention_scores(
 def attention_pool(x: Tensor, scores: Tensor, ptr: Tensor) -> Tensor:
     """`sum_n softmax(f)_n x_n`, bag by bag."""
     return segment_weighted_sum(x, segment_softmax(scores, ptr), ptr)
+
+
+def make_graph(
+    sizes: list[int] | tuple[int, ...], seed: int = 0, how: str = "sym", density: float = 0.4
+) -> Tensor:
+    """Random symmetric weights within bags of these sizes, normalised: dense `(N, N)` float64.
+
+    The first instance of every bag has no neighbour.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    size = sum(sizes)
+    weights = torch.zeros(size, size, dtype=torch.float64)
+    start = 0
+    for bag in sizes:
+        for i in range(start + 1, start + bag):
+            for j in range(i + 1, start + bag):
+                if torch.rand((), generator=generator) < density:
+                    weights[i, j] = weights[j, i] = torch.rand((), generator=generator) + 0.1
+        start += bag
+    adj = torch.zeros_like(weights)
+    degree = weights.sum(1)
+    for i in range(size):
+        if degree[i] == 0:
+            adj[i, i] = 1.0
+        for j in range(size):
+            if weights[i, j] > 0:
+                scale = (degree[i] * degree[j]).sqrt() if how == "sym" else degree[i]
+                adj[i, j] = weights[i, j] / scale
+    return adj
+
+
+def pad_adjacency(
+    adj: Tensor, ptr: Tensor, fill: float = 0.0, longest: int | None = None
+) -> Tensor:
+    """Padded `(B, M, M)` form of a dense `(N, N)`, with what stands in padded rows and columns."""
+    bounds = list(pairwise(ptr.tolist()))
+    longest = max(stop - start for start, stop in bounds) if longest is None else longest
+    padded = adj.new_full((len(bounds), longest, longest), fill)
+    for b, (start, stop) in enumerate(bounds):
+        padded[b, : stop - start, : stop - start] = adj[start:stop, start:stop]
+    return padded
+
+
+def sm_approx(u: Tensor, adj: Tensor, alpha: Tensor | float, num_steps: int) -> Tensor:
+    """Step after step, with a dense matrix."""
+    g = u
+    for _ in range(num_steps):
+        g = alpha * (adj @ g) + (1 - alpha) * u
+    return g
+
+
+def sm_exact(u: Tensor, adj: Tensor, gamma: Tensor | float) -> Tensor:
+    """The solution of the dense system."""
+    eye = torch.eye(len(adj), dtype=adj.dtype)
+    columns = u[:, None] if u.ndim == 1 else u
+    return torch.linalg.solve(eye + gamma * (eye - adj), columns).reshape(u.shape)
+
+
+def sm(u: Tensor, adj: Tensor, alpha: Tensor | float, num_steps: int, mode: str) -> Tensor:
+    """Either, by the one meaning of alpha."""
+    if mode == "approx":
+        return sm_approx(u, adj, alpha, num_steps)
+    return sm_exact(u, adj, alpha / (1 - alpha))
+
+
+def sm_attention_pool(
+    x: Tensor,
+    adj: Tensor,
+    ptr: Tensor,
+    w1: Tensor,
+    b1: Tensor,
+    w: Tensor,
+    w2: Tensor | None,
+    b2: Tensor | None,
+    act: str,
+    where: str,
+    smooth: Callable[[Tensor, Tensor], Tensor],
+) -> tuple[Tensor, Tensor]:
+    """`z` and `f` as the formulas read: `early` smooths the instances themselves."""
+    if where == "early":
+        x = smooth(x, adj)
+    hidden = x @ w1.T + b1
+    hidden = smooth(hidden, adj) if where == "mid" else hidden
+    hidden = ACTIVATIONS[act](hidden)
+    if w2 is not None and b2 is not None:
+        gate = x @ w2.T + b2
+        gate = smooth(gate, adj) if where == "mid" else gate
+        hidden = hidden / (1 + torch.exp(-gate))
+    f = hidden @ w[0]
+    f = smooth(f, adj) if where == "late" else f
+    return attention_pool(x, f, ptr), f

@@ -10,7 +10,12 @@ from scipy.linalg import block_diag
 from sklearn.neighbors import kneighbors_graph, radius_neighbors_graph
 
 from milforge.data import Bag, collate_bags
-from milforge.graph import build_adjacency, check_adjacency, count_isolated
+from milforge.graph import (
+    build_adjacency,
+    check_adjacency,
+    count_isolated,
+    normalize_adjacency,
+)
 
 STRIDE = 448
 METHODS = {
@@ -322,6 +327,19 @@ def test_inputs_that_require_gradients_are_taken_as_numbers():
     coords, features = cloud(9).requires_grad_(), features_of(9).requires_grad_()
     adj = build_adjacency(coords, features, radius=0.5, weight="cosine")
     assert not adj.requires_grad
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("method", ["radius", "feature_knn"])
+def test_inputs_on_a_gpu_give_the_same_graph_on_the_host(method):
+    coords, features = cloud(40), features_of(40)
+    options = {"method": method, "radius": 0.3, "weight": "cosine"}
+    adj = build_adjacency(coords.cuda(), features.cuda(), **options)
+    assert adj.device.type == "cpu"
+    np.testing.assert_allclose(adj.to_dense().numpy(), dense(coords, features, **options), 1e-6)
+    again = normalize_adjacency(adj.cuda())
+    assert again.device.type == "cuda"
+    check_adjacency(again)
 
 
 # Laws

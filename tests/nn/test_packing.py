@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import reference
-from milforge.nn.packing import pack
+from milforge.nn.packing import pack, pack_adjacency
 
 sizes = st.lists(st.integers(0, 5), min_size=1, max_size=5)
 
@@ -88,3 +88,68 @@ MASK, PTR = torch.ones(2, 3, dtype=torch.bool), torch.tensor([0, 2, 6])
 def test_what_does_not_fit_is_refused(arguments, message):
     with pytest.raises(ValueError, match=message):
         pack(**arguments)
+
+
+@pytest.mark.parametrize("layout", ["dense", "coo"])
+@pytest.mark.parametrize("fill", [torch.nan, torch.inf, -torch.inf, 7.0])
+@given(sizes=sizes, extra=st.integers(0, 2), seed=st.integers(0, 2**31))
+def test_adjacencies_are_packed_and_padding_is_dropped(layout, fill, sizes, extra, seed):
+    x, ptr = reference.make_bags(sizes, 1)
+    dense = reference.make_graph(sizes, seed, "rw")
+    padded = reference.pad_adjacency(dense, ptr, fill, max(sizes) + extra)
+    _, mask = reference.pad(x, ptr, longest=max(sizes) + extra)
+    packed = pack_adjacency(padded.to_sparse() if layout == "coo" else padded, mask)
+    assert packed.layout == torch.sparse_csr
+    assert torch.equal(packed.to_dense(), dense)
+    torch.sparse_csr_tensor(
+        packed.crow_indices(),
+        packed.col_indices(),
+        packed.values(),
+        packed.shape,
+        check_invariants=True,
+    )
+
+
+def test_adjacency_of_instances_that_stand_anywhere():
+    adj = torch.arange(1.0, 19.0).reshape(2, 3, 3)
+    mask = torch.tensor([[True, False, True], [False, True, False]])
+    expected = [[1.0, 3.0, 0.0], [7.0, 9.0, 0.0], [0.0, 0.0, 14.0]]
+    for form in (adj, adj.to_sparse(), adj.clone().requires_grad_()):
+        packed = pack_adjacency(form, mask)
+        assert packed.to_dense().tolist() == expected
+        assert not packed.requires_grad
+    assert torch.equal(pack_adjacency(adj).to_dense(), torch.block_diag(*adj))
+
+
+def test_entries_given_twice_are_added():
+    indices = torch.tensor([[0, 0, 0], [1, 1, 0], [0, 0, 1]])
+    adj = torch.sparse_coo_tensor(indices, torch.tensor([1.0, 2.0, 4.0]), (1, 2, 2))
+    assert pack_adjacency(adj).to_dense().tolist() == [[0.0, 4.0], [3.0, 0.0]]
+
+
+@pytest.mark.parametrize("shape", [(0, 3, 3), (2, 0, 0)])
+def test_adjacencies_of_nothing(shape):
+    for adj in (torch.zeros(shape), torch.zeros(shape).to_sparse()):
+        assert pack_adjacency(adj).shape == (0, 0)
+
+
+A = torch.ones(2, 3, 3)
+
+
+@pytest.mark.parametrize(
+    ("adj", "mask", "message"),
+    [
+        (A[0], None, r"\(bags, instances, instances\), .* got torch.strided .* shape \(3, 3\)"),
+        (A[:, :2], None, r"shape \(2, 2, 3\)"),
+        (A[0].to_sparse_csr(), None, "dense or sparse COO, got torch.sparse_csr"),
+        (A.to_sparse_csr(), None, "dense or sparse COO, got torch.sparse_csr"),
+        (A.to_sparse(2), None, "dense or sparse COO, got torch.sparse_coo"),
+        (A.bool(), None, "adj of floats .* got torch.strided of torch.bool"),
+        (A.to_sparse().long(), None, "adj of floats .* got torch.sparse_coo of torch.int64"),
+        (A, MASK[:1], r"of shape \(1, 3, 3\) on cpu to go with the bags, got \(2, 3, 3\)"),
+        (A, MASK.to("meta"), r"on meta to go with the bags, got \(2, 3, 3\) on cpu"),
+    ],
+)
+def test_adjacencies_that_do_not_fit_are_refused(adj, mask, message):
+    with pytest.raises(ValueError, match=message):
+        pack_adjacency(adj, mask)

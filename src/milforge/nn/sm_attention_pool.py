@@ -78,7 +78,8 @@ class SmAttentionPool(nn.Module):
                 raise ValueError(f"expected {name} of at least 1, got {width}")
         self.act = act
         self.sm_where = sm_where
-        self.sm = None if sm_where == "none" else Sm(sm_alpha, sm_steps, sm_mode)
+        sm = Sm(sm_alpha, sm_steps, sm_mode)  # refuses what is wrong in `none` too
+        self.sm = None if sm_where == "none" else sm
         self.proj1 = nn.Linear(in_dim, att_dim)
         self.proj_gated = nn.Linear(in_dim, att_dim) if gated else None
         self.proj2 = nn.Linear(att_dim, 1, bias=False)
