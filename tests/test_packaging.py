@@ -23,19 +23,23 @@ PROJECT = PYPROJECT["project"]
 
 # The names that a user writes: one that vanishes breaks their code, one that comes is a promise.
 SNAPSHOT = """
-callbacks: BagRecord FigureWriter PredictionWriter RecordCollector progress
-data: Bag BagBatch BagDataset BagSplits EvaluationBags ImageBags SPLITS Task TrainBatches
-data: collate_bags digits_bags draw_bags mnist_bags read_idx unbatch
+callbacks: BagRecord FigureWriter PredictionWriter RecordCollector SmoothingMonitor progress
+data: Bag BagBatch BagDataset BagSplits EvaluationBags GraphBags GraphCounts ImageBags
+data: SPLITS Task TrainBatches collate_bags digits_bags digits_grid draw_bags mnist_bags
+data: read_idx unbatch
+functional: dirichlet_energy relative_dirichlet_energy
 functional: segment_auroc segment_average_precision segment_index segment_max segment_mean
 functional: segment_softmax segment_sum segment_weighted_sum
 metrics: LocalisationAUROC LocalisationAveragePrecision bag_metrics
 models: BagNetwork BagOutput
-graph: build_adjacency check_adjacency count_isolated grid_stride normalize_adjacency
-graph: radius_from_tiles
+graph: AdjacencyBuilder build_adjacency check_adjacency count_isolated grid_stride
+graph: normalize_adjacency radius_from_tiles
 nn: AttentionPool IdentityEncoder LeNetEncoder MLPEncoder MaxPool MeanPool
 nn: Sm SmAttentionPool
-plots: BagStrip plot_attention_bars plot_bag_strips plot_confusion plot_learning_curves plot_roc_pr
-training: BagClassification BagDataModule BagPredictions ImageBagsDataModule
+plots: BagStrip plot_attention_bars plot_attention_comparison plot_attention_maps plot_bag_strips
+plots: plot_confusion plot_learning_curves plot_roc_pr
+training: BagClassification BagDataModule BagPredictions DigitsGridDataModule
+training: ImageBagsDataModule
 """
 PUBLIC: dict[str, list[str]] = {}
 for line in SNAPSHOT.strip().splitlines():
@@ -227,4 +231,4 @@ def test_an_unpacked_wheel_finds_its_own_configs(wheel, tmp_path):
     first, second, *_ = done.stdout.splitlines()
     assert Path(first) == tmp_path / "site" / "milforge" / "configs"
     assert second == "milforge-train"
-    assert "data: digits_bags, mnist_bags" in done.stdout
+    assert "data: digits_bags, digits_chain, digits_grid, mnist_bags" in done.stdout

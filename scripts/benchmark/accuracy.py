@@ -3,6 +3,8 @@
     python scripts/benchmark/accuracy.py default
     python scripts/benchmark/accuracy.py keras_mil --root FOLDER_OF_MNIST_IDX_FILES
     python scripts/benchmark/accuracy.py mnist_bags --root FOLDER_OF_MNIST_IDX_FILES
+    python scripts/benchmark/accuracy.py digits_grid
+    python scripts/benchmark/accuracy.py digits_chain
 
 Each is a sweep under logs/train/multiruns; run again, it reads the finished ones and runs the
 rest. The table gives the mean over seeds and its 95% interval (Student's t).
@@ -11,7 +13,6 @@ rest. The table gives the mean over seeds and its 95% interval (Student's t).
 import argparse
 import json
 import math
-import os
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -33,7 +34,21 @@ class Study:
     variants: list[list[str]]
 
 
+# `none` is plain attention with the activation of the smoothed ones.
+GRAPH_MODELS = [
+    ["model=abmil"],
+    ["model=gated_abmil"],
+    ["model=sm_abmil", "model.pool.sm_where=none"],
+    *(
+        ["model=sm_abmil", f"model.pool.sm_where={where}", f"model.pool.sm_mode={mode}"]
+        for where in ("early", "mid", "late")
+        for mode in ("approx", "exact")
+    ),
+]
+GRAPH_METRICS = ["test/auroc", "test/inst_auroc", "test/inst_ap"]
 STUDIES = {
+    "digits_grid": Study(["data=digits_grid"], 5, GRAPH_METRICS, GRAPH_MODELS),
+    "digits_chain": Study(["data=digits_chain"], 5, GRAPH_METRICS, GRAPH_MODELS),
     "default": Study([], 5, ["test/auroc", "test/inst_auroc", "test/accuracy"], [[]]),
     "keras_mil": Study(
         ["experiment=keras_mil"],
@@ -59,14 +74,17 @@ def run(study: Study, name: str, root: str | None) -> None:
     if root is not None:
         data.append(f"data.root={Path(root).resolve()}")
     for variant in study.variants:
-        for seed in range(study.seeds):
-            sweep = sweep_name(name, variant)
-            if (SWEEPS / sweep / f"seed{seed}" / "summary.json").is_file():
-                continue
-            overrides = [*study.overrides, *data, *variant, f"seed={seed}", f"sweep={sweep}"]
-            folder = f"hydra.sweep.subdir=seed{seed}"
-            command = [sys.executable, "-m", "milforge.cli.train", "-m", *overrides, folder]
-            subprocess.run(command, check=True, stdout=subprocess.DEVNULL, env=os.environ)
+        sweep = sweep_name(name, variant)
+        left = [
+            str(seed)
+            for seed in range(study.seeds)
+            if not (SWEEPS / sweep / f"seed{seed}" / "summary.json").is_file()
+        ]
+        if left:
+            overrides = [*study.overrides, *data, *variant, f"seed={','.join(left)}"]
+            folders = [f"sweep={sweep}", "hydra.sweep.subdir=seed${seed}"]
+            command = [sys.executable, "-m", "milforge.cli.train", "-m", *overrides, *folders]
+            subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
 
 
 def sweep_name(name: str, variant: list[str]) -> str:

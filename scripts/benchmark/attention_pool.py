@@ -5,7 +5,7 @@ torchmil is no dependency of the project; compare in an environment of your own:
     python -m venv bench
     bench/bin/pip install -e . -c constraints.txt
     bench/bin/pip install torchmil
-    OMP_WAIT_POLICY=passive bench/bin/python scripts/benchmark/attention_pool.py
+    bench/bin/python scripts/benchmark/attention_pool.py
 
 A draw is 8 bags of log-normal size (mean 2,000, sigma 1), D = 1,024; ours takes them packed, the
 peer padded with a mask; the instances require no gradient. A draw decides how much is padded, so

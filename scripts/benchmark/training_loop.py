@@ -1,6 +1,6 @@
 """What a training step costs beyond a PyTorch loop written by hand.
 
-    OMP_WAIT_POLICY=passive python scripts/benchmark/training_loop.py
+    python scripts/benchmark/training_loop.py
 
 The real training (the configs of `milforge-train` with `trainer=cpu logger=csv`, all callbacks but
 the figures and predictions of the test) against a loop of the same network, bags, loss, optimiser

@@ -2,6 +2,7 @@
 
 import importlib
 import json
+import logging
 import os
 import subprocess
 import sys
@@ -62,7 +63,7 @@ def process(tmp_path):
 @pytest.fixture
 def here(tmp_path, monkeypatch, capsys):
     """`here("train", "seed=1")`: the command in this process, where importing is done already."""
-    before = dict(os.environ)
+    before, handlers = dict(os.environ), logging.root.handlers[:]
 
     def call(command, *arguments, folder=tmp_path):
         module = importlib.import_module(f"milforge.cli.{command}")
@@ -80,7 +81,8 @@ def here(tmp_path, monkeypatch, capsys):
         return Outcome(code or 0, stdout, stderr, Path(folder))
 
     yield call
-    # A trainer sets these for the whole process.
+    # A command sets these for the whole process.
+    logging.root.handlers[:] = handlers
     torch.use_deterministic_algorithms(False)
     for name in set(os.environ) - set(before):
         del os.environ[name]

@@ -383,7 +383,7 @@ def test_permuting_the_tiles_permutes_the_grid(seed, neighbours):
 
 @given(seeds, st.sampled_from(["radius", "knn", "grid"]), st.sampled_from(["binary", "gaussian"]))
 def test_two_bags_far_apart_are_the_blocks_of_their_union(seed, method, weight):
-    bags = [holes(seed=seed, side=6), holes(seed=seed + 1, side=7)]
+    bags = [holes(seed=seed, side=8), holes(seed=seed + 1, side=9)]
     options = {"method": method, "weight": weight, "sigma": 500.0}
     if method == "knn":
         # Off the grid, where no two distances tie.

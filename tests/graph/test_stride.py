@@ -45,6 +45,33 @@ def test_the_smallest_of_the_common_gaps_counts():
     assert grid_stride(torch.tensor([[0, 0], [900, 0], [1000, 0]])) == 100.0
 
 
+def test_a_few_tiles_that_do_not_adjoin_in_a_row():
+    # The only two in a row are two tiles apart.
+    coords = torch.tensor([[1, 0], [3, 0], [2, 1], [0, 2]]) * 448
+    assert grid_stride(coords) == 448.0
+    assert grid_stride(coords.float() / 3) == pytest.approx(448 / 3)
+    # Like a checkerboard: 16 gaps of two tiles, 4 of one.
+    rows = ["#.#...", ".#.#.#", "#.#.##", ".#.#..", "#.#...", "##.#.#"]
+    board = torch.tensor([[r, c] for r in range(6) for c in range(6) if rows[r][c] == "#"])
+    assert grid_stride(board * 448) == 448.0
+    # Two pieces of tissue that happen to lie 7 pixels apart are on no grid of 7.
+    pieces = torch.tensor([[0, 0], [448, 0], [1001, 500], [1449, 500], [3000, 7]])
+    assert grid_stride(pieces) == 448.0
+    # Any whole numbers are on a grid of 1.
+    assert grid_stride(torch.tensor([[0, 0], [448, 1], [448, 449], [3, 2000], [7, 3000]])) == 448.0
+
+
+@given(st.integers(0, 2**31), st.integers(3, 6), st.floats(0.1, 1.0))
+def test_a_stride_never_breaks_a_small_grid(seed, side, keep):
+    coords = tiles(side, keep, seed=seed)
+    if len(coords) < 3 or len(coords.unique(dim=0)) < 2:
+        return
+    stride = grid_stride(coords * 448) / 448
+    assert stride == round(stride)  # a whole number of tiles
+    links = len(coords) >= side * side * 0.6
+    assert stride == 1 or not links
+
+
 def test_without_a_common_row_or_column_the_smallest_gap_of_an_axis_counts():
     assert grid_stride(torch.tensor([[0, 0], [448, 500], [1448, 1500]])) == 448.0
 

@@ -8,7 +8,15 @@ from torch.testing import assert_close
 import reference
 from milforge.data import Bag, BagBatch, collate_bags
 from milforge.models import BagNetwork, BagOutput
-from milforge.nn import AttentionPool, IdentityEncoder, LeNetEncoder, MaxPool, MeanPool, MLPEncoder
+from milforge.nn import (
+    AttentionPool,
+    IdentityEncoder,
+    LeNetEncoder,
+    MaxPool,
+    MeanPool,
+    MLPEncoder,
+    SmAttentionPool,
+)
 
 ENCODERS = {
     "identity": (IdentityEncoder, (12,)),
@@ -156,3 +164,24 @@ def test_a_pool_of_another_width_is_refused():
     network = BagNetwork((12,), 1, encoder=IdentityEncoder, pool=AttentionPool(7))
     with pytest.raises(ValueError, match=r"of 7 features \(in_dim\), got 12"):
         network(make_batch("identity"))
+
+
+@pytest.mark.parametrize("where", ["early", "mid", "late", "none"])
+def test_a_pool_that_smooths_is_given_the_adjacency(where):
+    torch.manual_seed(0)
+    pool = partial(SmAttentionPool, sm_where=where, sm_steps=3)
+    network = BagNetwork((12,), 1, encoder=IdentityEncoder, pool=pool).double()
+    assert network.needs_adjacency
+    x, ptr = reference.make_bags((3, 1, 4), 12)
+    adj = reference.make_graph((3, 1, 4)).to_sparse_csr()
+    out = network(BagBatch(x, ptr, adj, None, None, None, ["", "", ""]))
+    z, f = network.pool(x, adj, ptr=ptr, return_att=True)
+    assert_close(out.scores, f)
+    assert_close(out.logits, network.head(z)[:, 0])
+
+
+def test_a_pool_that_smooths_needs_an_adjacency():
+    network = BagNetwork((12,), 1, encoder=IdentityEncoder, pool=SmAttentionPool(12))
+    with pytest.raises(ValueError, match="bags with an adjacency for SmAttentionPool, got none"):
+        network(make_batch("identity"))
+    assert not make_network("identity").needs_adjacency

@@ -8,6 +8,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
+from torch.autograd import gradcheck
 from torch.testing import assert_close
 
 import reference
@@ -201,6 +202,82 @@ def test_own_state_dicts_and_copies(mode, copied):
 def test_printed_form_says_what_it_does():
     assert repr(Sm()) == "Sm(alpha=trainable, num_steps=10, mode=approx)"
     assert repr(Sm(0.25, mode="exact")) == "Sm(alpha=0.25, num_steps=10, mode=exact)"
+
+
+@MODES
+@pytest.mark.parametrize("how", ["sym", "rw"])
+@given(sizes=sizes, seed=seeds)
+def test_adjoint(mode, how, sizes, seed):
+    u, adj, _ = make_case(sizes, seed, how)
+    v, _, _ = make_case(sizes, seed + 1, how)
+    adj, sm = adj.to_sparse_csr(), Sm(0.7, 4, mode)
+    assert_close((sm(u, adj) * v).sum(), (u * sm.adjoint(v, adj)).sum(), rtol=0, atol=1e-10)
+
+
+@MODES
+def test_adjoint_is_another_operator_over_a_random_walk_alone(mode):
+    sm = Sm(0.7, 4, mode)
+    for how, same in (("sym", True), ("rw", False)):
+        u, adj, _ = make_case((9,), how=how)
+        adj = adj.to_sparse_csr()
+        assert torch.allclose(sm.adjoint(u, adj), sm(u, adj), rtol=0, atol=1e-10) == same
+
+
+@MODES
+@pytest.mark.parametrize("layout", ["dense", "coo"])
+def test_adjoint_of_padded_agrees_with_packed(mode, layout):
+    u, adj, ptr = make_case(how="rw")
+    U, mask = reference.pad(u, ptr)
+    padded = reference.pad_adjacency(adj, ptr)
+    padded = padded.to_sparse() if layout == "coo" else padded
+    sm = Sm(0.7, 4, mode)
+    assert_close(sm.adjoint(U, padded)[mask], sm.adjoint(u, adj.to_sparse_csr()))
+
+
+@MODES
+def test_gradients_of_the_adjoint(mode):
+    u, adj, _ = make_case(how="rw")
+    sm = Sm(num_steps=4, mode=mode).double()
+    logit = torch.tensor(0.4, dtype=torch.float64, requires_grad=True)
+    assert gradcheck(
+        lambda u, logit: torch.func.functional_call(
+            Adjoint(sm), {"sm.alpha_logit": logit}, (u, adj.to_sparse_csr())
+        ),
+        (u.requires_grad_(), logit),
+    )
+
+
+class Adjoint(nn.Module):
+    def __init__(self, sm):
+        super().__init__()
+        self.sm = sm
+
+    def forward(self, u, adj):
+        return self.sm.adjoint(u, adj)
+
+
+@MODES
+def test_hooks_see_the_smoothing_and_not_the_adjoint(mode):
+    u, adj, _ = make_case()
+    sm, seen = Sm(0.5, mode=mode), []
+    sm.register_forward_hook(lambda module, args, out: seen.append(args[0]))
+    sm.adjoint(u, adj.to_sparse_csr())
+    assert seen == []
+    sm(u, adj.to_sparse_csr())
+    assert len(seen) == 1
+
+
+def test_adjoint_of_the_identity_is_the_identity():
+    u, adj, _ = make_case(how="rw")
+    assert Sm(alpha=0).adjoint(u, adj.to_sparse_csr()) is u
+
+
+@pytest.mark.parametrize(
+    "adj", [torch.eye(5), torch.eye(5).to_sparse(), torch.eye(6).to_sparse_csr()]
+)
+def test_adjoint_refuses_what_does_not_fit(adj):
+    with pytest.raises(ValueError, match=r"CSR of floats of shape \(5, 5\) .* got"):
+        Sm().adjoint(torch.zeros(5), adj)
 
 
 CSR, DENSE = torch.eye(6).to_sparse_csr(), torch.eye(3).expand(2, 3, 3)

@@ -253,6 +253,14 @@ def test_a_strip_without_images_points_to_the_bars():
         ({"images": DIGITS[:2]}, r"images of shape \(3, C, H, W\), got \(2, 1, 8, 8\)"),
         ({"images": DIGITS[:3, 0]}, r"got \(3, 8, 8\)"),
         ({"y_inst": torch.zeros(2)}, r"y_inst of shape \(3,\), got \(2,\)"),
+        ({"coords": torch.zeros(2, 2)}, r"coords of shape \(3, 2\) or \(3, 3\), got \(2, 2\)"),
+        ({"coords": torch.zeros(3)}, r"got \(3,\)"),
+        ({"coords": torch.zeros(3, 4)}, r"got \(3, 4\)"),
+        (
+            {"coords": torch.tensor([[0, 0], [0, float("nan")], [0, 0]])},
+            "finite coords, got 1 of 3",
+        ),
+        ({"coords": torch.full((3, 3), float("inf"))}, "got 3 of 3 instances"),
     ],
 )
 def test_parts_that_do_not_fit_are_refused(parts, message):

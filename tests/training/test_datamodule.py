@@ -8,8 +8,9 @@ import pytest
 import torch
 from sklearn.utils.class_weight import compute_class_weight
 
-from milforge.data import Bag, BagBatch, BagSplits
-from milforge.training import BagDataModule, ImageBagsDataModule
+from milforge.data import Bag, BagBatch, BagSplits, GraphCounts
+from milforge.graph import AdjacencyBuilder
+from milforge.training import BagDataModule, DigitsGridDataModule, ImageBagsDataModule
 
 
 class Bags:
@@ -185,3 +186,108 @@ def test_streams_have_no_single_shape():
     data.__dict__["splits"] = SimpleNamespace(train=[bag])
     with pytest.raises(ValueError, match=r"one stream of features, got \['a', 'b'\]"):
         _ = data.instance_shape
+
+
+GRID = {"train": 6, "val": 3, "test": 4, "mean_side": 4, "batch_size": 3}
+
+
+@pytest.mark.parametrize("num_workers", [0, 1])
+def test_batches_hold_the_graphs_of_their_bags(num_workers, tmp_path):
+    options = {"adjacency": AdjacencyBuilder("grid"), "num_workers": num_workers}
+    data = DigitsGridDataModule(**GRID, **options, adjacency_cache=str(tmp_path))
+    data.setup()
+    bags = {bag.bag_id: bag for bag in (data.splits.train[i] for i in range(6))}
+    seen = []
+    for batch in data.train_dataloader():
+        dense, bounds = batch.adj.to_dense(), batch.ptr.tolist()
+        for name, start, stop in zip(batch.bag_id, bounds, bounds[1:], strict=False):
+            assert torch.equal(dense[start:stop, start:stop], bags[name].adj.to_dense())
+            dense[start:stop, start:stop] = 0
+        assert not dense.any()
+        seen += batch.bag_id
+    assert sorted(seen) == sorted(bags)
+
+
+def test_graphs_are_counted_and_told_of_once(caplog):
+    data = DigitsGridDataModule(**GRID, holes=0.5, adjacency=AdjacencyBuilder("grid"))
+    with caplog.at_level("INFO"):
+        data.setup()
+        data.setup("fit")
+    total = {"instances": 0, "edges": 0, "isolated": 0}
+    for name in ("train", "val", "test"):
+        bags = getattr(data.splits, name)
+        for bag in (bags[i] for i in range(len(bags))):
+            links = bag.adj.to_dense().fill_diagonal_(0) > 0
+            total["instances"] += len(bag)
+            total["edges"] += int(links.sum()) // 2
+            total["isolated"] += int((~links.any(1)).sum())
+    graphs = data.graphs
+    assert set(graphs) == {"train", "val", "test"}
+    for key, value in total.items():
+        assert sum(getattr(counts, key) for counts in graphs.values()) == value
+    (message,) = caplog.messages
+    mean = 2 * total["edges"] / total["instances"]
+    assert message == (
+        f"graphs: {total['instances']} instances with {mean:.1f} neighbours in the mean, "
+        f"{total['isolated']} of them isolated"
+    )
+
+
+def test_without_graphs_bags_are_left_alone(caplog):
+    data = DigitsGridDataModule(**GRID)
+    with caplog.at_level("INFO"):
+        data.setup()
+    assert data.graphs == {}
+    assert data.splits.train[0].adj is None
+    assert not caplog.messages
+
+
+class OwnGraphs(Data):
+    """Bags that bring their adjacency along."""
+
+    def make_splits(self):
+        adj = (torch.ones(2, 2) / 2).to_sparse_csr()
+
+        class Linked(Bags):
+            def __getitem__(self, index):
+                return Bag(torch.zeros(2, 2), y=self.labels[index], adj=adj, bag_id=str(index))
+
+        parts = {name: Linked(self.labels) for name in ("train", "val", "test")}
+        return BagSplits(**parts, task=self.kind, class_names=self.names)
+
+
+def test_graphs_that_bags_bring_along_are_taken():
+    data = OwnGraphs([0, 1, 0])
+    data.setup()
+    assert data.graphs["val"] == GraphCounts(instances=6, edges=3, isolated=0)
+    assert next(iter(data.val_dataloader())).adj.shape == (2, 2)
+
+
+def test_a_cache_for_no_graph_is_refused():
+    with pytest.raises(
+        ValueError, match=r"data/adjacency=\.\.\. with data.adjacency_cache, got 'x'"
+    ):
+        Data([0, 1], adjacency_cache="x")
+
+
+def test_images_without_coords_take_a_graph_of_their_features():
+    build = AdjacencyBuilder("feature_knn", k=2)
+    data = ImageBagsDataModule("digits", train=4, val=2, test=2, adjacency=build)
+    data.setup()
+    assert data.graphs["train"].edges > 0
+    wrong = ImageBagsDataModule("digits", train=4, val=2, test=2, adjacency=AdjacencyBuilder())
+    with pytest.raises(ValueError, match=r"bag 'train_0000': expected coords .* by radius"):
+        wrong.setup()
+
+
+@pytest.mark.parametrize("layout", ["grid", "chain"])
+def test_the_options_of_the_digits_grid_reach_its_generator(layout):
+    options = {"target": 3, "sd_side": 0, "holes": 0.0, "mean_blob": 2, "sd_blob": 0, "noise": 0}
+    data = DigitsGridDataModule(layout=layout, **GRID, **options, seed=5)
+    bag = data.splits.train[1]
+    assert len(bag) == (16 if layout == "grid" else 4)
+    assert int(bag.y_inst.sum()) == 2
+    assert 0 <= float(bag.x.min()) <= float(bag.x.max()) <= 1
+    assert data.class_names == ("no 3", "3")
+    other = DigitsGridDataModule(layout=layout, **GRID, **options, seed=6)
+    assert data.fingerprint() != other.fingerprint()

@@ -1,8 +1,16 @@
-"""What happens beside training: predictions, figures, progress."""
+"""What happens beside training: predictions, figures, diagnostics, progress."""
 
 from milforge.callbacks.figures import FigureWriter
 from milforge.callbacks.predictions import PredictionWriter
 from milforge.callbacks.progress import progress
 from milforge.callbacks.records import BagRecord, RecordCollector
+from milforge.callbacks.smoothing import SmoothingMonitor
 
-__all__ = ["BagRecord", "FigureWriter", "PredictionWriter", "RecordCollector", "progress"]
+__all__ = [
+    "BagRecord",
+    "FigureWriter",
+    "PredictionWriter",
+    "RecordCollector",
+    "SmoothingMonitor",
+    "progress",
+]

@@ -19,6 +19,7 @@ from milforge.data.files import atomic_path
 from milforge.plots import (
     BagStrip,
     plot_attention_bars,
+    plot_attention_maps,
     plot_bag_strips,
     plot_confusion,
     plot_learning_curves,
@@ -30,9 +31,9 @@ class FigureWriter(RecordCollector):
     """Draws learning curves, ROC and precision-recall, the confusion matrix, and bags.
 
     Files are `learning_curves.png` after training and `roc_pr.png`, `confusion.png`,
-    `bags_positive.png`, `bags_negative.png` after a test with labelled bags: bags of images as
-    strips, others as bars of their attention weights. W&B and TensorBoard
-    receive the same figures.
+    `bags_positive.png`, `bags_negative.png` after a test with labelled bags: bags with coords as
+    maps of their attention beside the truth, bags of images as strips, others as bars of their
+    attention weights. W&B and TensorBoard receive the same figures.
 
     Args:
         folder: where to write.
@@ -116,8 +117,10 @@ def is_positive(record: BagRecord) -> bool:
 
 
 def plot_bags(records: Sequence[BagRecord], class_names: tuple[str, ...]) -> Figure:
-    """Bags of images as strips, others as bars of their attention weights."""
+    """Bags with coords as maps, of images as strips, others as bars of their attention weights."""
     bags = [bag_strip(record, class_names) for record in records]
+    if all(bag.coords is not None for bag in bags):
+        return plot_attention_maps(bags)
     images = all(bag.images is not None for bag in bags)
     return plot_bag_strips(bags) if images else plot_attention_bars(bags)
 
@@ -147,6 +150,7 @@ def bag_strip(record: BagRecord, class_names: tuple[str, ...]) -> BagStrip:
         prediction=prediction,
         probability=probability,
         y_inst=record.y_inst,
+        coords=record.coords,
     )
 
 

@@ -18,7 +18,6 @@ from lightning.pytorch.loggers import CSVLogger, Logger, WandbLogger
 from omegaconf import DictConfig, OmegaConf
 from torch import nn
 
-from milforge.data import Task
 from milforge.data.files import atomic_path
 from milforge.training import BagDataModule
 
@@ -64,12 +63,19 @@ def make_data(config: DictConfig) -> BagDataModule:
     return data
 
 
-def make_network(
-    config: DictConfig, instance_shape: tuple[int, ...], task: Task, class_names: tuple[str, ...]
-) -> nn.Module:
-    """The network for instances of that shape and those classes."""
-    outputs = 1 if task == "binary" else len(class_names)
-    network: nn.Module = make(config.model)(instance_shape=instance_shape, num_outputs=outputs)
+def make_network(config: DictConfig, data: BagDataModule) -> nn.Module:
+    """The network for the instances and classes of the data.
+
+    Raises:
+        ValueError: where it needs a graph and the bags have none.
+    """
+    outputs = 1 if data.task == "binary" else len(data.class_names)
+    network: nn.Module = make(config.model)(instance_shape=data.instance_shape, num_outputs=outputs)
+    if getattr(network, "needs_adjacency", False) and not data.graphs:
+        raise ValueError(
+            "the model smooths over a graph of the instances, and the bags have none: choose "
+            "data/adjacency=grid, radius or knn; where there are no coords, feature_knn or chain"
+        )
     return network
 
 

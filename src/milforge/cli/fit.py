@@ -81,7 +81,7 @@ def make_module(config: DictConfig, data: BagDataModule) -> BagClassification:
         )
     if config.monitor_mode not in ("min", "max"):
         raise ValueError(f"expected monitor_mode to be min or max, got {config.monitor_mode!r}")
-    network = make_network(config, data.instance_shape, data.task, data.class_names)
+    network = make_network(config, data)
     weights = data.class_weights() if config.class_weights else None
     module = BagClassification(
         network,

@@ -38,7 +38,7 @@ def infer(config: DictConfig, *, evaluate: bool) -> dict[str, float]:
     stored = checkpoint["milforge"]
     with quiet_run(config):
         data = make_data(config)
-        network = make_network(config, data.instance_shape, data.task, data.class_names)
+        network = make_network(config, data)
         weights = stored["class_weights"]
         module = BagClassification(
             network,

@@ -4,6 +4,7 @@ import json
 import math
 import platform
 import subprocess
+from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -29,11 +30,14 @@ def write_summary(folder: str | Path, **content: Any) -> None:
 
 def describe_data(data: BagDataModule) -> dict[str, Any]:
     """The data set of a run, for its summary."""
-    return {
+    description: dict[str, Any] = {
         "fingerprint": data.fingerprint(),
         "bags": {name: len(getattr(data.splits, name)) for name in SPLITS},
         "skipped": [],
     }
+    if data.graphs:
+        description["graphs"] = {name: asdict(counts) for name, counts in data.graphs.items()}
+    return description
 
 
 def git_commit() -> str | None:

@@ -1,5 +1,6 @@
 """Stateless tensor operators."""
 
+from milforge.functional.dirichlet import dirichlet_energy, relative_dirichlet_energy
 from milforge.functional.ranking import segment_auroc, segment_average_precision
 from milforge.functional.segment import (
     segment_index,
@@ -11,6 +12,8 @@ from milforge.functional.segment import (
 )
 
 __all__ = [
+    "dirichlet_energy",
+    "relative_dirichlet_energy",
     "segment_auroc",
     "segment_average_precision",
     "segment_index",

@@ -193,7 +193,7 @@ def sm_approx(u: Tensor, adj: Tensor, alpha: Tensor, num_steps: int = 10) -> Ten
         >>> sm_approx(torch.tensor([1.0, 0.0]), adj, torch.tensor(0.5), num_steps=1)
         tensor([0.5000, 0.5000])
     """
-    table, matrix = _prepare(u, adj)
+    table, matrix = prepare(u, adj)
     if num_steps > 0:
         with torch.autocast(u.device.type, enabled=False):
             table = _Approx.apply(table, matrix, alpha.to(table.dtype), num_steps)  # type: ignore[no-untyped-call]
@@ -223,17 +223,20 @@ def sm_exact(u: Tensor, adj: Tensor, gamma: Tensor) -> Tensor:
         >>> sm_exact(torch.tensor([1.0, 0.0]), adj, torch.tensor(1.0))
         tensor([0.6667, 0.3333])
     """
-    table, matrix = _prepare(u, adj)
+    table, matrix = prepare(u, adj)
     tolerance = 1e-12 if table.dtype == torch.float64 else 1e-6
     with torch.autocast(u.device.type, enabled=False):
         out: Tensor = _Exact.apply(table, matrix, gamma.to(table.dtype), tolerance)  # type: ignore[no-untyped-call]
     return out.reshape(u.shape)
 
 
-def _prepare(u: Tensor, adj: Tensor) -> tuple[Tensor, Tensor]:
+def prepare(u: Tensor, adj: Tensor) -> tuple[Tensor, Tensor]:
     """The values as a `(N, D)` table of at least float32, and the adjacency to go with it.
 
     Its indices become int32: with any other, MKL has them converted at every product.
+
+    Raises:
+        ValueError: where shapes, layouts, dtypes or devices do not fit each other.
     """
     if u.ndim not in (1, 2) or not u.is_floating_point():
         raise ValueError(

@@ -98,7 +98,7 @@ def build_adjacency(
                 [0.0000, 0.7071, 0.0000, 0.0000],
                 [0.0000, 0.0000, 0.0000, 1.0000]])
     """
-    _check_names(method, weight)
+    check_names(method, weight)
     check_normalisation(normalize)
     by_features = method == "feature_knn"
     size = _common_length(coords, features)
@@ -137,7 +137,8 @@ def build_adjacency(
     return from_scipy(matrix.tocsr(), torch.float32)
 
 
-def _check_names(method: str, weight: str) -> None:
+def check_names(method: str, weight: str) -> None:
+    """Raises a ValueError where there is no such method or weight."""
     for name, given, known in (("method", method, METHODS), ("weight", weight, WEIGHTS)):
         if given not in known:
             raise ValueError(f"expected {name} to be one of {', '.join(known)}, got {given!r}")

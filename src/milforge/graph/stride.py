@@ -13,6 +13,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 ROUNDING = 1e-6  # of the extent: gaps that differ by less are one gap (float32 coords)
+COMMON = 1 / 2  # of the number of the most frequent gaps: a gap met so often is common
+RARE = 1 / 8  # likewise: below it a gap is chance
+FINEST = 4  # strides that the common gap of a few tiles with many holes may span
 
 
 def as_points(coords: Tensor) -> NDArray[np.float64]:
@@ -50,8 +53,11 @@ def grid_stride(coords: Tensor) -> float:
     It is the smallest common gap along the axes between neighbouring instances of a row or
     column; common is what is met at least half as often as the gap met most often. Gaps between
     pieces of tissue that were tiled from corners of their own are rare, and do no harm. Where
-    no two instances share a row or column it is the smallest gap between the values of an axis;
-    for points that lie on no grid the number means nothing.
+    no two instances share a row or column it is the smallest gap between the values of an axis.
+    A few tiles with many holes need have few beside them in a row. So a gap down to a quarter of
+    the common one is taken instead where it puts all instances on a grid, if it is met an eighth
+    as often as the most frequent one, or if the common one is met by less than half as many as
+    there are instances. For points that lie on no grid the number means nothing.
 
     Args:
         coords: `(N, d)` numbers, at least 2 instances, not all equal.
@@ -105,9 +111,21 @@ def _stride_along(points: NDArray[np.float64], axes: Sequence[int]) -> float:
     tolerance = ROUNDING * float(np.ptp(points, axis=0).max())
     gaps = np.concatenate([_gaps_on_lines(points, axis) for axis in axes])
     gaps = gaps[gaps > tolerance]
-    if len(gaps):
-        return _smallest_common(gaps, tolerance)
-    return float(min(np.diff(np.unique(points[:, axis])).min(initial=np.inf) for axis in axes))
+    steps = np.concatenate([np.diff(np.unique(points[:, axis])) for axis in axes])
+    finest = float(steps[steps > tolerance].min(initial=np.inf))
+    if not len(gaps):
+        return finest
+    common, count = _smallest_of_share(gaps, COMMON, tolerance)
+    rare, _ = _smallest_of_share(gaps, RARE, tolerance)
+    for finer in (rare, finest if 2 * count < len(points) else rare):
+        if common / FINEST <= finer < common and _on_grid(points[:, axes], finer, tolerance):
+            return finer
+    return common
+
+
+def _on_grid(points: NDArray[np.float64], stride: float, tolerance: float) -> bool:
+    position = (points - points.min(axis=0)) / stride
+    return bool(np.abs(position - np.rint(position)).max() * stride <= tolerance)
 
 
 def _gaps_on_lines(points: NDArray[np.float64], axis: int) -> NDArray[np.float64]:
@@ -119,10 +137,12 @@ def _gaps_on_lines(points: NDArray[np.float64], axis: int) -> NDArray[np.float64
     return gaps
 
 
-def _smallest_common(gaps: NDArray[np.float64], tolerance: float) -> float:
-    """Mean of the smallest gaps that agree with at least half as many as any gaps do."""
+def _smallest_of_share(
+    gaps: NDArray[np.float64], share: float, tolerance: float
+) -> tuple[float, int]:
+    """Mean and number of the smallest gaps that are that share of those that agree most often."""
     gaps = np.sort(gaps)
     starts = np.flatnonzero(np.diff(gaps, prepend=-np.inf) > tolerance)
     sizes = np.diff(starts, append=len(gaps))
-    first = int((2 * sizes >= sizes.max()).argmax())
-    return float(gaps[starts[first] :][: sizes[first]].mean())
+    first = int((sizes >= share * sizes.max()).argmax())
+    return float(gaps[starts[first] :][: sizes[first]].mean()), int(sizes[first])

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from inspect import signature
-from typing import NamedTuple, cast
+from typing import Any, NamedTuple, cast
 
 from torch import Tensor, nn
 
@@ -30,10 +30,14 @@ class BagNetwork(nn.Module):
         instance_shape: shape of one instance.
         num_outputs: number of logits a bag: 1 for a binary task, else the number of classes.
         encoder: builds the encoder from `instance_shape`.
-        pool: a pooling module, or what builds one when called with `in_dim=`.
+        pool: a pooling module, or what builds one when called with `in_dim=`. One whose `forward`
+            takes `adj`, such as `SmAttentionPool`, is given that of the batch.
         dropout: probability of dropping a feature of the pooled bag.
         attention_l2: strength of an L2 penalty `strength * sum w^2` on the weight matrices, not
             the biases, of the pooling.
+
+    Attributes:
+        needs_adjacency: whether batches must have one.
 
     Raises:
         ValueError: where encoder and instances do not fit each other.
@@ -57,13 +61,16 @@ class BagNetwork(nn.Module):
         self.dropout = nn.Dropout(dropout)
         self.head = nn.Linear(width, num_outputs)
         self.attention_l2 = attention_l2
-        self._attends = "return_att" in signature(self.pool.forward).parameters
+        parameters = signature(self.pool.forward).parameters
+        self._attends = "return_att" in parameters
+        self.needs_adjacency = "adj" in parameters
 
     def forward(self, batch: BagBatch) -> BagOutput:
         """Classifies each bag of the batch.
 
         Raises:
-            ValueError: where the instances are not of the shape that the network was built for.
+            ValueError: where the instances are not of the shape that the network was built for,
+                or the batch has no adjacency and the pooling needs one.
         """
         if not isinstance(batch.x, Tensor):
             raise ValueError(
@@ -75,11 +82,19 @@ class BagNetwork(nn.Module):
                 f"expected instances of shape {self.instance_shape}, for which the network was "
                 f"built, got {tuple(batch.x.shape[1:])}"
             )
+        options: dict[str, Any] = {"ptr": batch.ptr}
+        if self.needs_adjacency:
+            if batch.adj is None:
+                raise ValueError(
+                    f"expected bags with an adjacency for {type(self.pool).__name__}, got none: "
+                    "build one a bag with milforge.graph.build_adjacency"
+                )
+            options["adj"] = batch.adj
         x = self.encoder(batch.x)
         if self._attends:
-            z, scores = self.pool(x, ptr=batch.ptr, return_att=True)
+            z, scores = self.pool(x, return_att=True, **options)
         else:
-            z, scores = self.pool(x, ptr=batch.ptr), None
+            z, scores = self.pool(x, **options), None
         logits = self.head(self.dropout(z))
         if logits.shape[1] == 1:
             logits = logits[:, 0]

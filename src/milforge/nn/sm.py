@@ -6,7 +6,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from milforge.functional.sm import sm_approx, sm_exact
+from milforge.functional.sm import sm_approx, sm_exact, transpose
 from milforge.nn.packing import pack_adjacency
 
 
@@ -86,6 +86,26 @@ class Sm(nn.Module):
         if adj.ndim == 3:
             return self._smooth(f.flatten(0, 1), pack_adjacency(adj)).reshape(f.shape)
         return self._smooth(f, adj)
+
+    def adjoint(self, f: Tensor, adj: Tensor) -> Tensor:
+        """Smooths over the transposed graph: `<Sm(u), v> = <u, Sm^T(v)>`.
+
+        Forward hooks do not see it.
+
+        Args:
+            f: values of the instances, as `forward` takes them.
+            adj: as `forward` takes it; over a symmetric one this is `forward`.
+
+        Returns:
+            Like `f`; in float32 where `f` is of half precision.
+
+        Raises:
+            ValueError: where shapes, layouts or devices do not fit each other.
+        """
+        if self.identity:
+            return self.forward(f, adj)
+        packed = adj.ndim == 2 and adj.layout == torch.sparse_csr
+        return self.forward(f, transpose(adj) if packed else adj.transpose(-2, -1))
 
     def _smooth(self, f: Tensor, adj: Tensor) -> Tensor:
         if self.identity:

@@ -9,7 +9,6 @@ from torch.nn.utils.parametrizations import spectral_norm as spectral
 
 from milforge.functional.attention import ACTIVATIONS
 from milforge.functional.segment import segment_softmax, segment_weighted_sum
-from milforge.functional.sm import transpose
 from milforge.nn.packing import Packed, check_instances, pack, pack_adjacency
 from milforge.nn.sm import Sm
 
@@ -124,8 +123,8 @@ class SmAttentionPool(nn.Module):
             adj = self._fitting(adj, packed)
         f = self._scores(x, adj)
         weights = segment_softmax(f, bounds)
-        if self.sm is not None and self.sm_where == "early" and not self.sm.identity:
-            weights = self.sm(weights, transpose(adj))
+        if self.sm is not None and self.sm_where == "early":
+            weights = self.sm.adjoint(weights, adj)
         z = segment_weighted_sum(x, weights, bounds)
         if not torch.is_autocast_enabled(x.device.type):
             z = z.to(x.dtype)

@@ -20,12 +20,15 @@ from milforge.plots.style import (
     ORANGE,
     PALE,
     SMALL,
-    TEXT,
     VERMILION,
+    as_pictures,
+    check_any,
     label,
     new_figure,
     panel_grid,
     tidy,
+    top_legend,
+    value_range,
 )
 
 FEWEST_COLUMNS = 4  # below this the legend would be wider than the strips
@@ -44,6 +47,8 @@ class BagStrip:
         prediction: predicted label, as text; wrong where it is not `y`.
         probability: probability of the predicted label.
         y_inst: `(n,)` instance labels, 1 where positive, -1 where unknown.
+        coords: `(n, 2)` or `(n, 3)` places of the instances: x to the right, y downwards, and the
+            third axis across the slices of a volume.
 
     Raises:
         ValueError: where the parts do not describe the same instances, or there are none.
@@ -56,6 +61,7 @@ class BagStrip:
     prediction: str
     probability: float
     y_inst: Tensor | None = None
+    coords: Tensor | None = None
 
     def __post_init__(self) -> None:
         where = f"bag {self.bag_id!r}"
@@ -79,6 +85,19 @@ class BagStrip:
         if self.y_inst is not None and tuple(self.y_inst.shape) != (size,):
             raise ValueError(
                 f"{where}: expected y_inst of shape ({size},), got {tuple(self.y_inst.shape)}"
+            )
+        if self.coords is None:
+            return
+        if tuple(self.coords.shape) not in {(size, 2), (size, 3)}:
+            raise ValueError(
+                f"{where}: expected coords of shape ({size}, 2) or ({size}, 3), got "
+                f"{tuple(self.coords.shape)}"
+            )
+        lost = (~torch.isfinite(self.coords)).any(dim=1)
+        if lost.any():
+            raise ValueError(
+                f"{where}: expected finite coords, got {int(lost.sum())} of {size} instances with "
+                "NaN or infinity: remove these instances"
             )
 
     def __len__(self) -> int:
@@ -113,17 +132,18 @@ def plot_bag_strips(bags: Sequence[BagStrip], *, max_instances: int = 12) -> Fig
     Raises:
         ValueError: where there is no bag, or a bag has no images.
     """
-    _check_any(bags)
+    check_any(bags)
     kept = [_largest(bag.weights, max_instances) for bag in bags]
     pictures = [_pictures(bag, index) for bag, index in zip(bags, kept, strict=True)]
-    low, high = _value_range(pictures)
+    low, high = value_range(pictures)
 
     columns = max(FEWEST_COLUMNS, *map(len, kept))
     figure = new_figure(1.9 + 0.92 * columns, 0.4 + 1.32 * len(bags))
     figure.set_layout_engine("constrained", w_pad=0.03, h_pad=0.07, wspace=0, hspace=0)
     grid = figure.add_gridspec(len(bags), columns + 1, width_ratios=[2.0] + [1.0] * columns)
     for row, (bag, index, images) in enumerate(zip(bags, kept, pictures, strict=True)):
-        _draw_row_label(figure.add_subplot(grid[row, 0]), bag, len(index))
+        notes = [f"{len(index)} of {len(bag)} shown"] if len(index) < len(bag) else []
+        draw_row_label(figure.add_subplot(grid[row, 0]), bag, notes=notes)
         weights = bag.weights.detach().cpu().double().numpy()
         relative = weights / max(weights.max(), np.finfo(np.float64).tiny)
         for column, (instance, image) in enumerate(zip(index, images, strict=True)):
@@ -137,7 +157,7 @@ def plot_bag_strips(bags: Sequence[BagStrip], *, max_instances: int = 12) -> Fig
     if any(bag.positive[index].any() for bag, index in zip(bags, kept, strict=True)):
         frame = Patch(facecolor="none", edgecolor=ORANGE, linewidth=2, label="positive instance")
         handles.append(frame)
-    _legend(figure, handles)
+    top_legend(figure, handles)
     return figure
 
 
@@ -153,7 +173,7 @@ def plot_attention_bars(bags: Sequence[BagStrip]) -> Figure:
     Raises:
         ValueError: where there is no bag.
     """
-    _check_any(bags)
+    check_any(bags)
     rows, columns = panel_grid(len(bags), 3)
     figure = new_figure(max(0.4 + 3.1 * columns, 5.0), 0.4 + 2.6 * rows)
     for number, bag in enumerate(bags):
@@ -163,13 +183,8 @@ def plot_attention_bars(bags: Sequence[BagStrip]) -> Figure:
     if any(bag.positive.any() for bag in bags):
         handles.append(Patch(color=ORANGE, label="positive instance"))
     handles.append(Line2D([], [], color=GREY, linestyle="--", linewidth=1, label="1 / n"))
-    _legend(figure, handles)
+    top_legend(figure, handles)
     return figure
-
-
-def _check_any(bags: Sequence[BagStrip]) -> None:
-    if not bags:
-        raise ValueError("expected at least one bag to draw, got none")
 
 
 def _largest(weights: Tensor, count: int) -> NDArray[np.int64]:
@@ -179,26 +194,13 @@ def _largest(weights: Tensor, count: int) -> NDArray[np.int64]:
 
 
 def _pictures(bag: BagStrip, index: NDArray[np.int64]) -> NDArray[np.float32]:
-    """The chosen images as `(k, H, W)` grey or `(k, H, W, 3)` RGB."""
+    """The chosen images as `as_pictures` has them."""
     if bag.images is None:
         raise ValueError(
             f"bag {bag.bag_id!r}: expected images to draw a strip, got None: plot_attention_bars "
             "draws bags whose instances are no images"
         )
-    images = bag.images[torch.from_numpy(index)].detach().cpu().float()
-    return (images.movedim(1, -1) if images.shape[1] == 3 else images.mean(dim=1)).numpy()
-
-
-def _value_range(pictures: Sequence[NDArray[np.float32]]) -> tuple[float, float]:
-    """The values drawn black and white."""
-    values = np.concatenate([images.ravel() for images in pictures])
-    values = values[np.isfinite(values)]
-    if not values.size:
-        return 0.0, 1.0
-    for low, high in (np.percentile(values, (0.5, 99.5)), (values.min(), values.max())):
-        if low < high:
-            return float(low), float(high)
-    return float(low), float(low) + 1.0
+    return as_pictures(bag.images[torch.from_numpy(index)])
 
 
 def _frame(ax: Axes, *, positive: bool) -> None:
@@ -214,14 +216,13 @@ def _draw_bar(ax: Axes, share: float) -> None:
         )
 
 
-def _draw_row_label(ax: Axes, bag: BagStrip, shown: int) -> None:
-    lines = [
-        (label(bag.bag_id, 22), INK, "bold"),
-        (f"true: {label(bag.y, 18)}", INK, "normal"),
-        (_predicted(bag), VERMILION if bag.wrong else INK, "bold" if bag.wrong else "normal"),
-    ]
-    if shown < len(bag):
-        lines.append((f"{shown} of {len(bag)} shown", GREY, "normal"))
+def draw_row_label(ax: Axes, bag: BagStrip, *, notes: Sequence[str], verdict: bool = True) -> None:
+    """Names the bag, its true label, its predicted one where told to, and notes in grey."""
+    lines = [(label(bag.bag_id, 22), INK, "bold"), (f"true: {label(bag.y, 18)}", INK, "normal")]
+    if verdict:
+        colour, weight = (VERMILION, "bold") if bag.wrong else (INK, "normal")
+        lines.append((predicted(bag), colour, weight))
+    lines += [(note, GREY, "normal") for note in notes]
     for number, (text, colour, weight) in enumerate(lines):
         ax.annotate(
             text,
@@ -236,7 +237,8 @@ def _draw_row_label(ax: Axes, bag: BagStrip, shown: int) -> None:
     ax.set_axis_off()
 
 
-def _predicted(bag: BagStrip) -> str:
+def predicted(bag: BagStrip) -> str:
+    """The predicted label with its probability, and whether it is wrong."""
     verdict = "wrong" if bag.wrong else "predicted"
     return f"{verdict}: {label(bag.prediction, 16)} ({bag.probability:.2f})"
 
@@ -254,7 +256,7 @@ def _draw_sorted_weights(ax: Axes, bag: BagStrip) -> None:
         else:
             ax.bar(ranks[chosen], ordered[chosen], width=0.85, color=colour)
     ax.axhline(1 / len(bag), color=GREY, linestyle="--", linewidth=1)
-    title = f"{label(bag.bag_id, 32)}\ntrue: {label(bag.y)}\n{_predicted(bag)}"
+    title = f"{label(bag.bag_id, 32)}\ntrue: {label(bag.y)}\n{predicted(bag)}"
     tidy(ax, title=title, xlabel="rank of the instance", ylabel="attention weight")
     ax.title.set(fontsize=SMALL, color=VERMILION if bag.wrong else INK)
     if many:
@@ -263,9 +265,3 @@ def _draw_sorted_weights(ax: Axes, bag: BagStrip) -> None:
     else:
         ax.xaxis.set_major_locator(MaxNLocator("auto", integer=True, min_n_ticks=1))
     ax.set(xlim=(0.5, len(bag) + 0.5), ylim=(0, max(1.05 * ordered[0], 1.2 / len(bag))))
-
-
-def _legend(figure: Figure, handles: Sequence[Patch | Line2D]) -> None:
-    figure.legend(
-        handles=handles, loc="outside upper center", ncols=3, fontsize=TEXT, frameon=False
-    )

@@ -5,13 +5,19 @@ Everything is set on the figure at hand; `matplotlib.rcParams` stays as the user
 """
 
 import math
+from collections.abc import Sequence
 
+import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.patches import Patch
+from numpy.typing import NDArray
+from torch import Tensor
 
 BLUE, VERMILION, GREEN = "#0072B2", "#D55E00", "#009E73"
 ORANGE, PURPLE, SKY = "#E69F00", "#CC79A7", "#56B4E9"
-INK, GREY, PALE = "#222222", "#767676", "#E4E7EB"
+INK, GREY, SILVER, PALE = "#222222", "#767676", "#A9B4C0", "#E4E7EB"
 
 PALETTE = (BLUE, VERMILION, GREEN, PURPLE, ORANGE, SKY, INK)
 LINE_STYLES = ("-", "-.", ":")
@@ -67,3 +73,34 @@ def label(text: str, length: int = 24) -> str:
         tail = (length - 1) // 2
         text = f"{text[: length - 1 - tail]}…{text[-tail:]}"
     return text.replace("$", r"\$")
+
+
+def top_legend(figure: Figure, handles: Sequence[Patch | Line2D]) -> None:
+    """A legend above all panels."""
+    figure.legend(
+        handles=handles, loc="outside upper center", ncols=3, fontsize=TEXT, frameon=False
+    )
+
+
+def check_any(bags: Sequence[object]) -> None:
+    """Raises a ValueError where there is no bag to draw."""
+    if not bags:
+        raise ValueError("expected at least one bag to draw, got none")
+
+
+def as_pictures(images: Tensor) -> NDArray[np.float32]:
+    """Images `(k, C, H, W)` as `(k, H, W)` grey or `(k, H, W, 3)` RGB."""
+    images = images.detach().cpu().float()
+    return (images.movedim(1, -1) if images.shape[1] == 3 else images.mean(dim=1)).numpy()
+
+
+def value_range(pictures: Sequence[NDArray[np.float32]]) -> tuple[float, float]:
+    """The values drawn black and white."""
+    values = np.concatenate([images.ravel() for images in pictures])
+    values = values[np.isfinite(values)]
+    if not values.size:
+        return 0.0, 1.0
+    for low, high in (np.percentile(values, (0.5, 99.5)), (values.min(), values.max())):
+        if low < high:
+            return float(low), float(high)
+    return float(low), float(low) + 1.0

@@ -1,7 +1,9 @@
 """Bags for training: what every DataModule shares."""
 
 import hashlib
+import logging
 from abc import abstractmethod
+from dataclasses import replace
 from functools import cached_property
 
 import lightning as L
@@ -16,10 +18,15 @@ from milforge.data import (
     BagDataset,
     BagSplits,
     EvaluationBags,
+    GraphBags,
+    GraphCounts,
     Task,
     TrainBatches,
     collate_bags,
 )
+from milforge.graph import AdjacencyBuilder
+
+logger = logging.getLogger(__name__)
 
 
 class BagDataModule(L.LightningDataModule):
@@ -32,10 +39,15 @@ class BagDataModule(L.LightningDataModule):
         eval_batch_size: bags in a batch of validation, test and prediction. Results do not
             depend on it; memory and time do. None: `batch_size`.
         num_workers: processes that read bags; 0 reads in the training process.
+        adjacency: builds the graph of each bag, once. None: bags have the one they bring along,
+            or none.
+        adjacency_cache: folder in which the graphs are kept for later runs; None keeps them in
+            memory.
         seed: of the order of the bags.
 
     Raises:
-        ValueError: for sizes below 1 or a negative number of workers.
+        ValueError: for sizes below 1, a negative number of workers, or a cache for graphs that
+            are not built.
     """
 
     def __init__(
@@ -44,6 +56,8 @@ class BagDataModule(L.LightningDataModule):
         batch_size: int = 1,
         eval_batch_size: int | None = None,
         num_workers: int = 0,
+        adjacency: AdjacencyBuilder | None = None,
+        adjacency_cache: str | None = None,
         seed: int = 0,
     ) -> None:
         super().__init__()
@@ -57,7 +71,14 @@ class BagDataModule(L.LightningDataModule):
                 raise ValueError(f"expected data.{name} of at least {least}, got {value}")
         self.batch_size = batch_size
         self.eval_batch_size = eval_batch_size
+        if adjacency_cache is not None and adjacency is None:
+            raise ValueError(
+                f"expected data/adjacency=... with data.adjacency_cache, got {adjacency_cache!r} "
+                "and no graph to be built"
+            )
         self.num_workers = num_workers
+        self.adjacency = adjacency
+        self.adjacency_cache = adjacency_cache
         self.seed = seed
 
     @abstractmethod
@@ -66,14 +87,39 @@ class BagDataModule(L.LightningDataModule):
 
     @cached_property
     def splits(self) -> BagSplits:
-        """The data set."""
-        return self.make_splits()
+        """The data set, its bags with their graphs where there are any."""
+        splits = self.make_splits()
+        for name in SPLITS:
+            if len(getattr(splits, name)) == 0:
+                raise ValueError(f"expected at least one bag in the {name} part, got none")
+        if self.adjacency is None and splits.train[0].adj is None:
+            return splits
+        train, val, test = (
+            GraphBags(getattr(splits, name), self.adjacency, self.adjacency_cache, name)
+            for name in SPLITS
+        )
+        return replace(splits, train=train, val=val, test=test)
+
+    @cached_property
+    def graphs(self) -> dict[str, GraphCounts]:
+        """What the graphs of each part hold, all built; empty where bags have none."""
+        parts = {name: getattr(self.splits, name) for name in SPLITS}
+        return {name: bags.prepare() for name, bags in parts.items() if isinstance(bags, GraphBags)}
 
     def setup(self, stage: str | None = None) -> None:
-        """Opens the data set, so that errors in it show before training begins."""
-        for name in SPLITS:
-            if len(getattr(self.splits, name)) == 0:
-                raise ValueError(f"expected at least one bag in the {name} part, got none")
+        """Opens the data set and builds its graphs, so that errors show before training begins."""
+        if "graphs" in self.__dict__ or not self.graphs:
+            return
+        instances, edges, isolated = (
+            sum(getattr(counts, name) for counts in self.graphs.values())
+            for name in ("instances", "edges", "isolated")
+        )
+        logger.info(
+            "graphs: %s instances with %.1f neighbours in the mean, %s of them isolated",
+            f"{instances:,}",
+            2 * edges / instances,
+            f"{isolated:,}",
+        )
 
     @property
     def instance_shape(self) -> tuple[int, ...]:

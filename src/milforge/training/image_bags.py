@@ -5,6 +5,7 @@ from functools import partial
 from typing import Literal
 
 from milforge.data import BagSplits, digits_bags, mnist_bags
+from milforge.graph import AdjacencyBuilder
 from milforge.training.datamodule import BagDataModule
 
 
@@ -24,6 +25,8 @@ class ImageBagsDataModule(BagDataModule):
         batch_size: see `BagDataModule`.
         eval_batch_size: see `BagDataModule`.
         num_workers: see `BagDataModule`.
+        adjacency: see `BagDataModule`; images have no coords: chain or feature_knn.
+        adjacency_cache: see `BagDataModule`.
         seed: of the bags and their order.
     """
 
@@ -42,12 +45,16 @@ class ImageBagsDataModule(BagDataModule):
         batch_size: int = 1,
         eval_batch_size: int | None = None,
         num_workers: int = 0,
+        adjacency: AdjacencyBuilder | None = None,
+        adjacency_cache: str | None = None,
         seed: int = 0,
     ) -> None:
         super().__init__(
             batch_size=batch_size,
             eval_batch_size=eval_batch_size,
             num_workers=num_workers,
+            adjacency=adjacency,
+            adjacency_cache=adjacency_cache,
             seed=seed,
         )
         if source not in ("digits", "mnist"):

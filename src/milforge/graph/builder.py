@@ -1,0 +1,107 @@
+"""The graph of a data set: how the adjacency of each of its bags is built."""
+
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from milforge.graph.build import build_adjacency, check_names
+from milforge.graph.stride import radius_from_tiles
+
+RADIUS_UNITS = ("tiles", "coords")
+
+
+@dataclass(frozen=True)
+class AdjacencyBuilder:
+    """Builds the adjacency of one bag after the other with the same options.
+
+    Beside what `build_adjacency` does, which explains the other options: the radius may be given
+    in tiles, and a bag of no more than `k` instances links each with all others.
+
+    Args:
+        method: `radius`, `knn`, `grid`, `chain` or `feature_knn`.
+        radius: for `radius`; None takes sqrt(2) strides, the 8 neighbours of a tile.
+        radius_unit: `tiles`, scaled by the stride found in the coords of each bag, or `coords`,
+            the units of the coords, which irregular points want.
+        k: number of neighbours for `knn` and `feature_knn`.
+        neighbours: neighbourhood for `grid`.
+        weight: `binary`, `gaussian` or `cosine`.
+        sigma: width of the gaussian; None takes the median distance of each bag.
+        self_loops: whether to add the identity before normalising.
+        normalize: `sym` or `rw`.
+
+    Raises:
+        ValueError: for a name that there is not, or k below 1.
+
+    Example:
+        >>> import torch
+        >>> build = AdjacencyBuilder("radius", radius=1.0)
+        >>> build(torch.tensor([[0, 0], [448, 0], [448, 448]])).values().shape
+        torch.Size([4])
+    """
+
+    method: str = "radius"
+    radius: float | None = None
+    radius_unit: str = "tiles"
+    k: int = 8
+    neighbours: int = 8
+    weight: str = "binary"
+    sigma: float | None = None
+    self_loops: bool = False
+    normalize: str = "sym"
+
+    def __post_init__(self) -> None:
+        check_names(self.method, self.weight)
+        if self.radius_unit not in RADIUS_UNITS:
+            raise ValueError(
+                f"expected radius_unit to be one of {', '.join(RADIUS_UNITS)}, got "
+                f"{self.radius_unit!r}"
+            )
+        if self.normalize not in ("sym", "rw"):
+            raise ValueError(f"expected normalize to be sym or rw, got {self.normalize!r}")
+        if self.k < 1:
+            raise ValueError(f"expected k of at least 1 neighbour, got {self.k}")
+
+    @property
+    def needs_coords(self) -> bool:
+        """Whether there is no adjacency without coords."""
+        return self.method in ("radius", "knn", "grid") or (
+            self.method == "chain" and self.weight == "gaussian"
+        )
+
+    @property
+    def needs_features(self) -> bool:
+        """Whether the adjacency depends on the features."""
+        return self.method == "feature_knn" or self.weight == "cosine"
+
+    def __call__(self, coords: Tensor | None = None, features: Tensor | None = None) -> Tensor:
+        """The adjacency of a bag.
+
+        Args:
+            coords: `(N, d)` numbers.
+            features: `(N, ...)` floats; looked at only where `needs_features`.
+
+        Returns:
+            Sparse CSR `(N, N)` float32, normalised.
+
+        Raises:
+            ValueError: as `build_adjacency` does.
+        """
+        wanted = self.needs_features or coords is None  # if only to know how many there are
+        vectors = features.flatten(1) if features is not None and wanted else None
+        parts = (coords, vectors)
+        size = max((len(part) for part in parts if part is not None), default=0)
+        radius = self.radius
+        if radius is not None and self.radius_unit == "tiles" and coords is not None and size > 1:
+            radius = radius_from_tiles(coords, radius)
+        return build_adjacency(
+            coords,
+            vectors,
+            method=self.method,
+            radius=radius,
+            k=max(1, min(self.k, size - 1)),
+            neighbours=self.neighbours,
+            weight=self.weight,
+            sigma=self.sigma,
+            self_loops=self.self_loops,
+            normalize=self.normalize,
+        )

@@ -1,0 +1,118 @@
+"""Smoothed attention by the real commands: graphs, their cache, what is logged of them."""
+
+import csv
+
+import pyarrow.parquet as pq
+import pytest
+import torch
+from omegaconf import OmegaConf
+
+GRID = ("data=digits_grid", "model=sm_abmil", "data.mean_side=4", "data.batch_size=4")
+
+
+def columns(folder):
+    with (folder / "metrics.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    return {name: [row[name] for row in rows if row[name]] for name in rows[0]}
+
+
+@pytest.mark.slow
+def test_a_run_with_graphs_in_a_process_of_its_own(process, read_summary):
+    """Trained, stored, evaluated from the checkpoint alone, on another graph too."""
+    tiny = ("data.train=8", "data.val=4", "data.test=6", "trainer.max_epochs=2")
+    outcome = process("train", *GRID, *tiny, "logger=csv", "data.adjacency_cache=graphs")
+    assert outcome.returncode == 0, outcome.stderr
+    folder = outcome.run()
+    summary = read_summary(folder)
+    graphs = summary["data"]["graphs"]
+    assert set(graphs) == {"train", "val", "test"}
+    assert set(graphs["train"]) == {"instances", "edges", "isolated"}
+    assert "neighbours in the mean" in outcome.stdout
+    assert len(list((outcome.folder / "graphs").glob("*.npz"))) == 18
+    logged = columns(folder)
+    for name in ("sm_alpha", "sm_energy_before", "sm_energy_after"):
+        assert len(logged[f"val/{name}"]) == 2
+        assert f"test/{name}" in summary["metrics"]
+    assert summary["metrics"]["test/sm_energy_after"] < summary["metrics"]["test/sm_energy_before"]
+    figures = {path.stem for path in (folder / "figures").iterdir()}
+    assert {"bags_positive", "bags_negative", "learning_curves", "roc_pr"} <= figures
+    instances = pq.read_table(folder / "predictions" / "instances.parquet")
+    assert {"coord_0", "coord_1", "score", "weight", "label"} <= set(instances.column_names)
+
+    best = folder / "checkpoints" / "best.ckpt"
+    again = process("evaluate", f"ckpt_path={best}", "logger=csv")
+    assert again.returncode == 0, again.stderr
+    tested = read_summary(again.run("evaluate"))["metrics"]
+    for name, value in tested.items():
+        assert value == pytest.approx(summary["metrics"][name], abs=1e-6), name
+    other = process("predict", f"ckpt_path={best}", "logger=csv", "data.adjacency.neighbours=4")
+    assert other.returncode == 0, other.stderr
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        ("model.pool.sm_where=late", "model.pool.sm_mode=exact", "data/adjacency=radius"),
+        ("model.pool.sm_where=mid", "model.pool.gated=true", "data/adjacency=knn"),
+        ("model.pool.sm_alpha=0.3", "data/adjacency=feature_knn", "data.adjacency.weight=cosine"),
+        ("model.pool.sm_where=none", "model.pool.spectral_norm=true"),
+    ],
+)
+def test_every_option_of_the_pool_by_the_command_line(train, read_summary, overrides):
+    outcome = train(*GRID, "trainer.max_epochs=1", *overrides)
+    assert outcome.returncode == 0, outcome.stderr
+    metrics = read_summary(outcome.run())["metrics"]
+    assert 0 <= metrics["test/inst_auroc"] <= 1
+    smooths = "model.pool.sm_where=none" not in overrides
+    assert ("test/sm_energy_after" in metrics) == smooths
+    if "model.pool.sm_alpha=0.3" in overrides:
+        assert metrics["test/sm_alpha"] == pytest.approx(0.3)
+    weights = torch.load(outcome.run() / "checkpoints" / "best.ckpt", weights_only=True)
+    assert weights["milforge"]["config"]["model"] == OmegaConf.to_container(
+        OmegaConf.load(outcome.run() / "config.yaml").model
+    )
+
+
+def test_the_chain_variant(train, read_summary):
+    outcome = train("data=digits_chain", "model=sm_abmil", "data.mean_side=12", figures=True)
+    assert outcome.returncode == 0, outcome.stderr
+    counts = read_summary(outcome.run())["data"]["graphs"]["train"]
+    assert counts["edges"] == counts["instances"] - 16  # 16 chains
+    assert (outcome.run() / "figures" / "bags_positive.png").is_file()
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (
+            ("data=digits_bags",),
+            "the model smooths over a graph of the instances, and the bags have none: choose "
+            "data/adjacency=grid",
+        ),
+        (("~data/adjacency",), "choose data/adjacency=grid"),
+        (
+            ("data=digits_bags", "data/adjacency=knn"),
+            "bag 'train_0000': expected coords for an adjacency by knn, got none",
+        ),
+        (
+            ("data/adjacency=radius", "data.adjacency.radius_unit=coords"),
+            "no two of",
+        ),
+        (("data.adjacency.method=gird",), "expected method to be one of"),
+        (("data.adjacency.neighbors=4",), "did you mean 'data.adjacency.neighbours'?"),
+        (("+data.adjacency.radios=4",), "AdjacencyBuilder takes no 'radios'; did you mean"),
+        (("data/adjacency=gird",), "there is no data/adjacency=gird; did you mean 'grid'?"),
+        (("model.pool.sm_where=erly",), "expected sm_where to be one of"),
+        (("model.pool.sm_alpha=1.5",), "expected alpha in [0, 1) or 'trainable', got 1.5"),
+    ],
+)
+def test_what_cannot_be_smoothed_is_told_before_training(here, monkeypatch, overrides, message):
+    def too_late(*_):
+        raise AssertionError("training began")
+
+    monkeypatch.setattr("lightning.Trainer.fit", too_late)
+    groups = [each for each in overrides if each.startswith("data=")]
+    rest = [each for each in overrides if not each.startswith("data=")]
+    base = ("model=sm_abmil", "logger=csv", "data.train=4", "data.val=2", "data.test=2")
+    outcome = here("train", *(groups or ["data=digits_grid"]), *base, *rest)
+    assert message in outcome.error()

@@ -1,0 +1,202 @@
+import pickle
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from torch.testing import assert_close
+
+from milforge.data import Bag, GraphBags, GraphCounts, digits_grid
+from milforge.data import graph_bags as module
+from milforge.graph import AdjacencyBuilder, build_adjacency
+
+GRID = AdjacencyBuilder("grid")
+
+
+class Bags(list):
+    labels = torch.tensor([0, 1, 0])
+    reads = 0
+
+    def __getitem__(self, index):
+        self.reads += 1
+        return super().__getitem__(index)
+
+
+def make_bags(**changes):
+    coords = [[[0, 0], [8, 0], [0, 8]], [[0, 0], [16, 0], [24, 0], [80, 80]], [[8, 8]]]
+    bags = []
+    for number, places in enumerate(coords):
+        x = torch.randn(len(places), 1, 2, 2, generator=torch.Generator().manual_seed(number))
+        bag = Bag(x, y=number % 2, coords=torch.tensor(places), bag_id=f"bag {number}")
+        bags.append(replace(bag, **changes))
+    return Bags(bags)
+
+
+def dense(bags):
+    return [bag.adj.to_dense() for bag in (bags[i] for i in range(len(bags)))]
+
+
+@pytest.fixture
+def builds(monkeypatch):
+    """How often an adjacency was built."""
+    calls = []
+
+    def count(*arguments, **options):
+        calls.append(arguments)
+        return build_adjacency(*arguments, **options)
+
+    monkeypatch.setattr("milforge.graph.builder.build_adjacency", count)
+    return calls
+
+
+def test_each_bag_has_the_adjacency_of_its_coords():
+    plain, bags = make_bags(), GraphBags(make_bags(), GRID)
+    for bag, with_graph in zip(plain, (bags[i] for i in range(3)), strict=True):
+        assert_close(
+            with_graph.adj.to_dense(), build_adjacency(bag.coords, method="grid").to_dense()
+        )
+        assert torch.equal(with_graph.x, bag.x)
+        assert (with_graph.bag_id, with_graph.y) == (bag.bag_id, bag.y)
+    assert len(bags) == 3
+    assert bags.labels is plain.labels
+    assert_close(bags[-1].adj.to_dense(), bags[2].adj.to_dense())
+
+
+@pytest.mark.parametrize("cached", [False, True])
+def test_counts_against_a_loop(cached, tmp_path):
+    bags = digits_grid(train=12, mean_side=5, sd_side=1, holes=0.6, seed=3).train
+    graph = GraphBags(bags, AdjacencyBuilder(), tmp_path if cached else None)
+    instances = edges = isolated = 0
+    for bag in (graph[i] for i in range(len(graph))):
+        links = bag.adj.to_dense()
+        off = links - torch.diag(links.diagonal())
+        instances += len(bag)
+        edges += int((off > 0).sum()) // 2
+        isolated += int((off.sum(1) == 0).sum())
+    assert isolated > 0
+    assert graph.prepare() == GraphCounts(instances, edges, isolated)
+
+
+def test_in_memory_each_is_built_once(builds):
+    bags = GraphBags(make_bags(), GRID)
+    first = bags.prepare()
+    assert len(builds) == 3
+    assert bags.prepare() is first
+    assert bags[0].adj is bags[0].adj
+    # A worker of a DataLoader gets what is built.
+    pickle.loads(pickle.dumps(bags))[1]
+    assert len(builds) == 3
+
+
+def test_on_disk_each_is_built_once_for_all_runs(tmp_path, builds):
+    first = GraphBags(make_bags(), GRID, tmp_path / "new")
+    first.prepare()
+    again = GraphBags(make_bags(), GRID, tmp_path / "new")
+    again.prepare()
+    assert len(builds) == 3
+    assert len(list(tmp_path.rglob("*.npz"))) == 3
+    assert not again._built  # nothing is kept in memory
+    for one, other, fresh in zip(
+        dense(first), dense(again), dense(GraphBags(make_bags(), GRID)), strict=True
+    ):
+        assert torch.equal(one, fresh)
+        assert torch.equal(other, fresh)
+    adj = again[1].adj
+    assert adj.crow_indices().dtype == adj.col_indices().dtype == torch.int64
+
+
+@pytest.mark.parametrize(
+    ("changed", "build", "files"),
+    [
+        ({}, GRID, 3),
+        ({"x": None}, GRID, 3),  # features do not count for a grid
+        ({"x": None}, AdjacencyBuilder("grid", weight="cosine"), 6),
+        ({}, AdjacencyBuilder("grid", neighbours=4), 6),
+        ({}, AdjacencyBuilder("grid", normalize="rw"), 6),
+        ({"coords": None}, GRID, 6),
+    ],
+)
+def test_a_file_is_named_by_all_that_the_adjacency_depends_on(changed, build, files, tmp_path):
+    before = build if build.needs_features else GRID
+    GraphBags(make_bags(), before, tmp_path).prepare()
+    bags = make_bags()
+    for i, bag in enumerate(list(bags)):
+        if "x" in changed:
+            bags[i] = replace(bag, x=bag.x + 1)
+        if "coords" in changed:
+            bags[i] = replace(bag, coords=bag.coords * 2)
+    GraphBags(bags, build, tmp_path).prepare()
+    assert len(list(tmp_path.iterdir())) == files
+
+
+@pytest.mark.parametrize("damage", ["cut", "empty", "foreign"])
+def test_a_damaged_file_is_built_again(damage, tmp_path):
+    GraphBags(make_bags(), GRID, tmp_path).prepare()
+    for path in tmp_path.iterdir():
+        whole = path.read_bytes()
+        if damage == "foreign":
+            np.savez(path, other=np.zeros(3))
+        else:
+            path.write_bytes(whole[: len(whole) // 2] if damage == "cut" else b"")
+    mended = GraphBags(make_bags(), GRID, tmp_path)
+    for one, fresh in zip(dense(mended), dense(GraphBags(make_bags(), GRID)), strict=True):
+        assert torch.equal(one, fresh)
+    mended.prepare()
+    with np.load(next(tmp_path.iterdir())) as file:
+        assert set(file) == {"crow", "columns", "values"}
+
+
+def test_adjacencies_that_bags_bring_along_are_kept_and_checked():
+    own = torch.tensor([[0.0, 1.0], [1.0, 0.0]]).to_sparse_csr()
+    bags = Bags([Bag(torch.zeros(2, 3), adj=own, bag_id="own")])
+    kept = GraphBags(bags, None)
+    assert kept.prepare() == GraphCounts(2, 1, 0)
+    assert kept[0].adj is own
+    wrong = Bags([Bag(torch.zeros(2, 3), adj=(3 * own.to_dense()).to_sparse_csr(), bag_id="big")])
+    with pytest.raises(ValueError, match="bag 'big': expected a spectral radius of at most 1"):
+        GraphBags(wrong, None).prepare()
+    mixed = Bags([*bags, Bag(torch.zeros(2, 3), bag_id="bare")])
+    with pytest.raises(ValueError, match="bag 'bare': expected an adjacency as in other bags"):
+        GraphBags(mixed, None).prepare()
+
+
+def test_a_builder_wins_over_what_bags_bring_along():
+    coords = torch.tensor([[0, 0], [8, 0], [16, 0]])
+    bag = Bag(torch.zeros(3, 2), coords=coords, adj=torch.eye(3).to_sparse_csr())
+    assert int((GraphBags(Bags([bag]), GRID)[0].adj.to_dense() > 0).sum()) == 4
+
+
+@pytest.mark.parametrize(
+    ("changes", "build", "message"),
+    [
+        ({"coords": None}, GRID, "bag 'bag 0': expected coords for an adjacency by grid, got none"),
+        (
+            {},
+            AdjacencyBuilder("radius", radius=0.5),
+            "bag 'bag 0': expected at least one edge, got none: no two of 3 instances lie within "
+            r"radius 4 .*stride .* 8",
+        ),
+        ({"x": {"a": None}}, AdjacencyBuilder("feature_knn"), "one stream of features.*'a'"),
+    ],
+)
+def test_a_bag_over_which_no_graph_can_be_laid_is_named(changes, build, message):
+    bags = make_bags()
+    for i, bag in enumerate(list(bags)):
+        given = dict(changes)
+        if "x" in given:
+            given["x"] = {"a": bag.x.flatten(1)}
+        bags[i] = replace(bag, **given)
+    with pytest.raises(ValueError, match=message):
+        GraphBags(bags, build).prepare()
+
+
+def test_a_cache_without_a_builder_is_refused(tmp_path):
+    with pytest.raises(ValueError, match="no cache for adjacencies that the bags bring along"):
+        GraphBags(make_bags(), None, tmp_path)
+
+
+def test_a_line_tells_how_far_it_is(monkeypatch, caplog):
+    monkeypatch.setattr(module, "_SECONDS_A_LINE", -1.0)
+    with caplog.at_level("INFO"):
+        GraphBags(make_bags(), GRID, name="train").prepare()
+    assert caplog.messages == [f"graphs of train: {n} of 3" for n in (1, 2, 3)]

@@ -1,0 +1,101 @@
+"""The script that draws the attention of several runs side by side."""
+
+import importlib
+import subprocess
+import sys
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+import torch
+
+from milforge.callbacks import BagRecord
+from milforge.callbacks.predictions import bags_table, instances_table
+
+SCRIPT = Path(__file__).parents[1] / "scripts" / "compare_attention.py"
+
+
+def make_run(folder, seed=0, coords=True, bags=4, attends=True):
+    generator = torch.Generator().manual_seed(seed)
+    records = []
+    for number in range(bags):
+        places = torch.cartesian_prod(torch.arange(3), torch.arange(2 + number)) * 448
+        size = len(places)
+        weights = torch.rand(size, generator=generator).softmax(0) if attends else None
+        records.append(
+            BagRecord(
+                bag_id=f"slide {number}",
+                y=torch.tensor(number % 2),
+                probabilities=torch.rand((), generator=generator),
+                scores=None if weights is None else weights.log(),
+                weights=weights,
+                y_inst=(torch.arange(size) < 2 * (number % 2)).long(),
+                coords=places if coords else None,
+                size=size,
+            )
+        )
+    predictions = folder / "predictions"
+    predictions.mkdir(parents=True)
+    pq.write_table(bags_table(records, ("no", "tumour")), predictions / "bags.parquet")
+    pq.write_table(instances_table(records), predictions / "instances.parquet")
+    return folder
+
+
+def call(folder, *arguments):
+    return subprocess.run(
+        [sys.executable, "-W", "error", SCRIPT, *map(str, arguments)],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+    )
+
+
+def test_it_draws_the_positive_bags_of_both_runs(tmp_path):
+    runs = [make_run(tmp_path / name, seed) for seed, name in enumerate(("plain", "smooth"))]
+    done = call(tmp_path, f"plain={runs[0]}", f"Sm={runs[1]}", "--out", "both.png")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == "both.png\n"
+    assert (tmp_path / "both.png").read_bytes().startswith(b"\x89PNG")
+
+
+@pytest.fixture
+def script(monkeypatch):
+    """The script as a module."""
+    monkeypatch.syspath_prepend(SCRIPT.parent)
+    return importlib.import_module("compare_attention")
+
+
+def test_the_bags_are_those_of_the_run(tmp_path, script):
+    run = make_run(tmp_path / "run", seed=3)
+    bags = script.read_bags(run)
+    rows = pq.read_table(run / "predictions" / "instances.parquet").to_pylist()
+    for number, (name, bag) in enumerate(bags.items()):
+        own = [row for row in rows if row["bag_id"] == name]
+        assert bag.weights.tolist() == [row["weight"] for row in own]
+        assert bag.coords.tolist() == [[row["coord_0"], row["coord_1"]] for row in own]
+        assert bag.y_inst.tolist() == [row["label"] for row in own]
+        assert bag.y == ("no", "tumour")[number % 2]
+    assert script.choose(bags, [], 3) == ["slide 1", "slide 3"]
+    assert script.choose(bags, ["slide 2"], 3) == ["slide 2"]
+
+
+@pytest.mark.parametrize(
+    ("options", "arguments", "message"),
+    [
+        ({"coords": False}, [], "expected one label a bag, coords and attention weights"),
+        ({"attends": False}, [], "expected one label a bag, coords and attention weights"),
+        ({"bags": 2}, [], "there is no bag 'slide 3': give runs on one test set"),
+        ({}, ["--ids", "slide 9"], "there is no bag 'slide 9'; there are slide 0"),
+        ({}, ["third=none"], "none/predictions/bags.parquet: give the folder of a run"),
+    ],
+)
+def test_what_cannot_be_compared_is_named(
+    tmp_path, script, monkeypatch, options, arguments, message
+):
+    one, other = make_run(tmp_path / "one"), make_run(tmp_path / "other", **options)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("sys.argv", ["compare", f"one={one}", f"other={other}", *arguments])
+    with pytest.raises(SystemExit, match=r"^error: ") as end:
+        script.main()
+    assert message in str(end.value)
+    assert not list(tmp_path.glob("*.png"))
