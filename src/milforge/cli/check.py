@@ -9,9 +9,9 @@ from typing import Any
 from hydra.utils import get_object
 from omegaconf import DictConfig, OmegaConf
 
+from milforge.cli.source import parameters_in_source
+
 HYDRA_KEYS = {"_target_", "_partial_", "_args_", "_recursive_", "_convert_"}
-# These need torch alone; the others import Lightning, which takes seconds.
-QUICK = ("torch.", "milforge.nn.", "milforge.models.")
 # Whom a class hands the keys on that it does not name itself.
 HANDS_ON = {
     "lightning.pytorch.loggers.WandbLogger": "wandb.init",
@@ -33,8 +33,13 @@ def check_targets(config: DictConfig) -> None:
     assert isinstance(plain, dict)
     for group in ("callbacks", "logger"):
         _check_members(group, plain.get(group) or {})
-    # The quick ones first, so that their errors are told at once; else in the config's order.
-    for path, node in sorted(_targets(plain, ""), key=lambda target: not _is_quick(target[1])):
+    targets = list(_targets(plain, ""))
+    # What the source tells is told first: to import Lightning takes longer than a user waits.
+    for path, node in targets:
+        names = parameters_in_source(str(node["_target_"]))
+        if names is not None:
+            _check_names(path, node, names)
+    for path, node in targets:
         _check(path, node)
 
 
@@ -85,8 +90,13 @@ def _check_members(group: str, members: dict[str, Any]) -> None:
             )
 
 
-def _is_quick(node: dict[str, Any]) -> bool:
-    return str(node["_target_"]).startswith(QUICK)
+def _check_names(path: str, node: dict[str, Any], names: list[str]) -> None:
+    for key in node:
+        if key not in HYDRA_KEYS and key not in names:
+            raise ValueError(
+                f"{path}.{key}: {node['_target_']} takes no {key!r}{did_you_mean(key, names)} "
+                f"(it takes {', '.join(names)})"
+            )
 
 
 def _check(path: str, node: dict[str, Any]) -> None:
@@ -103,16 +113,10 @@ def _check(path: str, node: dict[str, Any]) -> None:
         parameters = {k: p for k, p in parameters.items() if p.kind != p.VAR_KEYWORD} | further
     kinds = [parameter.kind for parameter in parameters.values()]
     names = [name for name in parameters if name != "self"]
-    given = [key for key in node if key not in HYDRA_KEYS]
     if inspect.Parameter.VAR_KEYWORD not in kinds:
-        for key in given:
-            if key not in names:
-                raise ValueError(
-                    f"{path}.{key}: {target} takes no {key!r}{did_you_mean(key, names)} "
-                    f"(it takes {', '.join(names)})"
-                )
+        _check_names(path, node, names)
     if not node.get("_partial_") and not node.get("_args_"):
         for name, parameter in signature.parameters.items():
             variadic = parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD)
-            if not variadic and parameter.default is parameter.empty and name not in given:
+            if not variadic and parameter.default is parameter.empty and name not in node:
                 raise ValueError(f"{path}: {target} needs {name!r}; give {path}.{name}=...")
