@@ -73,8 +73,12 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("comparison.png"))
     arguments = parser.parse_args()
     try:
-        named = [text.partition("=") for text in arguments.runs]
-        models = {name: read_bags(Path(run)) for name, _, run in named}
+        models = {}
+        for text in arguments.runs:
+            name, _, run = text.partition("=")
+            if not run or name in models:
+                raise ValueError(f"expected runs as NAME=RUN, each of another name, got {text!r}")
+            models[name] = read_bags(Path(run))
         chosen = choose(next(iter(models.values())), arguments.ids, arguments.bags)
         for name, bags in models.items():
             if lacking := [each for each in chosen if each not in bags]:

@@ -86,6 +86,8 @@ def test_the_bags_are_those_of_the_run(tmp_path, script):
         ({"attends": False}, [], "expected one label a bag, coords and attention weights"),
         ({"bags": 2}, [], "there is no bag 'slide 3': give runs on one test set"),
         ({}, ["--ids", "slide 9"], "there is no bag 'slide 9'; there are slide 0"),
+        ({}, ["logs/run"], "expected runs as NAME=RUN, each of another name, got 'logs/run'"),
+        ({}, ["one=logs/run"], "each of another name, got 'one=logs/run'"),
         ({}, ["third=none"], "none/predictions/bags.parquet: give the folder of a run"),
     ],
 )

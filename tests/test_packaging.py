@@ -35,7 +35,7 @@ models: BagNetwork BagOutput
 graph: AdjacencyBuilder build_adjacency check_adjacency count_isolated grid_stride
 graph: normalize_adjacency radius_from_tiles
 nn: AttentionPool IdentityEncoder LeNetEncoder MLPEncoder MaxPool MeanPool
-nn: Sm SmAttentionPool
+nn: Sm SmAttentionPool StreamFusion
 plots: BagStrip plot_attention_bars plot_attention_comparison plot_attention_maps plot_bag_strips
 plots: plot_confusion plot_learning_curves plot_roc_pr
 training: BagClassification BagDataModule BagPredictions DigitsGridDataModule

@@ -45,8 +45,13 @@ def test_a_run_with_graphs_in_a_process_of_its_own(process, read_summary):
     tested = read_summary(again.run("evaluate"))["metrics"]
     for name, value in tested.items():
         assert value == pytest.approx(summary["metrics"][name], abs=1e-6), name
-    other = process("predict", f"ckpt_path={best}", "logger=csv", "data.adjacency.neighbours=4")
+    assert set(read_summary(again.run("evaluate"))["data"]["graphs"]) == {"test"}
+    radius = ("data/adjacency=radius", "data.adjacency.radius=2")
+    other = process("predict", f"ckpt_path={best}", "logger=csv", *radius)
     assert other.returncode == 0, other.stderr
+    config = OmegaConf.load(other.run("predict") / "config.yaml").data
+    assert (config.adjacency.method, config.adjacency.radius) == ("radius", 2)
+    assert config.mean_side == 4
 
 
 @pytest.mark.parametrize(
@@ -89,6 +94,8 @@ def test_the_chain_variant(train, read_summary):
             "the model smooths over a graph of the instances, and the bags have none: choose "
             "data/adjacency=grid",
         ),
+        (("data/adjacency=null",), "not null; ~GROUP leaves it out"),
+        (("data.adjacency.radius=0", "data/adjacency=radius"), "expected radius above 0"),
         (("~data/adjacency",), "choose data/adjacency=grid"),
         (
             ("data=digits_bags", "data/adjacency=knn"),

@@ -129,13 +129,15 @@ def test_a_file_is_named_by_all_that_the_adjacency_depends_on(changed, build, fi
     assert len(list(tmp_path.iterdir())) == files
 
 
-@pytest.mark.parametrize("damage", ["cut", "empty", "foreign"])
+@pytest.mark.parametrize("damage", ["cut", "empty", "foreign", "header"])
 def test_a_damaged_file_is_built_again(damage, tmp_path):
     GraphBags(make_bags(), GRID, tmp_path).prepare()
     for path in tmp_path.iterdir():
         whole = path.read_bytes()
         if damage == "foreign":
             np.savez(path, other=np.zeros(3))
+        elif damage == "header":
+            path.write_bytes(whole.replace(b"descr", b"\0escr"))
         else:
             path.write_bytes(whole[: len(whole) // 2] if damage == "cut" else b"")
     mended = GraphBags(make_bags(), GRID, tmp_path)
@@ -174,7 +176,7 @@ def test_a_builder_wins_over_what_bags_bring_along():
             {},
             AdjacencyBuilder("radius", radius=0.5),
             "bag 'bag 0': expected at least one edge, got none: no two of 3 instances lie within "
-            r"radius 4 .*stride .* 8",
+            r"radius 4\.04 .*stride .* 8",
         ),
         ({"x": {"a": None}}, AdjacencyBuilder("feature_knn"), "one stream of features.*'a'"),
     ],
@@ -188,6 +190,22 @@ def test_a_bag_over_which_no_graph_can_be_laid_is_named(changes, build, message)
         bags[i] = replace(bag, **given)
     with pytest.raises(ValueError, match=message):
         GraphBags(bags, build).prepare()
+
+
+@pytest.mark.parametrize("build", [AdjacencyBuilder("feature_knn"), GRID])
+def test_half_precision_has_a_key_too(build, tmp_path):
+    bags = make_bags()
+    for i, bag in enumerate(list(bags)):
+        bags[i] = replace(bag, x=bag.x.bfloat16(), coords=bag.coords.bfloat16())
+    stored = GraphBags(bags, build, tmp_path)
+    stored.prepare()
+    for one, other in zip(dense(stored), dense(GraphBags(bags, build)), strict=True):
+        assert torch.equal(one, other)
+
+
+def test_bags_of_several_streams_form_a_chain():
+    bag = Bag({"a": torch.zeros(3, 2), "b": torch.zeros(3, 4)})
+    assert GraphBags(Bags([bag]), AdjacencyBuilder("chain")).prepare() == GraphCounts(3, 2, 0)
 
 
 def test_a_cache_without_a_builder_is_refused(tmp_path):

@@ -87,7 +87,11 @@ def test_what_a_graph_depends_on(method, weight, coords, features):
         ({"weight": "gauss"}, "weight to be one of .* 'gauss'"),
         ({"radius_unit": "px"}, "radius_unit to be one of tiles, coords, got 'px'"),
         ({"normalize": None}, "normalize to be sym or rw, got None"),
-        ({"k": 0}, "k of at least 1 neighbour, got 0"),
+        ({"k": 2.5}, "k as a whole number of at least 1 neighbour, got 2.5"),
+        ({"neighbours": 5}, "neighbours of 4 or 8 in the plane, 6 or 26 in space, got 5"),
+        ({"radius": 0.0}, "radius above 0, or None, got 0.0"),
+        ({"sigma": -1.0}, "sigma above 0, or None, got -1.0"),
+        ({"k": 0}, "k as a whole number of at least 1 neighbour, got 0"),
     ],
 )
 def test_wrong_options_are_refused_before_any_bag(options, message):
@@ -96,5 +100,48 @@ def test_wrong_options_are_refused_before_any_bag(options, message):
 
 
 def test_a_graph_without_an_edge_names_stride_and_radius():
-    with pytest.raises(ValueError, match=r"radius 358\.4 .*stride .* 448"):
+    with pytest.raises(ValueError, match=r"radius 361\.984 .*stride .* 448"):
         AdjacencyBuilder("radius", radius=0.8)(TILES * 448)
+
+
+@pytest.mark.parametrize("radius", [None, 1.0, math.sqrt(2), 2.0, 3.0])
+@pytest.mark.parametrize(
+    ("step", "offset", "dtype"),
+    [
+        (256 * 0.2516, 30_000.0, torch.float32),  # microns
+        (224 * 0.5034, 30_000.0, torch.float32),
+        (512 * 0.2516, 30_000.0, torch.float32),
+        (224.4, 0.0, torch.int64),  # level-0 pixels of another level's tiles, rounded
+        (512.5, 7.0, torch.int64),
+    ],
+)
+def test_tiles_at_exactly_the_radius_are_reached_however_coords_are_rounded(
+    radius, step, offset, dtype
+):
+    tiles = torch.cartesian_prod(torch.arange(40), torch.arange(40))
+    coords = tiles.double() * step + offset
+    coords = coords.round().to(dtype) if dtype == torch.int64 else coords.to(dtype)
+    exact = AdjacencyBuilder("radius", radius=radius)(tiles)
+    same(AdjacencyBuilder("radius", radius=radius)(coords), exact)
+
+
+def test_a_radius_in_coords_reaches_large_float32_coords():
+    coords = (torch.cartesian_prod(torch.arange(9), torch.arange(9)).double() * 0.7 + 9000).float()
+    built = AdjacencyBuilder("radius", radius=0.7, radius_unit="coords")(coords)
+    assert len(built.values()) == 2 * 2 * 9 * 8
+
+
+@pytest.mark.parametrize("slices", [4, 6])
+@pytest.mark.parametrize("radius", [None, 1.5])
+def test_a_radius_in_tiles_means_nothing_in_a_volume_of_thin_slices(slices, radius):
+    axes = [torch.arange(size) for size in (6, 6, slices)]
+    coords = torch.cartesian_prod(*axes) * torch.tensor([256, 256, 40])
+    with pytest.raises(ValueError, match=r"one stride on all axes .* got 256 x 256 x 40: give a"):
+        AdjacencyBuilder("radius", radius=radius)(coords)
+    # In the units of the coords it does, and so it does where the strides agree.
+    AdjacencyBuilder("radius", radius=256.0, radius_unit="coords")(coords)
+    cubes = torch.cartesian_prod(*axes)
+    same(
+        AdjacencyBuilder("radius", radius=1.0)(cubes * 256),
+        build_adjacency(cubes, method="grid", neighbours=6),
+    )

@@ -57,6 +57,9 @@ def test_a_few_tiles_that_do_not_adjoin_in_a_row():
     # Two pieces of tissue that happen to lie 7 pixels apart are on no grid of 7.
     pieces = torch.tensor([[0, 0], [448, 0], [1001, 500], [1449, 500], [3000, 7]])
     assert grid_stride(pieces) == 448.0
+    # Corners at multiples of 64 put all tiles on a grid of 64 or 128, on which none adjoin.
+    pieces = torch.tensor([[0, 0], [256, 0], [1408, 640], [1664, 640], [2816, 1920]])
+    assert grid_stride(pieces) == 256.0
     # Any whole numbers are on a grid of 1.
     assert grid_stride(torch.tensor([[0, 0], [448, 1], [448, 449], [3, 2000], [7, 3000]])) == 448.0
 
@@ -83,8 +86,8 @@ def test_instances_at_the_same_place_have_no_gap():
 
 def test_a_radius_in_tiles():
     coords = tiles(5) * 448
-    assert radius_from_tiles(coords, 1) == 448.0
-    assert radius_from_tiles(coords.float(), math.sqrt(2)) == math.sqrt(2) * 448
+    assert radius_from_tiles(coords, 1) == pytest.approx(1.01 * 448)
+    assert radius_from_tiles(coords.float(), 2.5) == pytest.approx(1.01 * 2.5 * 448)
 
 
 @pytest.mark.parametrize("tiles_", [0, -1.0, math.nan, math.inf])

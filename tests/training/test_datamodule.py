@@ -233,11 +233,24 @@ def test_graphs_are_counted_and_told_of_once(caplog):
     )
 
 
+@pytest.mark.parametrize(
+    ("stage", "parts"), [("fit", {"train", "val"}), ("test", {"test"}), ("predict", {"test"})]
+)
+def test_a_stage_builds_the_graphs_that_it_needs(stage, parts):
+    data = DigitsGridDataModule(**GRID, adjacency=AdjacencyBuilder("grid"))
+    data.setup(stage)
+    assert set(data.graphs) == parts
+    assert data.has_graphs
+    data.setup()
+    assert set(data.graphs) == {"train", "val", "test"}
+
+
 def test_without_graphs_bags_are_left_alone(caplog):
     data = DigitsGridDataModule(**GRID)
     with caplog.at_level("INFO"):
         data.setup()
     assert data.graphs == {}
+    assert not data.has_graphs
     assert data.splits.train[0].adj is None
     assert not caplog.messages
 

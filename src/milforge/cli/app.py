@@ -147,6 +147,8 @@ def _explain(error: Exception, config_name: str) -> str | None:
         return _one_line(error) if isinstance(cause, TypeError | HydraException) else None
     if isinstance(error, HydraException | OmegaConfBaseException):
         return _explain_config(error, config_name)
+    if str(error).startswith("Config group override must be a string"):  # Hydra's own ValueError
+        return "a group takes the name of one of its options, not null; ~GROUP leaves it out"
     return _one_line(error) if _is_sentence(error) else None
 
 

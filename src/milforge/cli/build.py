@@ -56,10 +56,10 @@ def resolved(config: DictConfig) -> dict[str, Any]:
     return {str(key): value for key, value in plain.items()}
 
 
-def make_data(config: DictConfig) -> BagDataModule:
-    """The DataModule, its data set opened so that errors in it show now."""
+def make_data(config: DictConfig, stage: str | None = None) -> BagDataModule:
+    """The DataModule, set up for a stage of Lightning's, or all, so that errors in it show now."""
     data: BagDataModule = make(config.data)
-    data.setup()
+    data.setup(stage)
     return data
 
 
@@ -71,7 +71,7 @@ def make_network(config: DictConfig, data: BagDataModule) -> nn.Module:
     """
     outputs = 1 if data.task == "binary" else len(data.class_names)
     network: nn.Module = make(config.model)(instance_shape=data.instance_shape, num_outputs=outputs)
-    if getattr(network, "needs_adjacency", False) and not data.graphs:
+    if getattr(network, "needs_adjacency", False) and not data.has_graphs:
         raise ValueError(
             "the model smooths over a graph of the instances, and the bags have none: choose "
             "data/adjacency=grid, radius or knn; where there are no coords, feature_knn or chain"

@@ -37,7 +37,7 @@ def infer(config: DictConfig, *, evaluate: bool) -> dict[str, float]:
     checkpoint = load_checkpoint(config.ckpt_path)
     stored = checkpoint["milforge"]
     with quiet_run(config):
-        data = make_data(config)
+        data = make_data(config, "test")
         network = make_network(config, data)
         weights = stored["class_weights"]
         module = BagClassification(

@@ -88,6 +88,27 @@ def prepare(command: str) -> None:
     if ckpt_path(arguments) is None:
         raise ValueError(f"{command} needs a checkpoint: ckpt_path=FILE")
     store_run(arguments)
+    sys.argv[1:] = over_stored(arguments)
+
+
+def over_stored(arguments: list[str]) -> list[str]:
+    """The arguments, with groups inside a stored group as Hydra wants them.
+
+    The stored config is plain values: to Hydra a group inside it, such as `data/adjacency`, is
+    new, and new ones need a plus sign.
+
+    Example:
+        >>> over_stored(["data/adjacency=knn", "data.train=3"])
+        ['+data/adjacency=knn', 'data.train=3']
+        >>> over_stored(["data=digits_grid", "data/adjacency=knn"])
+        ['data=digits_grid', 'data/adjacency=knn']
+    """
+    chosen = {match[1] for match in (re.match(r"(\w+)=", each) for each in arguments) if match}
+    inside = [re.match(r"(\w+)/\w+=", each) for each in arguments]
+    return [
+        f"+{each}" if match and match[1] in KEPT and match[1] not in chosen else each
+        for each, match in zip(arguments, inside, strict=True)
+    ]
 
 
 def load_weights(

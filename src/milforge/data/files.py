@@ -4,6 +4,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from secrets import token_hex
 
 
 @contextmanager
@@ -21,7 +22,8 @@ def atomic_path(path: Path) -> Iterator[Path]:
         'whole'
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    # Processes of several machines share folders, and may share a number.
+    partial = path.with_name(f".{path.name}.{token_hex(8)}.partial")
     try:
         yield partial
         os.replace(partial, path)

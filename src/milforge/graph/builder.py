@@ -1,5 +1,6 @@
 """The graph of a data set: how the adjacency of each of its bags is built."""
 
+import math
 from dataclasses import dataclass
 
 from torch import Tensor
@@ -30,7 +31,7 @@ class AdjacencyBuilder:
         normalize: `sym` or `rw`.
 
     Raises:
-        ValueError: for a name that there is not, or k below 1.
+        ValueError: for a name that there is not, or a number out of its range.
 
     Example:
         >>> import torch
@@ -58,8 +59,16 @@ class AdjacencyBuilder:
             )
         if self.normalize not in ("sym", "rw"):
             raise ValueError(f"expected normalize to be sym or rw, got {self.normalize!r}")
-        if self.k < 1:
-            raise ValueError(f"expected k of at least 1 neighbour, got {self.k}")
+        if not (isinstance(self.k, int) and self.k >= 1):
+            raise ValueError(f"expected k as a whole number of at least 1 neighbour, got {self.k}")
+        if self.neighbours not in (4, 6, 8, 26):
+            raise ValueError(
+                "expected neighbours of 4 or 8 in the plane, 6 or 26 in space, got "
+                f"{self.neighbours}"
+            )
+        for name, value in (("radius", self.radius), ("sigma", self.sigma)):
+            if value is not None and not 0 < value < math.inf:
+                raise ValueError(f"expected {name} above 0, or None, got {value}")
 
     @property
     def needs_coords(self) -> bool:

@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 
-from milforge.graph.stride import stride_of, strides_by_axis
+from milforge.graph.stride import radius_of_tiles, stride_of, strides_by_axis
 
 Points = NDArray[np.float64]
 Pairs = NDArray[np.int64]
@@ -21,6 +21,7 @@ Number = TypeVar("Number", np.int64, np.float64)
 
 MAX_NEIGHBOURS = 128  # in the mean over a bag: more is hardly local, and memory for N = 100,000
 ROUNDING = 1e-6  # of the radius: sqrt(2) * 448 must reach the diagonal neighbour
+FLOAT32 = 2.0**-22  # of the largest coord: the rounding of a difference of two
 OFF_GRID = 0.1  # of the stride
 
 # The neighbourhoods of a tile by number of axes: those that share a face, and all.
@@ -35,10 +36,11 @@ def radius_pairs(points: Points, radius: float | None) -> Pairs:
             `MAX_NEIGHBOURS` a node in the mean.
     """
     if radius is None:
-        radius = math.sqrt(2) * stride_of(points)
+        radius = radius_of_tiles(points, math.sqrt(2))
     if not (radius > 0 and math.isfinite(radius)):
         raise ValueError(f"expected a radius above 0, got {radius}")
-    reach = radius * (1 + ROUNDING)
+    # In float32 a distance of large coords is no better known than the coords themselves.
+    reach = radius * (1 + ROUNDING) + FLOAT32 * float(np.abs(points).max())
     # A balanced tree takes longer to build than it saves.
     tree = cKDTree(points, balanced_tree=False, compact_nodes=False)
     bound = MAX_NEIGHBOURS * len(points)

@@ -10,9 +10,12 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from scipy.spatial import cKDTree
 from torch import Tensor
 
 ROUNDING = 1e-6  # of the extent: gaps that differ by less are one gap (float32 coords)
+SLACK = 0.01  # of a radius in tiles: coords are rounded to pixels, or microns to float32
+ALIKE = 1.1  # the most by which the strides of the axes of a volume may differ
 COMMON = 1 / 2  # of the number of the most frequent gaps: a gap met so often is common
 RARE = 1 / 8  # likewise: below it a gap is chance
 FINEST = 4  # strides that the common gap of a few tiles with many holes may span
@@ -57,7 +60,9 @@ def grid_stride(coords: Tensor) -> float:
     A few tiles with many holes need have few beside them in a row. So a gap down to a quarter of
     the common one is taken instead where it puts all instances on a grid, if it is met an eighth
     as often as the most frequent one, or if the common one is met by less than half as many as
-    there are instances. For points that lie on no grid the number means nothing.
+    there are instances. In a handful of tiles that lie far apart no rule can be right always. For
+    points that lie on no grid, or on one whose axes have strides of their own, the number means
+    nothing.
 
     Args:
         coords: `(N, d)` numbers, at least 2 instances, not all equal.
@@ -78,20 +83,41 @@ def grid_stride(coords: Tensor) -> float:
 def radius_from_tiles(coords: Tensor, tiles: float) -> float:
     """A radius in tiles in the units of the coords, as `build_adjacency` takes it.
 
+    It is a hundredth longer than the number of strides, so that tiles at exactly that distance
+    are reached however their coords were rounded.
+
     Args:
         coords: `(N, d)` tile coordinates, at least 2 instances, not all equal.
         tiles: the radius in tiles; sqrt(2) reaches the 8 neighbours of a tile in the plane.
 
     Raises:
-        ValueError: where `tiles` is not above 0, or `grid_stride` finds no stride.
+        ValueError: where `tiles` is not above 0, `grid_stride` finds no stride, or in space the
+            axes have strides of their own, which make a radius in tiles mean nothing.
 
     Example:
-        >>> radius_from_tiles(torch.tensor([[0, 0], [448, 0], [448, 448]]), 1.5)
-        672.0
+        >>> round(radius_from_tiles(torch.tensor([[0, 0], [448, 0], [448, 448]]), 1.5), 2)
+        678.72
     """
+    points = as_points(coords)
+    if len(points) < 2:
+        raise ValueError("expected coords of at least 2 instances to find a stride, got 1")
+    return radius_of_tiles(points, tiles)
+
+
+def radius_of_tiles(points: NDArray[np.float64], tiles: float) -> float:
+    """`radius_from_tiles` of checked coords."""
     if not (tiles > 0 and math.isfinite(tiles)):
         raise ValueError(f"expected a radius in tiles above 0, got {tiles}")
-    return tiles * grid_stride(coords)
+    varying = np.flatnonzero(np.ptp(points, axis=0))
+    if len(varying) > 2:
+        strides = strides_by_axis(points)[varying]
+        if strides.max() > ALIKE * strides.min():
+            raise ValueError(
+                "expected one stride on all axes for a radius in tiles, got "
+                f"{' x '.join(f'{stride:g}' for stride in strides)}: give a radius in the units "
+                "of the coords (radius_unit=coords), or use method='grid'"
+            )
+    return tiles * stride_of(points) * (1 + SLACK)
 
 
 def stride_of(points: NDArray[np.float64]) -> float:
@@ -118,9 +144,17 @@ def _stride_along(points: NDArray[np.float64], axes: Sequence[int]) -> float:
     common, count = _smallest_of_share(gaps, COMMON, tolerance)
     rare, _ = _smallest_of_share(gaps, RARE, tolerance)
     for finer in (rare, finest if 2 * count < len(points) else rare):
-        if common / FINEST <= finer < common and _on_grid(points[:, axes], finer, tolerance):
+        fits = common / FINEST <= finer < common and _on_grid(points[:, axes], finer, tolerance)
+        if fits and _adjoin(points, finer):
             return finer
     return common
+
+
+def _adjoin(points: NDArray[np.float64], stride: float) -> bool:
+    """Whether any two instances are neighbours on a grid of that stride, corner to corner too."""
+    distances, _ = cKDTree(points).query(points, k=2)
+    reach = math.sqrt(points.shape[1]) * stride * (1 + SLACK)
+    return bool((distances[:, 1] <= reach).any())
 
 
 def _on_grid(points: NDArray[np.float64], stride: float, tolerance: float) -> bool:

@@ -1,10 +1,11 @@
-"""Modules that a user composes: pooling heads and instance encoders."""
+"""Modules that a user composes: pooling heads, fusion of streams and instance encoders."""
 
 from milforge.nn.attention_pool import AttentionPool
 from milforge.nn.encoders import IdentityEncoder, LeNetEncoder, MLPEncoder
 from milforge.nn.pooling import MaxPool, MeanPool
 from milforge.nn.sm import Sm
 from milforge.nn.sm_attention_pool import SmAttentionPool
+from milforge.nn.stream_fusion import StreamFusion
 
 __all__ = [
     "AttentionPool",
@@ -15,4 +16,5 @@ __all__ = [
     "MeanPool",
     "Sm",
     "SmAttentionPool",
+    "StreamFusion",
 ]

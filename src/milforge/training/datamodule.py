@@ -8,6 +8,7 @@ from functools import cached_property
 
 import lightning as L
 import torch
+from lightning.pytorch.utilities import rank_zero_only
 from torch import Tensor
 from torch.utils.data import DataLoader
 
@@ -28,6 +29,14 @@ from milforge.graph import AdjacencyBuilder
 
 logger = logging.getLogger(__name__)
 
+# The parts of the data set that each of Lightning's stages reads.
+STAGE_PARTS: dict[str | None, tuple[str, ...]] = {
+    "fit": ("train", "val"),
+    "validate": ("val",),
+    "test": ("test",),
+    "predict": ("test",),
+}
+
 
 class BagDataModule(L.LightningDataModule):
     """Batches of bags; a subclass says in `make_splits` which.
@@ -44,6 +53,9 @@ class BagDataModule(L.LightningDataModule):
         adjacency_cache: folder in which the graphs are kept for later runs; None keeps them in
             memory.
         seed: of the order of the bags.
+
+    Attributes:
+        graphs: what the graphs of each part hold, of the parts that are set up.
 
     Raises:
         ValueError: for sizes below 1, a negative number of workers, or a cache for graphs that
@@ -79,6 +91,7 @@ class BagDataModule(L.LightningDataModule):
         self.num_workers = num_workers
         self.adjacency = adjacency
         self.adjacency_cache = adjacency_cache
+        self.graphs: dict[str, GraphCounts] = {}
         self.seed = seed
 
     @abstractmethod
@@ -100,26 +113,23 @@ class BagDataModule(L.LightningDataModule):
         )
         return replace(splits, train=train, val=val, test=test)
 
-    @cached_property
-    def graphs(self) -> dict[str, GraphCounts]:
-        """What the graphs of each part hold, all built; empty where bags have none."""
-        parts = {name: getattr(self.splits, name) for name in SPLITS}
-        return {name: bags.prepare() for name, bags in parts.items() if isinstance(bags, GraphBags)}
+    @property
+    def has_graphs(self) -> bool:
+        """Whether the bags have an adjacency."""
+        return isinstance(self.splits.train, GraphBags)
 
     def setup(self, stage: str | None = None) -> None:
-        """Opens the data set and builds its graphs, so that errors show before training begins."""
-        if "graphs" in self.__dict__ or not self.graphs:
-            return
-        instances, edges, isolated = (
-            sum(getattr(counts, name) for counts in self.graphs.values())
-            for name in ("instances", "edges", "isolated")
-        )
-        logger.info(
-            "graphs: %s instances with %.1f neighbours in the mean, %s of them isolated",
-            f"{instances:,}",
-            2 * edges / instances,
-            f"{isolated:,}",
-        )
+        """Opens the data set, so that errors show before training begins.
+
+        The graphs of the parts that the stage needs are built; those of all where it is None.
+        """
+        before = dict(self.graphs)
+        for name in STAGE_PARTS.get(stage, SPLITS):
+            bags = getattr(self.splits, name)
+            if isinstance(bags, GraphBags):
+                self.graphs[name] = bags.prepare()
+        if self.graphs != before:
+            _tell(list(self.graphs.values()))
 
     @property
     def instance_shape(self) -> tuple[int, ...]:
@@ -231,3 +241,17 @@ class BagDataModule(L.LightningDataModule):
 
     def _pin(self) -> bool:
         return self.trainer is not None and self.trainer.strategy.root_device.type == "cuda"
+
+
+@rank_zero_only
+def _tell(graphs: list[GraphCounts]) -> None:
+    instances, edges, isolated = (
+        sum(getattr(counts, name) for counts in graphs)
+        for name in ("instances", "edges", "isolated")
+    )
+    logger.info(
+        "graphs: %s instances with %.1f neighbours in the mean, %s of them isolated",
+        f"{instances:,}",
+        2 * edges / instances,
+        f"{isolated:,}",
+    )
