@@ -38,6 +38,8 @@ nn: AttentionPool IdentityEncoder LeNetEncoder MLPEncoder MaxPool MeanPool
 nn: Sm SmAttentionPool StreamFusion
 plots: BagStrip plot_attention_bars plot_attention_comparison plot_attention_maps plot_bag_strips
 plots: plot_confusion plot_learning_curves plot_roc_pr
+sampling: AttentionSampling AttentionSamplingOutput Expectation MultinomialEntropy SamplePatches
+sampling: expectation extract_patches patch_offsets sample_locations
 training: BagClassification BagDataModule BagPredictions DigitsGridDataModule
 training: ImageBagsDataModule
 """

@@ -1,0 +1,21 @@
+"""Attention sampling: where to look in an image that is too large to be looked at."""
+
+from milforge.sampling.attention_sampling import AttentionSampling, AttentionSamplingOutput
+from milforge.sampling.entropy import MultinomialEntropy
+from milforge.sampling.expectation import Expectation, expectation
+from milforge.sampling.locations import sample_locations
+from milforge.sampling.offsets import patch_offsets
+from milforge.sampling.patches import extract_patches
+from milforge.sampling.sample_patches import SamplePatches
+
+__all__ = [
+    "AttentionSampling",
+    "AttentionSamplingOutput",
+    "Expectation",
+    "MultinomialEntropy",
+    "SamplePatches",
+    "expectation",
+    "extract_patches",
+    "patch_offsets",
+    "sample_locations",
+]

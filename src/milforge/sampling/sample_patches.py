@@ -1,0 +1,132 @@
+"""Patches at sampled places."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from milforge.sampling.locations import sample_locations
+from milforge.sampling.offsets import check_size, patch_offsets
+from milforge.sampling.patches import extract_patches
+
+
+class SamplePatches(nn.Module):
+    """Draws cells of an attention map and cuts the patches there out of the large image.
+
+    Args:
+        n_patches: patches to be cut out of each image.
+        patch_size: height and width of a patch.
+        receptive_field: as `patch_offsets` takes it; 0 for padded convolutions.
+        replace: whether a patch may be drawn again.
+        use_logits: whether the attention is given as scores, before a softmax.
+
+    Raises:
+        ValueError: for a patch size that is not a height and a width of at least 1.
+
+    Example:
+        >>> sample = SamplePatches(n_patches=3, patch_size=(8, 6))
+        >>> x_low, x_high = torch.rand(2, 1, 10, 10), torch.rand(2, 1, 100, 80)
+        >>> patches, sampled_attention = sample(x_low, x_high, torch.ones(2, 10, 10))
+        >>> patches.shape, sampled_attention.shape
+        (torch.Size([2, 3, 1, 8, 6]), torch.Size([2, 3]))
+    """
+
+    def __init__(
+        self,
+        n_patches: int,
+        patch_size: Sequence[int],
+        receptive_field: int = 0,
+        replace: bool = False,
+        use_logits: bool = False,
+    ) -> None:
+        super().__init__()
+        check_size("patch_size", patch_size)
+        self.n_patches = n_patches
+        self.patch_size = (patch_size[0], patch_size[1])
+        self.receptive_field = receptive_field
+        self.replace = replace
+        self.use_logits = use_logits
+
+    def forward(self, x_low: Tensor, x_high: Tensor, attention: Tensor) -> tuple[Tensor, Tensor]:
+        """Draws and cuts.
+
+        Args:
+            x_low: `(B, C, H, W)`, the low-resolution images; only their size and dtype count.
+            x_high: `(B, C, H', W')`, the images to be cut from, float or uint8; may be in host
+                memory while the rest is on a GPU.
+            attention: `(B, h, w)`, as `sample_locations` takes it.
+
+        Returns:
+            `patches` `(B, n, C, ph, pw)` float, uint8 scaled to [0, 1], and `sampled_attention`
+            `(B, n)`, their probabilities, both in the order drawn.
+
+        Raises:
+            ValueError: as `sample_locations`, `patch_offsets` and `extract_patches`.
+        """
+        indices, probabilities = sample_locations(
+            attention, self.n_patches, replace=self.replace, use_logits=self.use_logits
+        )
+        map_size = (attention.shape[1], attention.shape[2])
+        patches = patches_at(
+            indices, map_size, x_low, x_high, self.patch_size, self.receptive_field
+        )
+        return patches, probabilities
+
+    def extra_repr(self) -> str:
+        """The arguments, for `print`."""
+        return (
+            f"n_patches={self.n_patches}, patch_size={self.patch_size}, "
+            f"receptive_field={self.receptive_field}, replace={self.replace}, "
+            f"use_logits={self.use_logits}"
+        )
+
+
+def patches_at(
+    indices: Tensor,
+    map_size: tuple[int, int],
+    x_low: Tensor,
+    x_high: Tensor,
+    patch_size: tuple[int, int],
+    receptive_field: int = 0,
+) -> Tensor:
+    """The patches of given cells as float, on the device of the low-resolution images.
+
+    Args:
+        indices: `(B, n, 2)` integer, row and column of each cell.
+        map_size: height and width of the attention map.
+        x_low: `(B, C, H, W)`, the low-resolution images.
+        x_high: `(B, C, H', W')`, float or uint8.
+        patch_size: height and width of a patch.
+        receptive_field: as `patch_offsets` takes it.
+
+    Returns:
+        `(B, n, C, ph, pw)` float.
+
+    Raises:
+        ValueError: as `patch_offsets`, `extract_patches` and `as_float`.
+    """
+    if x_low.ndim != 4 or x_high.ndim != 4:
+        raise ValueError(
+            "expected low- and high-resolution images of shape (B, C, H, W), got "
+            f"{tuple(x_low.shape)} and {tuple(x_high.shape)}"
+        )
+    low, high = (x_low.shape[2], x_low.shape[3]), (x_high.shape[2], x_high.shape[3])
+    offsets = patch_offsets(indices, map_size, low, high, patch_size, receptive_field)
+    patches = extract_patches(x_high, offsets, patch_size).to(x_low.device)
+    dtype = x_low.dtype if x_low.is_floating_point() else torch.get_default_dtype()
+    return as_float(patches, dtype)
+
+
+def as_float(image: Tensor, dtype: torch.dtype) -> Tensor:
+    """Float images as they are; uint8 as this dtype in [0, 1].
+
+    Raises:
+        ValueError: for any other dtype.
+    """
+    if image.is_floating_point():
+        return image
+    if image.dtype != torch.uint8:
+        raise ValueError(
+            f"expected images of uint8 or float, got {image.dtype}: convert them to float"
+        )
+    return image.to(dtype).div_(255)
