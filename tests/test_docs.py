@@ -21,7 +21,7 @@ from project_copy import ROOT, copy_project, ruff, run_all
 pytestmark = pytest.mark.slow
 
 # The last writes a local config, which holds for all runs after it.
-GUIDES = ("own_model.md", "own_dataset.md", "own_experiment.md")
+GUIDES = ("own_model.md", "own_dataset.md", "streams.md", "own_experiment.md")
 BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.M | re.S)
 FILE = re.compile(r"(?:# @package \w+\n)?# ([\w./-]+\.(?:py|yaml))\n")
 MODULES = {
@@ -113,6 +113,18 @@ def test_own_dataset(followed):
     ruff(followed.folder, "src/milforge/training/breast_cancer.py")
 
 
+def test_streams(followed):
+    for streams in (["uni", "conch"], {"uni": "h5_uni", "conch": "h5_conch"}):
+        steps = [step for step in followed.said if "data.root=FOLDER" in step]
+        composed = [OmegaConf.create(followed.said[step]).data.streams for step in steps]
+        assert streams in composed
+    runs = [run for config, run in followed.runs if "TwoStream" in config.data._target_]
+    found = ["test/weight_gradient" in run["metrics"] for run in runs]
+    assert found == [True, True, False]
+    printed = followed.output("StreamFusion(in_dims=(17, 3)").strip()
+    assert f"It prints `{printed}`" in (ROOT / "docs" / "streams.md").read_text(encoding="utf-8")
+
+
 def test_own_experiment(followed):
     runs = [run for config, run in followed.runs if config.sweep == "sevens"]
     assert [run["seed"] for run in runs] == [0, 1, 2]
@@ -125,4 +137,5 @@ def test_own_experiment(followed):
 
 
 def test_every_guide_is_followed():
-    assert {path.name for path in (ROOT / "docs").glob("own_*.md")} == set(GUIDES)
+    guides = {path.name for path in (ROOT / "docs").glob("own_*.md")} | {"streams.md"}
+    assert guides == set(GUIDES)

@@ -23,25 +23,33 @@ PROJECT = PYPROJECT["project"]
 
 # The names that a user writes: one that vanishes breaks their code, one that comes is a promise.
 SNAPSHOT = """
-callbacks: BagRecord FigureWriter PredictionWriter RecordCollector SmoothingMonitor progress
-data: Bag BagBatch BagDataset BagSplits EvaluationBags GraphBags GraphCounts ImageBags
-data: SPLITS Task TrainBatches collate_bags digits_bags digits_grid draw_bags mnist_bags
-data: read_idx unbatch
-functional: dirichlet_energy relative_dirichlet_energy
-functional: segment_auroc segment_average_precision segment_index segment_max segment_mean
-functional: segment_softmax segment_sum segment_weighted_sum
+callbacks: BagRecord FigureWriter PredictionWriter RecordCollector SamplingFigures SmoothingMonitor
+callbacks: progress
+data: ArraySource Bag BagBatch BagDataset BagError BagHeader BagReader BagSplits CachedReader Canvas
+data: EvaluationBags Fault FeatureBags GraphBags GraphCounts ImageBags ImageBatch ImageDataset
+data: ImageFolder ImageSplits Inspection LabelTable LabelledDataset LargeImage MegapixelImages
+data: SPLITS SlideSource Split Splits Splitting Task TensorSource TiffSource TrainBatches
+data: bag_outline bag_sizes check_split close_files collate_bags collate_images digits_bags
+data: digits_grid draw_bags feature_moments inspect_folder kfold_splits low_resolution megapixel
+data: mnist_bags monte_carlo_splits open_reader open_source read_idx read_labels read_splits
+data: stored_labels two_stream_digits unbatch write_split
+functional: dirichlet_energy relative_dirichlet_energy segment_auroc segment_average_precision
+functional: segment_index segment_max segment_mean segment_softmax segment_sum segment_weighted_sum
 metrics: LocalisationAUROC LocalisationAveragePrecision bag_metrics
-models: BagNetwork BagOutput
+models: BagNetwork BagOutput SamplingNetwork SamplingOutput
 graph: AdjacencyBuilder build_adjacency check_adjacency count_isolated grid_stride
 graph: normalize_adjacency radius_from_tiles
-nn: AttentionPool IdentityEncoder LeNetEncoder MLPEncoder MaxPool MeanPool
-nn: Sm SmAttentionPool StreamFusion
-plots: BagStrip plot_attention_bars plot_attention_comparison plot_attention_maps plot_bag_strips
-plots: plot_confusion plot_learning_curves plot_roc_pr
-sampling: AttentionSampling AttentionSamplingOutput Expectation MultinomialEntropy SamplePatches
-sampling: expectation extract_patches patch_offsets sample_locations
-training: BagClassification BagDataModule BagPredictions DigitsGridDataModule
-training: ImageBagsDataModule
+nn: AttentionCNN AttentionPool ConcatStreams EachStream IdentityEncoder LeNetEncoder MLPEncoder
+nn: MaxPool MeanPool PatchCNN Sm SmAttentionPool Standardise StreamFusion
+plots: BagStrip GroupResult SampledImage plot_attention_bars plot_attention_comparison
+plots: plot_attention_maps plot_attention_over_epochs plot_bag_strips plot_confusion
+plots: plot_learning_curves plot_report plot_roc_pr plot_sampled_patches plot_stream_weights
+sampling: AttentionSampling AttentionSamplingOutput Expectation ImageSource MultinomialEntropy
+sampling: SamplePatches expectation extract_patches patch_offsets read_patches sample_locations
+training: BagClassification BagDataModule BagEnsemble BagPredictions Classification
+training: ClassificationDataModule DigitsGridDataModule FeatureBagsDataModule ImageBagsDataModule
+training: ImageClassification ImageDataModule ImageEnsemble ImageFolderDataModule ImagePredictions
+training: MegapixelDataModule TwoStreamDigitsDataModule WholeCheckpointIO
 """
 PUBLIC: dict[str, list[str]] = {}
 for line in SNAPSHOT.strip().splitlines():
@@ -233,4 +241,4 @@ def test_an_unpacked_wheel_finds_its_own_configs(wheel, tmp_path):
     first, second, *_ = done.stdout.splitlines()
     assert Path(first) == tmp_path / "site" / "milforge" / "configs"
     assert second == "milforge-train"
-    assert "data: digits_bags, digits_chain, digits_grid, mnist_bags" in done.stdout
+    assert "data: digits_bags, digits_chain, digits_grid, feature_bags" in done.stdout

@@ -5,6 +5,8 @@
     python scripts/benchmark/accuracy.py mnist_bags --root FOLDER_OF_MNIST_IDX_FILES
     python scripts/benchmark/accuracy.py digits_grid
     python scripts/benchmark/accuracy.py digits_chain
+    python scripts/benchmark/accuracy.py megapixel_digits
+    python scripts/benchmark/accuracy.py two_stream_digits
 
 Each is a sweep under logs/train/multiruns; run again, it reads the finished ones and runs the
 rest. The table gives the mean over seeds and its 95% interval (Student's t).
@@ -13,6 +15,7 @@ rest. The table gives the mean over seeds and its 95% interval (Student's t).
 import argparse
 import json
 import math
+import re
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -49,6 +52,38 @@ GRAPH_METRICS = ["test/auroc", "test/inst_auroc", "test/inst_ap"]
 STUDIES = {
     "digits_grid": Study(["data=digits_grid"], 5, GRAPH_METRICS, GRAPH_MODELS),
     "digits_chain": Study(["data=digits_chain"], 5, GRAPH_METRICS, GRAPH_MODELS),
+    "megapixel_digits": Study(
+        ["experiment=megapixel_digits"],
+        5,
+        ["test/accuracy", "test/attention_entropy"],
+        [
+            ["model.estimator=published"],
+            ["model.estimator=ordered"],
+            ["model.estimator=unordered"],
+            ["model.replace=true"],
+        ],
+    ),
+    "two_stream_digits": Study(
+        ["experiment=two_stream_digits"],
+        5,
+        ["test/auroc", "test/accuracy", "test/weight_pixels", "test/weight_gradient"],
+        [
+            ["data.streams=[pixels]"],
+            ["data.streams=[gradient]"],
+            *(
+                [f"model/fusion={fusion}"]
+                for fusion in (
+                    "concat",
+                    "scalar",
+                    "convex",
+                    "elementwise",
+                    "attention",
+                    "adaptive",
+                )
+            ),
+            ["model/fusion=adaptive", "model.fuse=bags"],
+        ],
+    ),
     "default": Study([], 5, ["test/auroc", "test/inst_auroc", "test/accuracy"], [[]]),
     "keras_mil": Study(
         ["experiment=keras_mil"],
@@ -88,7 +123,8 @@ def run(study: Study, name: str, root: str | None) -> None:
 
 
 def sweep_name(name: str, variant: list[str]) -> str:
-    return "_".join([name, *(word.split(".")[-1].replace("=", "-") for word in variant)])
+    words = [re.split("[./]", word)[-1].replace("=", "-").strip("]") for word in variant]
+    return "_".join([name, *words]).replace("[", "")
 
 
 def report(study: Study, name: str) -> None:
@@ -99,7 +135,11 @@ def report(study: Study, name: str) -> None:
         summaries = [json.loads(file.read_text()) for file in files]
         if not summaries:
             continue
-        cells = [interval([s["metrics"][metric] for s in summaries]) for metric in study.metrics]
+        found = [
+            [s["metrics"][metric] for s in summaries if metric in s["metrics"]]
+            for metric in study.metrics
+        ]
+        cells = [interval(values) if values else "–" for values in found]  # noqa: RUF001
         seconds = np.median([s["wall_seconds"] for s in summaries])
         label = " ".join(variant) or "as shipped"
         print(f"| {label} | {len(summaries)} | {' | '.join(cells)} | {seconds:.0f} |")

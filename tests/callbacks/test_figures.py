@@ -1,5 +1,6 @@
 """Which figures are drawn, of what."""
 
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
@@ -82,6 +83,12 @@ def test_a_pooling_without_attention_has_no_bags_to_draw(tmp_path):
         BagRecord(f"{i}", torch.tensor(i % 2), torch.tensor(0.5), None, None, None, None, 2)
         for i in range(4)
     ]
+    assert finish(tmp_path, records) == {"roc_pr.png", "confusion.png"}
+
+
+def test_patches_of_large_images_are_no_bags_to_draw(tmp_path):
+    """Those are drawn by `SamplingFigures`, with the images around them."""
+    records = [replace(record, sampled=True) for record in BINARY]
     assert finish(tmp_path, records) == {"roc_pr.png", "confusion.png"}
 
 

@@ -2,11 +2,12 @@
 
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
 
 from milforge.callbacks import RecordCollector
-from milforge.data import Bag, collate_bags
+from milforge.data import Bag, Canvas, LargeImage, collate_bags, collate_images
 
 
 class Kept(RecordCollector):
@@ -41,10 +42,17 @@ def make_bags(n, shape=(2,), labelled=True):
 
 
 def outputs_of(batch, attention=True):
-    outputs = {"probabilities": torch.tensor([int(name) / 100 for name in batch.bag_id])}
+    """As `BagClassification` tells them."""
+    outputs = {
+        "probabilities": torch.tensor([int(name) / 100 for name in batch.bag_id]),
+        "sizes": batch.ptr.diff(),
+    }
     if attention:
         outputs["scores"] = torch.arange(float(batch.num_instances))
         outputs["weights"] = torch.ones(batch.num_instances)
+    for name in ("y_inst", "coords"):
+        if getattr(batch, name) is not None:
+            outputs[name] = getattr(batch, name)
     return outputs
 
 
@@ -71,6 +79,7 @@ def test_there_is_a_record_of_each_bag_in_order(stage):
         assert torch.equal(record.y_inst, bag.y_inst)
         assert torch.equal(record.coords, bag.coords)
         assert record.images is None
+        assert not record.sampled
     assert torch.equal(records[1].scores, torch.tensor([1.0, 2.0]))  # the second bag of the batch
 
 
@@ -99,6 +108,35 @@ def test_only_wanted_images_are_kept():
 def test_feature_vectors_are_no_images():
     ((_, records),) = run(Kept(images=9), [collate_bags(make_bags(3))]).finished
     assert all(record.images is None for record in records)
+
+
+def test_of_large_images_the_patches_are_the_instances():
+    canvas = Canvas((40, 40), [], np.empty((0, 2), np.int64))
+    low = torch.zeros(1, 4, 4)
+    batch = collate_images([LargeImage(low, canvas, i, f"image {i}") for i in range(2)])
+    outputs = {
+        "probabilities": torch.tensor([[0.5, 0.25, 0.25], [0.25, 0.5, 0.25]]),
+        "sizes": torch.tensor([3, 3]),
+        "scores": torch.arange(6.0),
+        "weights": torch.arange(6.0) / 10,
+        "coords": torch.arange(12.0).reshape(6, 2),
+    }
+    collector = Kept(images=9)
+    trainer = SimpleNamespace(world_size=1, is_global_zero=True)
+    collector.on_test_batch_end(trainer, None, outputs, batch, 0)
+    collector.on_test_epoch_end(trainer, None)
+    ((_, records),) = collector.finished
+    assert [record.bag_id for record in records] == ["image 0", "image 1"]
+    assert [int(record.y) for record in records] == [0, 1]
+    for i, record in enumerate(records):
+        assert record.sampled
+        assert record.size == 3
+        part = slice(3 * i, 3 * i + 3)
+        assert torch.equal(record.probabilities, outputs["probabilities"][i])
+        for name in ("scores", "weights", "coords"):
+            assert torch.equal(getattr(record, name), outputs[name][part])
+        assert record.y_inst is None
+        assert record.images is None
 
 
 @pytest.mark.parametrize(("n", "world_size"), [(5, 2), (7, 3), (6, 3)])

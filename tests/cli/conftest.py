@@ -36,7 +36,8 @@ class Outcome:
         assert self.returncode == 1
         assert "Traceback" not in self.stderr
         (line,) = [line for line in self.stderr.splitlines() if line.startswith("error:")]
-        assert not list(self.folder.rglob("summary.json"))
+        summaries = [json.loads(path.read_text()) for path in self.folder.rglob("summary.json")]
+        assert all(summary["status"] == "failed" for summary in summaries)
         assert not [*self.folder.glob("logs/*/runs/*/*.partial")]
         return line.removeprefix("error: ")
 

@@ -50,6 +50,7 @@ def test_the_folder_holds_what_the_design_says(trained):
         "summary.json",
         "checkpoints/best.ckpt",
         "checkpoints/last.ckpt",
+        "checkpoints/previous.ckpt",
         "predictions/bags.parquet",
         "predictions/instances.parquet",
         *(f"figures/{name}.png" for name in figures),
@@ -304,7 +305,7 @@ def test_the_last_checkpoint_of_the_same_folder_is_named_last(train, tmp_path):
     assert "epoch   2 of 3" in outcome.stderr
     assert "epoch   1 of 3" not in outcome.stderr
     names = {path.name for path in (tmp_path / "here" / "checkpoints").iterdir()}
-    assert names == {"best.ckpt", "last.ckpt"}
+    assert names == {"best.ckpt", "last.ckpt", "previous.ckpt"}
 
 
 def test_balanced_class_weights_change_the_loss_as_by_hand(train):

@@ -88,6 +88,21 @@ def test_an_offline_run_holds_what_the_design_says(here, offline, read_summary):
         assert (folder / "metrics.csv").is_file()
 
 
+@pytest.mark.slow
+def test_the_figures_of_attention_sampling_are_logged(here, offline):
+    counts = ("data.train=10", "data.val=4", "data.test=10", "trainer.max_epochs=1")
+    outcome = here("train", "experiment=megapixel_digits", *counts, "callbacks.figures=null")
+    assert outcome.returncode == 0, outcome.stderr
+    folder, logged = outcome.run(), {}
+    for record in read_records(folder)["history"]:
+        logged |= record["item"]
+    (files,) = folder.glob("wandb/offline-run-*/files")
+    for name in ("sampled_patches", "attention_epochs"):
+        (picture,) = logged[f"figures/{name}.filenames"]
+        assert (files / picture).read_bytes() == (folder / f"figures/{name}.png").read_bytes()
+    assert logged["test/attention_entropy"] > 0
+
+
 def test_an_evaluation_is_a_run_of_another_job_type(here, offline, checkpoint):
     outcome = here("evaluate", f"ckpt_path={checkpoint}", "callbacks.figures=null")
     assert outcome.returncode == 0, outcome.stderr

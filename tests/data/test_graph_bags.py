@@ -218,3 +218,45 @@ def test_a_line_tells_how_far_it_is(monkeypatch, caplog):
     with caplog.at_level("INFO"):
         GraphBags(make_bags(), GRID, name="train").prepare()
     assert caplog.messages == [f"graphs of train: {n} of 3" for n in (1, 2, 3)]
+
+
+class Outlined(Bags):
+    """Bags whose coords can be had without reading them."""
+
+    def outline(self, index):
+        bag = list.__getitem__(self, index)
+        return replace(bag, x=torch.empty(len(bag), 0), y=None)
+
+
+@pytest.mark.parametrize("cached", [False, True])
+@pytest.mark.parametrize(
+    ("build", "reads"),
+    [
+        (GRID, 0),
+        (AdjacencyBuilder("radius", radius=9.0, radius_unit="coords"), 0),
+        (AdjacencyBuilder("knn", k=2), 0),
+        (AdjacencyBuilder("grid", weight="cosine"), 3),
+        (AdjacencyBuilder("feature_knn", k=2), 3),
+    ],
+)
+def test_features_are_read_only_where_they_count(build, reads, cached, tmp_path):
+    bags = Outlined(make_bags())
+    outlined = GraphBags(bags, build, tmp_path / "a" if cached else None)
+    counts = outlined.prepare()
+    assert bags.reads == reads
+    plain = GraphBags(make_bags(), build, tmp_path / "b" if cached else None)
+    assert plain.prepare() == counts
+    for one, other in zip(dense(outlined), dense(plain), strict=True):
+        assert torch.equal(one, other)
+    if cached:  # what stands in a file does not depend on how it came to be built
+        names = [{path.name for path in (tmp_path / each).iterdir()} for each in "ab"]
+        assert names[0] == names[1]
+
+
+def test_a_chain_of_an_outline_and_a_bag_that_cannot_be_laid_out():
+    bags = Outlined(make_bags(coords=None))
+    outlined = GraphBags(bags, AdjacencyBuilder("chain"))
+    assert outlined.prepare().edges == 2 + 3
+    assert bags.reads == 0
+    with pytest.raises(ValueError, match="bag 'bag 0': expected coords for an adjacency by grid"):
+        GraphBags(bags, GRID).prepare()

@@ -58,7 +58,7 @@ def test_files_are_written_once_and_whole(trained):
     assert sorted(files) == sorted(
         [
             *("config.yaml", "overrides", "metrics.csv", "summary.json"),
-            *("checkpoints/best.ckpt", "checkpoints/last.ckpt"),
+            *(f"checkpoints/{name}.ckpt" for name in ("best", "last", "previous")),
             *("predictions/bags.parquet", "predictions/instances.parquet"),
             *(f"figures/{name}.png" for name in figures),
         ]

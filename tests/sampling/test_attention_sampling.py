@@ -4,11 +4,13 @@ import pytest
 import torch
 from torch import nn
 
+from milforge.data import TensorSource
 from milforge.sampling import (
     AttentionSampling,
     MultinomialEntropy,
     extract_patches,
     patch_offsets,
+    sample_locations,
 )
 from milforge.sampling.attention_sampling import AttentionSamplingOutput
 
@@ -144,6 +146,71 @@ def test_inference_is_for_evaluation_only():
     assert not torch.equal(a, model(x_low, x_high).patches)
 
 
+@pytest.mark.parametrize("training", [True, False])
+@pytest.mark.parametrize("inference", ["sample", "topk", "full"])
+@pytest.mark.parametrize("dtype", [torch.float64, torch.uint8])
+def test_sources_give_exactly_what_tensors_give(training, inference, dtype):
+    model = build(inference=inference).train(training)
+    x_low, x_high = images()
+    x_high = (x_high * 50).to(dtype)
+    results = []
+    for high in (x_high, [TensorSource(image) for image in x_high]):
+        model.zero_grad()
+        torch.manual_seed(1)
+        output = model(x_low, high)
+        output.features.square().sum().backward()
+        results.append([*output, *(parameter.grad for parameter in model.parameters())])
+    for of_tensors, of_sources in zip(*results, strict=True):
+        assert torch.equal(of_tensors, of_sources)
+
+
+@pytest.mark.parametrize("inference", ["sample", "topk", "full"])
+def test_sources_of_different_sizes(inference):
+    """Each image is what it would be alone."""
+    model = build(inference=inference).eval()
+    x_low, _ = images(2)
+    sources = [TensorSource(torch.rand(2, *size).double()) for size in ((61, 83), (120, 50))]
+    together = model(x_low, sources)
+    for b, source in enumerate(sources):
+        alone = model(x_low[[b]], source.image[None])
+        for one, all_ in zip(alone, together, strict=True):
+            torch.testing.assert_close(one[0], all_[b])
+
+
+@pytest.mark.parametrize("training", [True, False])
+@pytest.mark.parametrize("replace", [False, True])
+def test_seeds_fix_the_draws_of_each_image(training, replace):
+    """In any company and order, and without moving the global generator."""
+    model = build(replace=replace).train(training)
+    x_low, x_high = images()
+    seeds = torch.tensor([5, 2**40, 7])
+    state = torch.get_rng_state()
+    together = model(x_low, x_high, seeds=seeds)
+    order = [2, 0]
+    some = model(x_low[order], x_high[order], seeds=seeds[order].tolist())
+    assert torch.equal(torch.get_rng_state(), state)
+    for one, all_ in zip(some, together, strict=True):
+        torch.testing.assert_close(one, all_[order])
+    attention = model.attention(x_low)
+    indices, probabilities = model.locate(attention, seeds=seeds)
+    for b, seed in enumerate(seeds.tolist()):
+        generator = torch.Generator().manual_seed(seed)
+        expected = sample_locations(attention[[b]], 4, replace=replace, generator=generator)
+        assert torch.equal(indices[[b]], expected[0])
+        assert torch.equal(probabilities[[b]], expected[1])
+    uniform = torch.ones(2, 30, 30)
+    same, other = (model.locate(uniform, seeds=pair)[0] for pair in ([3, 3], [3, 4]))
+    assert torch.equal(same[0], same[1])
+    assert not torch.equal(other[0], other[1])
+
+
+@pytest.mark.parametrize("inference", ["topk", "full"])
+def test_seeds_mean_nothing_where_nothing_is_drawn(inference):
+    model = build(inference=inference).eval()
+    for one, other in zip(model(*images()), model(*images(), seeds=[1, 2, 3]), strict=True):
+        assert torch.equal(one, other)
+
+
 def test_gradients_reach_both_networks_and_the_image():
     model = build()
     x_low, x_high = images()
@@ -266,6 +333,10 @@ def test_errors_of_the_input(inference):
         model(x_low, x_high[0])
     with pytest.raises(ValueError, match=r"\(2, n, 2\)"):
         model(x_low, x_high[:2])
+    with pytest.raises(ValueError, match=r"expected 3 sources.*got 2 sources and \(3, 2, 6, 8\)"):
+        model(x_low, [TensorSource(image) for image in x_high[:2]])
+    with pytest.raises(ValueError, match="a seed for each of 3 attention maps, got 2"):
+        model(x_low, x_high, seeds=[1, 2])
     model.attention = nn.Conv2d(2, 1, 1).double()
     with pytest.raises(ValueError, match=r"maps of shape \(B, h, w\).*\(3, 1, 6, 8\)"):
         model(x_low, x_high)

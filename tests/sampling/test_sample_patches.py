@@ -1,6 +1,7 @@
 import pytest
 import torch
 
+from milforge.data import TensorSource
 from milforge.sampling import SamplePatches, extract_patches, patch_offsets
 from milforge.sampling.sample_patches import patches_at
 
@@ -50,6 +51,29 @@ def test_uint8_is_converted_after_the_cut(dtype):
     torch.testing.assert_close(found, expected.to(dtype))
     low = torch.zeros(2, 3, 4, 4, dtype=torch.uint8)
     assert patches_at(indices, (2, 2), low, x_high, (9, 9)).dtype == torch.float32
+
+
+def test_sources_are_cut_like_tensors():
+    maps = torch.rand(3, 4, 6)
+    x_low, x_high = torch.zeros(3, 2, 8, 12), coordinates(80, 180).repeat(3, 1, 1, 1)
+    results = []
+    for high in (x_high, [TensorSource(image) for image in x_high]):
+        torch.manual_seed(0)
+        results.append(SamplePatches(7, (5, 3))(x_low, high, maps))
+    for of_tensors, of_sources in zip(*results, strict=True):
+        assert torch.equal(of_tensors, of_sources)
+
+
+@pytest.mark.parametrize("low", [torch.uint8, torch.float32, torch.bfloat16, torch.float64])
+@pytest.mark.parametrize("high", [torch.uint8, torch.float32, torch.float64])
+def test_what_is_read_takes_the_dtype_of_the_networks(low, high):
+    source = TensorSource((torch.rand(3, 40, 40) * 255).to(high))
+    x_low, indices = torch.zeros(1, 3, 4, 4, dtype=low), torch.tensor([[[0, 0], [1, 1]]])
+    found = patches_at(indices, (2, 2), x_low, [source], (9, 9))
+    kept = high if low == torch.uint8 and high != torch.uint8 else torch.float32
+    assert found.dtype == (low if low.is_floating_point else kept)
+    expected = patches_at(indices, (2, 2), x_low, source.image[None], (9, 9))
+    torch.testing.assert_close(found, expected.to(found.dtype))
 
 
 def test_gradients_reach_the_attention_and_the_image():

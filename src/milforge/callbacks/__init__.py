@@ -4,6 +4,7 @@ from milforge.callbacks.figures import FigureWriter
 from milforge.callbacks.predictions import PredictionWriter
 from milforge.callbacks.progress import progress
 from milforge.callbacks.records import BagRecord, RecordCollector
+from milforge.callbacks.sampling_figures import SamplingFigures
 from milforge.callbacks.smoothing import SmoothingMonitor
 
 __all__ = [
@@ -11,6 +12,7 @@ __all__ = [
     "FigureWriter",
     "PredictionWriter",
     "RecordCollector",
+    "SamplingFigures",
     "SmoothingMonitor",
     "progress",
 ]

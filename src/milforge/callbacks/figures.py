@@ -1,7 +1,6 @@
 """Figures of a run: in its folder, and in its log."""
 
-import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import cast
@@ -9,13 +8,12 @@ from typing import cast
 import lightning as L
 import torch
 from lightning.pytorch.callbacks import ModelCheckpoint
-from lightning.pytorch.loggers import TensorBoardLogger, WandbLogger
 from matplotlib.figure import Figure
 from torch import Tensor
 
 from milforge.callbacks.records import BagRecord, RecordCollector
+from milforge.callbacks.write_figure import write_figure
 from milforge.data import Task
-from milforge.data.files import atomic_path
 from milforge.plots import (
     BagStrip,
     plot_attention_bars,
@@ -24,13 +22,16 @@ from milforge.plots import (
     plot_confusion,
     plot_learning_curves,
     plot_roc_pr,
+    plot_stream_weights,
 )
+from milforge.plots.stream_weights import stage_and_stream
 
 
 class FigureWriter(RecordCollector):
     """Draws learning curves, ROC and precision-recall, the confusion matrix, and bags.
 
-    Files are `learning_curves.png` after training and `roc_pr.png`, `confusion.png`,
+    Files are `learning_curves.png` after training, `stream_weights.png` where streams were weighed,
+    and `roc_pr.png`, `confusion.png`,
     `bags_positive.png`, `bags_negative.png` after a test with labelled bags: bags with coords as
     maps of their attention beside the truth, bags of images as strips, others as bars of their
     attention weights. W&B and TensorBoard receive the same figures.
@@ -53,12 +54,18 @@ class FigureWriter(RecordCollector):
         return self._kept[kind] <= self.bags
 
     def on_fit_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Draws the learning curves."""
+        """Draws the learning curves, those of the weights of the streams apart."""
         history = cast(dict[str, list[tuple[float, float]]], pl_module.history)
-        if trainer.is_global_zero and history:
-            best = best_epoch(trainer, history)
-            draw = partial(plot_learning_curves, history, best_epoch=best)
-            self._write(trainer, "learning_curves", draw)
+        if not trainer.is_global_zero or not history:
+            return
+        best = best_epoch(trainer, history)
+        weights = {name: points for name, points in history.items() if any(stage_and_stream(name))}
+        others = {name: points for name, points in history.items() if name not in weights}
+        draw = partial(plot_learning_curves, others, best_epoch=best)
+        write_figure(trainer, self.folder, "learning_curves", draw)
+        if weights:
+            draw = partial(plot_stream_weights, weights, best_epoch=best)
+            write_figure(trainer, self.folder, "stream_weights", draw)
 
     def finish(
         self, trainer: L.Trainer, module: L.LightningModule, records: list[BagRecord], stage: str
@@ -73,31 +80,15 @@ class FigureWriter(RecordCollector):
         y = torch.stack([record.y for record in labelled if record.y is not None])
         task = cast(Task, module.task)
         for name, plot in (("roc_pr", plot_roc_pr), ("confusion", plot_confusion)):
-            self._write(trainer, name, partial(plot, probabilities, y, task, names))
+            write_figure(trainer, self.folder, name, partial(plot, probabilities, y, task, names))
         for kind, name in ((True, "bags_positive"), (False, "bags_negative")):
             drawn = [
                 record
                 for record in labelled
-                if record.weights is not None and is_positive(record) == kind
+                if record.weights is not None and not record.sampled and is_positive(record) == kind
             ][: self.bags]
             if drawn:
-                self._write(trainer, name, partial(plot_bags, drawn, names))
-
-    def _write(self, trainer: L.Trainer, name: str, draw: Callable[[], Figure]) -> None:
-        path = self.folder / f"{name}.png"
-        try:
-            figure = draw()
-        except ValueError as error:
-            # A run that has diverged shall not lose what was computed for a picture of it.
-            warnings.warn(f"figure {name} was not drawn: {error}", stacklevel=2)
-            return
-        with atomic_path(path) as partial:
-            figure.savefig(partial, format="png", dpi=150)
-        for logger in trainer.loggers:
-            if isinstance(logger, WandbLogger):
-                logger.log_image(f"figures/{name}", [str(path)])
-            elif isinstance(logger, TensorBoardLogger):
-                logger.experiment.add_figure(f"figures/{name}", figure, trainer.global_step)
+                write_figure(trainer, self.folder, name, partial(plot_bags, drawn, names))
 
 
 def best_epoch(trainer: L.Trainer, history: dict[str, list[tuple[float, float]]]) -> int | None:
@@ -128,20 +119,8 @@ def plot_bags(records: Sequence[BagRecord], class_names: tuple[str, ...]) -> Fig
 def bag_strip(record: BagRecord, class_names: tuple[str, ...]) -> BagStrip:
     """A record in the words of the figure."""
     assert record.y is not None
-    probabilities = record.probabilities
-    if probabilities.ndim == 0:  # binary
-        predicted = int(probabilities > 0.5)
-        probability = float(probabilities if predicted else 1 - probabilities)
-        y, prediction = class_names[int(record.y)], class_names[predicted]
-    elif record.y.ndim == 0:  # multiclass
-        predicted = int(probabilities.argmax())
-        probability = float(probabilities[predicted])
-        y, prediction = class_names[int(record.y)], class_names[predicted]
-    else:  # multilabel
-        present = probabilities > 0.5
-        probability = float(torch.where(present, probabilities, 1 - probabilities).prod())
-        y, prediction = _joined(record.y == 1, class_names), _joined(present, class_names)
     assert record.weights is not None
+    y, prediction, probability = describe(record.y, record.probabilities, class_names)
     return BagStrip(
         bag_id=record.bag_id,
         images=record.images,
@@ -152,6 +131,28 @@ def bag_strip(record: BagRecord, class_names: tuple[str, ...]) -> BagStrip:
         y_inst=record.y_inst,
         coords=record.coords,
     )
+
+
+def describe(
+    y: Tensor, probabilities: Tensor, class_names: tuple[str, ...]
+) -> tuple[str, str, float]:
+    """The bag label, the prediction, and its probability, in words.
+
+    Args:
+        y: bag label, 0-dim or `(C,)`.
+        probabilities: 0-dim (binary: of the positive class) or `(C,)`.
+        class_names: one name a class.
+    """
+    if probabilities.ndim == 0:  # binary
+        predicted = int(probabilities > 0.5)
+        probability = float(probabilities if predicted else 1 - probabilities)
+        return class_names[int(y)], class_names[predicted], probability
+    if y.ndim == 0:  # multiclass
+        predicted = int(probabilities.argmax())
+        return class_names[int(y)], class_names[predicted], float(probabilities[predicted])
+    present = probabilities > 0.5  # multilabel
+    probability = float(torch.where(present, probabilities, 1 - probabilities).prod())
+    return _joined(y == 1, class_names), _joined(present, class_names), probability
 
 
 def _joined(present: Tensor, class_names: tuple[str, ...]) -> str:

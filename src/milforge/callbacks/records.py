@@ -1,8 +1,8 @@
 """What was said about each bag, gathered from all processes."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import chain, zip_longest
+from itertools import accumulate, chain, zip_longest
 from typing import Any
 
 import lightning as L
@@ -10,7 +10,7 @@ import torch
 from lightning.pytorch.callbacks import Callback
 from torch import Tensor
 
-from milforge.data import BagBatch, unbatch
+from milforge.data import BagBatch, ImageBatch
 
 
 @dataclass(frozen=True, eq=False)
@@ -27,6 +27,7 @@ class BagRecord:
         coords: `(N, 2)` or `(N, 3)`, None where there are none.
         size: N.
         images: `(N, C, H, W)` instances, kept for figures only.
+        sampled: whether the instances are patches drawn of a large image.
     """
 
     bag_id: str
@@ -38,6 +39,7 @@ class BagRecord:
     coords: Tensor | None
     size: int
     images: Tensor | None = None
+    sampled: bool = False
 
 
 class RecordCollector(Callback):
@@ -71,7 +73,7 @@ class RecordCollector(Callback):
         trainer: L.Trainer,
         pl_module: L.LightningModule,
         outputs: Any,
-        batch: BagBatch,
+        batch: BagBatch | ImageBatch,
         batch_idx: int,
         dataloader_idx: int = 0,
     ) -> None:
@@ -82,7 +84,7 @@ class RecordCollector(Callback):
         trainer: L.Trainer,
         pl_module: L.LightningModule,
         outputs: Any,
-        batch: BagBatch,
+        batch: BagBatch | ImageBatch,
         batch_idx: int,
         dataloader_idx: int = 0,
     ) -> None:
@@ -94,27 +96,29 @@ class RecordCollector(Callback):
     def on_predict_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:  # noqa: D102
         self._finish(trainer, pl_module, "predict")
 
-    def _add(self, outputs: Mapping[str, Tensor], batch: BagBatch) -> None:
-        def split(values: Tensor | None) -> list[Any]:
-            return [None] * len(batch) if values is None else unbatch(batch, values.cpu())
+    def _add(self, outputs: Mapping[str, Tensor], batch: BagBatch | ImageBatch) -> None:
+        sizes = outputs["sizes"].tolist()
+
+        def split(name: str) -> Sequence[Tensor | None]:
+            return torch.split(outputs[name], sizes) if name in outputs else [None] * len(batch)
 
         columns = zip(
             batch.bag_id,
             [None] * len(batch) if batch.y is None else batch.y.cpu(),
             outputs["probabilities"],
-            split(outputs.get("scores")),
-            split(outputs.get("weights")),
-            split(batch.y_inst),
-            split(batch.coords),
-            batch.ptr.diff().tolist(),
+            split("scores"),
+            split("weights"),
+            split("y_inst"),
+            split("coords"),
+            sizes,
             strict=True,
         )
-        bounds = batch.ptr.tolist()
-        for i, row in enumerate(columns):
-            record = BagRecord(*row)
-            if isinstance(batch.x, Tensor) and batch.x.ndim == 4 and self.keep_images(record):
-                images = batch.x[bounds[i] : bounds[i + 1]].cpu()
-                record = replace(record, images=images)
+        starts = accumulate(sizes, initial=0)
+        for row, start in zip(columns, starts, strict=False):
+            record = replace(BagRecord(*row), sampled=isinstance(batch, ImageBatch))
+            x = batch.x if isinstance(batch, BagBatch) else None
+            if isinstance(x, Tensor) and x.ndim == 4 and self.keep_images(record):
+                record = replace(record, images=x[start : start + record.size].cpu())
             self._records.append(record)
 
     def _finish(self, trainer: L.Trainer, module: L.LightningModule, stage: str) -> None:

@@ -1,5 +1,6 @@
 """What the commands share: configs, run folders, errors in one sentence."""
 
+import json
 import logging
 import os
 import re
@@ -64,6 +65,7 @@ def run(
                 task(config)
             except Exception as error:
                 if sweeping:
+                    _note_failure(Path(config.paths.output_dir), error, config_name)
                     raise
                 failures.append(error)  # Hydra would print it before we can explain it
 
@@ -84,6 +86,15 @@ def run(
             traceback.print_exception(error)
             sys.exit(1)
         sys.exit(f"error: {sentence}")
+
+
+def _note_failure(folder: Path, error: Exception, config_name: str) -> None:
+    """Leaves the error in the folder of a job, for whoever surveys the sweep."""
+    from milforge.data.files import atomic_path
+
+    told = _explain(error, config_name) or f"{type(error).__name__}: {error}"
+    with atomic_path(folder / "summary.json") as path:
+        path.write_text(json.dumps({"status": "failed", "error": told}, indent=2) + "\n")
 
 
 @contextmanager
@@ -111,8 +122,14 @@ def _now() -> str:
     return datetime.now().strftime("%Y-%m-%d_%H-%M-%S")
 
 
-def _run_dir(parent: str) -> str:
-    """A folder of this second's name, with a number where the second is taken; made at once."""
+def _run_dir(parent: str, run: str | None) -> str:
+    """The folder of a run, by its name.
+
+    Without a name a new one of this second's, with a number where the second is taken; made at
+    once.
+    """
+    if run is not None:
+        return str(Path(parent) / run)
     if parent not in _folders:
         name, n = _now(), 1
         while True:
@@ -160,7 +177,9 @@ def _is_sentence(error: Exception) -> bool:
 
 
 def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split())
+    # Bags have many faults at once, of which each has its line.
+    lines = str(error).splitlines() if getattr(error, "faults", ()) else [str(error)]
+    return "\n".join(" ".join(line.split()) if i == 0 else line for i, line in enumerate(lines))
 
 
 def _explain_config(error: Exception, config_name: str) -> str:

@@ -5,7 +5,9 @@ import os
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
+from secrets import token_hex
 from typing import Any
 
 import lightning as L
@@ -15,14 +17,22 @@ from hydra.types import RunMode
 from hydra.utils import instantiate
 from lightning.pytorch.callbacks import Callback, LearningRateMonitor
 from lightning.pytorch.loggers import CSVLogger, Logger, WandbLogger
+from lightning.pytorch.utilities import rank_zero_only
 from omegaconf import DictConfig, OmegaConf
 from torch import nn
 
+from milforge.data import BagBatch, ImageBatch
 from milforge.data.files import atomic_path
-from milforge.training import BagDataModule
+from milforge.training import (
+    BagClassification,
+    BagDataModule,
+    ClassificationDataModule,
+    ImageClassification,
+)
 
 # Lightning's warnings that tell a user of these commands nothing.
 HARMLESS = (
+    ".*Total length of `list` across ranks is zero.*",  # there may be no bags to validate on
     ".*does not have many workers.*",  # bags are read in this process by choice; a key away
     ".*recommended to use .*sync_dist=True.*",  # the metrics are those of all processes
     ".*exists and is not empty.*",  # a run's folder holds its config before its checkpoints
@@ -56,22 +66,36 @@ def resolved(config: DictConfig) -> dict[str, Any]:
     return {str(key): value for key, value in plain.items()}
 
 
-def make_data(config: DictConfig, stage: str | None = None) -> BagDataModule:
+def make_data(config: DictConfig, stage: str | None = None) -> ClassificationDataModule[Any]:
     """The DataModule, set up for a stage of Lightning's, or all, so that errors in it show now."""
-    data: BagDataModule = make(config.data)
+    data: ClassificationDataModule[Any] = make(config.data)
     data.setup(stage)
     return data
 
 
-def make_network(config: DictConfig, data: BagDataModule) -> nn.Module:
+def make_network(config: DictConfig, data: ClassificationDataModule[Any]) -> nn.Module:
     """The network for the instances and classes of the data.
 
     Raises:
-        ValueError: where it needs a graph and the bags have none.
+        ValueError: where it takes images and the data are bags, or the other way round, or it
+            needs a graph and the bags have none.
     """
+    build = make(config.model)
+    takes_images = getattr(_class_of(build), "batch_type", BagBatch) is ImageBatch
+    if takes_images and data.batch_type is BagBatch:
+        raise ValueError(
+            "the model looks at large images, and the data are bags of instances: choose "
+            "data=megapixel_digits or other images, or a model of bags, such as model=gated_abmil"
+        )
+    if not takes_images and data.batch_type is ImageBatch:
+        raise ValueError(
+            "the model takes bags of instances, and the data are large images: choose "
+            "model=attention_sampling, or data of bags, such as data=digits_bags"
+        )
     outputs = 1 if data.task == "binary" else len(data.class_names)
-    network: nn.Module = make(config.model)(instance_shape=data.instance_shape, num_outputs=outputs)
-    if getattr(network, "needs_adjacency", False) and not data.has_graphs:
+    network: nn.Module = build(instance_shape=data.instance_shape, num_outputs=outputs)
+    has_graphs = isinstance(data, BagDataModule) and data.has_graphs
+    if getattr(network, "needs_adjacency", False) and not has_graphs:
         raise ValueError(
             "the model smooths over a graph of the instances, and the bags have none: choose "
             "data/adjacency=grid, radius or knn; where there are no coords, feature_knn or chain"
@@ -79,13 +103,24 @@ def make_network(config: DictConfig, data: BagDataModule) -> nn.Module:
     return network
 
 
+def module_class(
+    data: ClassificationDataModule[Any],
+) -> type[BagClassification] | type[ImageClassification]:
+    """The LightningModule for data of this kind."""
+    return ImageClassification if data.batch_type is ImageBatch else BagClassification
+
+
+def _class_of(build: Any) -> Any:
+    """What a partial, or a class itself, builds."""
+    return build.func if isinstance(build, partial) else build
+
+
 def make_trainer(config: DictConfig) -> L.Trainer:
     """The trainer with its callbacks and loggers; the loggers know the resolved config."""
     loggers: list[Logger] = [make(node) for node in _nodes(config.logger)]
     for logger in loggers:
         if isinstance(logger, WandbLogger):
-            # Lightning passes what W&B no longer takes, and each run would begin with a warning.
-            logger._wandb_init.pop("anonymous", None)
+            _prepare_wandb(logger, Path(config.paths.output_dir) / "wandb_id")
     callbacks: list[Callback] = [make(node) for node in _nodes(config.callbacks)]
     if not loggers:
         callbacks = [each for each in callbacks if not isinstance(each, LearningRateMonitor)]
@@ -95,6 +130,24 @@ def make_trainer(config: DictConfig) -> L.Trainer:
         if not isinstance(logger, CSVLogger):  # config.yaml stands beside metrics.csv already
             logger.log_hyperparams(resolved(config))
     return trainer
+
+
+@rank_zero_only
+def _prepare_wandb(logger: WandbLogger, path: Path) -> None:
+    """Has W&B go on with the run of which a file holds the id, or begin one and note its id."""
+    # Lightning passes what W&B no longer takes, and each run would begin with a warning.
+    logger._wandb_init.pop("anonymous", None)
+    if logger._offline:
+        # Lightning says it by an environment variable, which W&B reads once in a process.
+        logger._wandb_init["mode"] = "offline"
+    if path.is_file():
+        logger._wandb_init["id"] = path.read_text().strip()
+        if not logger._offline:
+            logger._wandb_init["resume"] = "allow"
+        return
+    logger._wandb_init["id"] = token_hex(4)
+    with atomic_path(path) as partial:
+        partial.write_text(f"{logger._wandb_init['id']}\n")
 
 
 def _check_launch(trainer: L.Trainer) -> None:

@@ -1,6 +1,8 @@
 """One training run."""
 
+import logging
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from time import monotonic
 from typing import Any
@@ -17,6 +19,7 @@ from milforge.cli.build import (
     make_data,
     make_network,
     make_trainer,
+    module_class,
     quiet_run,
     resolved,
     seed_run,
@@ -25,32 +28,64 @@ from milforge.cli.build import (
 )
 from milforge.cli.check import did_you_mean
 from milforge.cli.closing import print_run
-from milforge.cli.stored import load_checkpoint, load_weights
-from milforge.cli.summary import describe_data, write_summary
-from milforge.training import BagClassification, BagDataModule
+from milforge.cli.resume import (
+    check_same_run,
+    checkpoint_to_go_on_from,
+    finished_metrics,
+    read_metrics,
+    restore_metrics,
+)
+from milforge.cli.stored import as_plain, load_checkpoint, load_weights
+from milforge.cli.summary import write_summary
+from milforge.data import write_split
+from milforge.training import (
+    BagClassification,
+    BagDataModule,
+    ClassificationDataModule,
+    ImageClassification,
+)
+
+logger = logging.getLogger(__name__)
 
 
 def fit(config: DictConfig) -> dict[str, float]:
     """Trains, tests the best checkpoint, and writes the run's folder.
+
+    Where the folder holds a run already, that one goes on from its last whole checkpoint; nothing
+    is done where it is finished.
 
     Returns:
         The train and val metrics of the best epoch (the last one where none is kept), and those
         of the test.
     """
     start = monotonic()
+    folder = Path(config.paths.output_dir)
+    check_same_run(config, folder)
+    done = finished_metrics(folder)
+    if done is not None and config.ckpt_path != "last":
+        logger.info("this run is finished, and is left as it is; ckpt_path=last goes on with it")
+        print_run(done, folder, None, None)
+        return done
     seed_run(config)
     with quiet_run(config):
         data = make_data(config)
         module = make_module(config, data)
-        if config.ckpt_path not in (None, "last"):
+        given = None if config.ckpt_path == "last" else config.ckpt_path
+        path = checkpoint_to_go_on_from(folder) or given
+        step = 0
+        if path is not None:
             # Lightning would load it too, but a file that does not fit shall be told in a sentence.
-            checkpoint = load_checkpoint(config.ckpt_path)
-            shape, classes = data.instance_shape, data.class_names
-            load_weights(module, checkpoint, config.ckpt_path, shape, classes)
+            checkpoint = load_checkpoint(path)
+            step = checkpoint["global_step"]
+            load_weights(module, checkpoint, path, data.instance_shape, data.class_names)
+        rows = read_metrics(folder)
         trainer = make_trainer(config)
         if trainer.is_global_zero:
             write_config(config, list(HydraConfig.get().overrides.task))
-        trainer.fit(module, data, ckpt_path=config.ckpt_path, weights_only=True)
+            if data.split is not None:
+                write_split(data.split, folder / "splits.csv")
+            restore_metrics(trainer, rows, step)
+        trainer.fit(module, data, ckpt_path=path, weights_only=True)
         best = best_checkpoint(trainer)
         best_epoch = None if best is None else epoch_of(best)
         metrics = metrics_of(module.history, best_epoch)
@@ -58,7 +93,6 @@ def fit(config: DictConfig) -> dict[str, float]:
             trainer.test(module, data, ckpt_path=best, weights_only=True, verbose=False)
             metrics |= as_floats(trainer.callback_metrics)
         if trainer.is_global_zero:
-            folder = Path(config.paths.output_dir)
             write_summary(
                 folder,
                 metrics=metrics,
@@ -67,13 +101,15 @@ def fit(config: DictConfig) -> dict[str, float]:
                 best_epoch=best_epoch,
                 checkpoint=best,
                 wall_seconds=round(monotonic() - start, 2),
-                data=describe_data(data),
+                data=data.description(),
             )
             print_run(metrics, folder, best, wandb_folder(trainer))
     return metrics
 
 
-def make_module(config: DictConfig, data: BagDataModule) -> BagClassification:
+def make_module(
+    config: DictConfig, data: ClassificationDataModule[Any]
+) -> BagClassification | ImageClassification:
     """The LightningModule for the data at hand."""
     if config.class_weights not in (None, "balanced"):
         raise ValueError(
@@ -83,7 +119,8 @@ def make_module(config: DictConfig, data: BagDataModule) -> BagClassification:
         raise ValueError(f"expected monitor_mode to be min or max, got {config.monitor_mode!r}")
     network = make_network(config, data)
     weights = data.class_weights() if config.class_weights else None
-    module = BagClassification(
+    standardise = data.standardiser() if isinstance(data, BagDataModule) else None
+    module = module_class(data)(
         network,
         data.task,
         data.class_names,
@@ -93,12 +130,21 @@ def make_module(config: DictConfig, data: BagDataModule) -> BagClassification:
         class_weights=weights,
         stored={
             "config": resolved(config),
-            "instance_shape": list(data.instance_shape),
+            "instance_shape": as_plain(data.instance_shape),
+            "standardised": standardise is not None,
+            "split": None if data.split is None else asdict(data.split),
             "task": data.task,
             "class_names": list(data.class_names),
             "class_weights": None if weights is None else weights.tolist(),
         },
+        seed=config.seed,
+        standardise=standardise,
     )
+    if len(data.splits.val) == 0 and config.monitor in module.val_metrics.names:
+        raise ValueError(
+            f"expected validation bags for monitor={config.monitor}, got none: give "
+            "data.val_share, or monitor=train/loss callbacks.checkpoint=null to keep the last epoch"
+        )
     known = [*module.train_metrics.names, *module.val_metrics.names]
     if config.monitor not in known:
         raise ValueError(

@@ -27,9 +27,11 @@ class RunConfig:
     Args:
         task_name: names the folder of the runs and the job type in W&B.
         seed: of weights, bags and their order.
+        run: name of the run's folder; None: date and time.
         sweep: name of a sweep; its folder, and the group of its runs in W&B.
         tags: words that the run carries in W&B.
-        ckpt_path: a checkpoint: to go on from (train), or to use.
+        ckpt_path: a checkpoint: to go on from (train), or to use. To evaluate and predict it may
+            also be a list, a folder or a pattern of checkpoints, which are averaged.
         data: group; a `BagDataModule`.
         model: group; builds the network from the shape of an instance and the number of outputs.
         trainer: group; a `lightning.Trainer`.
@@ -40,9 +42,10 @@ class RunConfig:
 
     task_name: str = MISSING
     seed: int = 0
+    run: str | None = None
     sweep: str | None = None
     tags: list[str] = field(default_factory=list)
-    ckpt_path: str | None = None
+    ckpt_path: Any = None
     data: Any = None
     model: Any = None
     trainer: Any = None
@@ -64,6 +67,7 @@ class TrainConfig(RunConfig):
         scheduler: group; builds the learning-rate scheduler.
     """
 
+    ckpt_path: str | None = None
     class_weights: str | None = None
     monitor: str = "val/loss"
     monitor_mode: str = "min"

@@ -10,8 +10,12 @@ from typing import TYPE_CHECKING, Any
 
 from hydra.core.config_store import ConfigStore
 
+from milforge.cli.members import named_checkpoints, override
+
 if TYPE_CHECKING:
     from torch import nn
+
+    from milforge.training.datamodule import InstanceShape
 
 # What a run is; where and how it was written, and how it was fitted, belongs to each command.
 KEPT = ("seed", "tags", "data", "model", "trainer")
@@ -47,15 +51,12 @@ def load_checkpoint(path: str) -> dict[str, Any]:
     return dict(checkpoint)
 
 
-def store_run(arguments: list[str]) -> None:
-    """Makes the config stored in `ckpt_path=...` known to Hydra as `stored_run`.
+def store_run(path: str, arguments: list[str]) -> None:
+    """Makes the config stored in a checkpoint known to Hydra as `stored_run`.
 
     It stands below the command's own defaults and below the command line. A group chosen on the
     command line, such as `data=mnist_bags`, replaces the stored one whole.
     """
-    path = ckpt_path(arguments)
-    if path is None:
-        return
     config = load_checkpoint(path)["milforge"]["config"]
     chosen = {match[1] for match in (re.match(r"(\w+)=", each) for each in arguments) if match}
     node = {key: config[key] for key in KEPT if key in config and key not in chosen}
@@ -63,7 +64,7 @@ def store_run(arguments: list[str]) -> None:
 
 
 def ckpt_path(arguments: list[str]) -> str | None:
-    """The checkpoint named on the command line, unquoted.
+    """What the command line gives as checkpoint, unquoted.
 
     Example:
         >>> ckpt_path(["data.root=x", "ckpt_path='logs/a b.ckpt'"])
@@ -77,7 +78,9 @@ def ckpt_path(arguments: list[str]) -> str | None:
 
 
 def prepare(command: str) -> None:
-    """Reads the checkpoint named on this process's command line before Hydra composes.
+    """Reads the (first) checkpoint named on this process's command line before Hydra composes.
+
+    The command line is left with the files that `ckpt_path` stands for; see `named_checkpoints`.
 
     Raises:
         ValueError: where there is none, or it cannot be read.
@@ -85,10 +88,15 @@ def prepare(command: str) -> None:
     arguments = sys.argv[1:]
     if HELP_FLAGS & set(arguments):
         return
-    if ckpt_path(arguments) is None:
+    text = ckpt_path(arguments)
+    if text is None:
         raise ValueError(f"{command} needs a checkpoint: ckpt_path=FILE")
-    store_run(arguments)
-    sys.argv[1:] = over_stored(arguments)
+    paths = named_checkpoints(text)
+    store_run(paths[0], arguments)
+    named = override(paths)
+    sys.argv[1:] = [
+        named if each.startswith("ckpt_path=") else each for each in over_stored(arguments)
+    ]
 
 
 def over_stored(arguments: list[str]) -> list[str]:
@@ -115,7 +123,7 @@ def load_weights(
     module: "nn.Module",
     checkpoint: Mapping[str, Any],
     path: str,
-    shape: tuple[int, ...],
+    shape: "InstanceShape",
     classes: tuple[str, ...],
 ) -> None:
     """Loads the weights of a checkpoint into a module made for bags of that kind.
@@ -133,17 +141,41 @@ def load_weights(
         ) from error
 
 
-def check_fit(stored: Mapping[str, Any], shape: tuple[int, ...], classes: tuple[str, ...]) -> None:
+def empty_standardiser(shape: "InstanceShape") -> "nn.Module":
+    """What the statistics of a checkpoint are loaded into."""
+    import torch
+
+    from milforge.nn import EachStream, Standardise
+
+    if isinstance(shape, dict):
+        return EachStream({n: empty_standardiser(each) for n, each in shape.items()})
+    return Standardise(torch.zeros(shape), torch.ones(shape))
+
+
+def as_plain(shape: "InstanceShape") -> Any:
+    """The shape of an instance as a checkpoint holds it: lists, not tuples.
+
+    Example:
+        >>> as_plain({"rgb": (3,), "depth": (1, 8, 8)})
+        {'rgb': [3], 'depth': [1, 8, 8]}
+    """
+    if isinstance(shape, dict):
+        return {name: list(each) for name, each in shape.items()}
+    return list(shape)
+
+
+def check_fit(stored: Mapping[str, Any], shape: "InstanceShape", classes: tuple[str, ...]) -> None:
     """Checks that bags are of the kind a checkpoint was trained on.
 
     Raises:
         ValueError: for instances of another shape, or other classes.
     """
-    expected = tuple(stored["instance_shape"])
-    if shape != expected:
+    expected = stored["instance_shape"]
+    if as_plain(shape) != expected:
         raise ValueError(
-            f"the checkpoint was trained on instances of shape {expected}, the data have {shape}; "
-            "choose other data or another checkpoint"
+            "the checkpoint was trained on instances of shape "
+            f"{tuple(expected) if isinstance(expected, list) else expected}, the data have "
+            f"{shape}; choose other data or another checkpoint"
         )
     names = tuple(stored["class_names"])
     if classes != names:

@@ -4,14 +4,11 @@ import json
 import math
 import platform
 import subprocess
-from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from milforge.data import SPLITS
 from milforge.data.files import atomic_path
-from milforge.training import BagDataModule
 
 PACKAGES = ("milforge", "torch", "lightning", "hydra-core", "torchmetrics", "wandb", "numpy")
 
@@ -26,18 +23,6 @@ def write_summary(folder: str | Path, **content: Any) -> None:
     }
     with atomic_path(Path(folder) / "summary.json") as path:
         path.write_text(json.dumps(_finite(summary), indent=2) + "\n")
-
-
-def describe_data(data: BagDataModule) -> dict[str, Any]:
-    """The data set of a run, for its summary."""
-    description: dict[str, Any] = {
-        "fingerprint": data.fingerprint(),
-        "bags": {name: len(getattr(data.splits, name)) for name in SPLITS},
-        "skipped": [],
-    }
-    if data.graphs:
-        description["graphs"] = {name: asdict(counts) for name, counts in data.graphs.items()}
-    return description
 
 
 def git_commit() -> str | None:

@@ -52,6 +52,22 @@ class BagBatch:
         """The batch in page-locked memory, from which copies to a GPU overlap with its work."""
         return self._map(_pin)
 
+    def without_bags(self) -> "BagBatch":
+        """A batch of no bags, with instances of the shape and dtype of these.
+
+        It is the share of a process for which a global batch has no bag: the loss of it is zero,
+        and so are its gradients.
+        """
+        adj = None
+        if self.adj is not None:
+            empty = self.ptr.new_empty(0)
+            adj = torch.sparse_csr_tensor(
+                self.ptr.new_zeros(1), empty, self.adj.values()[:0].clone(), (0, 0)
+            )
+        # Clones, because a slice keeps all it was cut from and takes it along to the workers.
+        batch = replace(self, adj=None)._map(lambda tensor: tensor[:0].clone())
+        return replace(batch, adj=adj, ptr=self.ptr.new_zeros(1), bag_id=[])
+
     def padded(self) -> tuple[Any, Tensor, Tensor | None]:
         """The padded form of the batch.
 

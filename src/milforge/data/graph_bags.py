@@ -9,10 +9,11 @@ from time import monotonic
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from milforge.data.bag import Bag
-from milforge.data.dataset import BagDataset
+from milforge.data.dataset import BagDataset, bag_outline, bag_sizes
 from milforge.data.files import atomic_path
 from milforge.graph import AdjacencyBuilder, check_adjacency, count_isolated
 
@@ -94,6 +95,11 @@ class GraphBags:
         """`(n,)` or `(n, C)` int64 bag labels, None where they are not known."""
         return self.bags.labels
 
+    @property
+    def sizes(self) -> NDArray[np.int64] | None:
+        """`(n,)` number of instances of each bag, where it is known without reading them."""
+        return bag_sizes(self.bags)
+
     def __getitem__(self, index: int) -> Bag:
         """The bag of that number with its adjacency.
 
@@ -101,15 +107,7 @@ class GraphBags:
             ValueError: where no graph can be laid over the bag; the message names it.
         """
         bag = self.bags[index]
-        if self.build is None:
-            return bag
-        index %= len(self)
-        if index in self._built:
-            return replace(bag, adj=self._built[index])
-        adj = self._adjacency(bag)
-        if self.cache is None:
-            self._built[index] = adj
-        return replace(bag, adj=adj)
+        return bag if self.build is None else replace(bag, adj=self._adjacency(index, bag))
 
     def prepare(self) -> GraphCounts:
         """Builds or checks all adjacencies, and counts; the second call costs nothing.
@@ -126,24 +124,40 @@ class GraphBags:
     def _count_all(self) -> Iterable[tuple[int, int, int]]:
         spoke = monotonic()
         for index in range(len(self)):
-            bag = self[index]
-            if bag.adj is None:
+            bag = self._read(index)
+            adj = bag.adj if self.build is None else self._adjacency(index, bag)
+            if adj is None:
                 raise ValueError(
                     f"bag {bag.bag_id!r}: expected an adjacency as in other bags, got none: choose "
                     "data/adjacency to have them built"
                 )
             if self.build is None:
                 try:
-                    check_adjacency(bag.adj)
+                    check_adjacency(adj)
                 except ValueError as error:
                     raise ValueError(f"bag {bag.bag_id!r}: {error}") from error
-            yield len(bag), _count_edges(bag.adj), count_isolated(bag.adj)
+            yield len(bag), _count_edges(adj), count_isolated(adj)
             if monotonic() - spoke > _SECONDS_A_LINE:
                 spoke = monotonic()
                 logger.info("graphs of %s: %d of %d", self.name, index + 1, len(self))
 
-    def _adjacency(self, bag: Bag) -> Tensor:
-        """From its file, or built."""
+    def _read(self, index: int) -> Bag:
+        """What the adjacency of a bag depends on: without features, where they do not count."""
+        if self.build is None or self.build.needs_features:
+            return self.bags[index]
+        return bag_outline(self.bags, index)
+
+    def _adjacency(self, index: int, bag: Bag) -> Tensor:
+        """From memory, from its file, or built."""
+        index %= len(self)
+        if index in self._built:
+            return self._built[index]
+        adj = self._stored_or_built(bag)
+        if self.cache is None:
+            self._built[index] = adj
+        return adj
+
+    def _stored_or_built(self, bag: Bag) -> Tensor:
         assert self.build is not None
         x = bag.x if isinstance(bag.x, Tensor) else next(iter(bag.x.values()))
         if self.build.needs_features and not isinstance(bag.x, Tensor):

@@ -24,7 +24,7 @@ _OPENML_TIMEOUT = 10.0  # seconds without an answer
 _SPLIT_SEED = 0
 _TRAIN_TO_VAL = 6  # one in six training images is held out: 10,000 of 60,000
 
-_Pool = tuple[NDArray[np.uint8], NDArray[np.integer]]
+Pool = tuple[NDArray[np.uint8], NDArray[np.integer]]
 
 
 def mnist_bags(
@@ -63,17 +63,11 @@ def mnist_bags(
         FileNotFoundError: where a file is missing, or OpenML cannot be reached.
         ValueError: where a file is damaged or holds something else; and see `draw_bags`.
     """
-    if root is None:
-        (images, labels), test_pool = _fetch_openml()
-    else:
-        images, labels = _read_pool(Path(root).expanduser(), _TRAIN)
-        test_pool = _read_pool(Path(root).expanduser(), _TEST)
-    order = np.random.default_rng(_SPLIT_SEED).permutation(len(labels))
-    held_out, kept = np.split(order, [len(order) // _TRAIN_TO_VAL])
+    pools, brightest = mnist_pools(root)
     return image_bag_splits(
-        [(images[kept], labels[kept]), (images[held_out], labels[held_out]), test_pool],
+        pools,
         (train, val, test),
-        scale=_LARGEST_PIXEL,
+        scale=brightest,
         target=target,
         mean_size=mean_size,
         sd_size=sd_size,
@@ -82,7 +76,32 @@ def mnist_bags(
     )
 
 
-def _read_pool(root: Path, names: tuple[str, str]) -> _Pool:
+def mnist_pools(root: str | Path | None) -> tuple[list[Pool], int]:
+    """The images that training, validation and test bags are drawn from, and the largest pixel.
+
+    Args:
+        root: folder of the files, as `mnist_bags` takes it.
+
+    Returns:
+        For train, val and test the images `(M, 28, 28)` uint8 and their digits `(M,)`; always the
+        same ones. And 255.
+
+    Raises:
+        FileNotFoundError: where a file is missing, or OpenML cannot be reached.
+        ValueError: where a file is damaged or holds something else.
+    """
+    if root is None:
+        (images, labels), test_pool = _fetch_openml()
+    else:
+        images, labels = _read_pool(Path(root).expanduser(), _TRAIN)
+        test_pool = _read_pool(Path(root).expanduser(), _TEST)
+    order = np.random.default_rng(_SPLIT_SEED).permutation(len(labels))
+    held_out, kept = np.split(order, [len(order) // _TRAIN_TO_VAL])
+    pools = [(images[kept], labels[kept]), (images[held_out], labels[held_out]), test_pool]
+    return pools, _LARGEST_PIXEL
+
+
+def _read_pool(root: Path, names: tuple[str, str]) -> Pool:
     images_file, labels_file = (_find(root, name) for name in names)
     images, labels = read_idx(images_file), read_idx(labels_file)
     if images.shape[1:] != (_SIDE, _SIDE):
@@ -108,7 +127,7 @@ def _find(root: Path, name: str) -> Path:
     )
 
 
-def _fetch_openml() -> tuple[_Pool, _Pool]:
+def _fetch_openml() -> tuple[Pool, Pool]:
     from sklearn.datasets import fetch_openml
 
     timeout = socket.getdefaulttimeout()

@@ -1,12 +1,29 @@
 """A whole network: instance encoder, pooling, linear head."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from copy import deepcopy
 from inspect import signature
-from typing import Any, NamedTuple, cast
+from typing import Any, Literal, NamedTuple, cast, get_args
 
 from torch import Tensor, nn
 
 from milforge.data import BagBatch
+from milforge.functional import segment_mean
+from milforge.models.streams import (
+    Encoder,
+    Shape,
+    Shapes,
+    build_fusion,
+    check_instances,
+    fuse_streams,
+    mean_attention,
+    stream_encoder,
+    weighs,
+)
+from milforge.nn import EachStream
+
+Pool = nn.Module | Callable[..., nn.Module]
+Level = Literal["instances", "bags"]
 
 
 class BagOutput(NamedTuple):
@@ -16,52 +33,92 @@ class BagOutput(NamedTuple):
         logits: `(B,)` where there is one output (binary), else `(B, C)`.
         scores: `(N,)` attention scores before the softmax; None where the pooling has none.
         penalty: scalar to be added to the loss; None where there is none.
+        stream_weights: `(B,)` for each stream, its weight in the fusion, without a gradient: the
+            mean over the channels and, where instances are fused, over those of the bag, 0 where
+            it has none. None where no streams are weighed.
     """
 
     logits: Tensor
     scores: Tensor | None
     penalty: Tensor | None
+    stream_weights: Mapping[str, Tensor] | None = None
 
 
 class BagNetwork(nn.Module):
     """Encodes the instances, pools each bag into one vector, and classifies that.
 
+    Where instances have several streams of features, each stream has an encoder of its own, and
+    `fusion` makes one vector of theirs: of each instance, before the pooling, or of each bag, of
+    which every stream then has a pooling of its own. In the latter case the attention scores are
+    `log(1/S sum_s softmax(f_s))`, whose softmax is the mean over the streams of their attention
+    weights. Streams stand in the order of their names.
+
     Args:
-        instance_shape: shape of one instance.
+        instance_shape: shape of one instance; with several streams, a mapping from the name of
+            each to the shape of its instances.
         num_outputs: number of logits a bag: 1 for a binary task, else the number of classes.
         encoder: builds the encoder from `instance_shape`.
         pool: a pooling module, or what builds one when called with `in_dim=`. One whose `forward`
             takes `adj`, such as `SmAttentionPool`, is given that of the batch.
+        fusion: builds what fuses streams, `StreamFusion` or `ConcatStreams`, when called with
+            `in_dims=`; it tells its width as `dim`. Of no account where there is one stream.
+        fuse: `instances`, or `bags`: pool each stream first (a pooling module is copied).
         dropout: probability of dropping a feature of the pooled bag.
         attention_l2: strength of an L2 penalty `strength * sum w^2` on the weight matrices, not
             the biases, of the pooling.
 
     Attributes:
         needs_adjacency: whether batches must have one.
+        weighed_streams: names of the streams of which `stream_weights` tells; none where no
+            streams are weighed.
 
     Raises:
-        ValueError: where encoder and instances do not fit each other.
+        ValueError: where encoder and instances do not fit each other, or there are several streams
+            and no fusion.
     """
 
     def __init__(
         self,
-        instance_shape: Sequence[int],
+        instance_shape: Sequence[int] | Mapping[str, Sequence[int]],
         num_outputs: int,
         *,
-        encoder: Callable[[Sequence[int]], nn.Module],
-        pool: nn.Module | Callable[..., nn.Module],
+        encoder: Encoder,
+        pool: Pool,
+        fusion: Callable[..., nn.Module] | None = None,
+        fuse: Level = "instances",
         dropout: float = 0.0,
         attention_l2: float = 0.0,
     ) -> None:
         super().__init__()
-        self.instance_shape = tuple(instance_shape)
-        self.encoder = encoder(instance_shape)
-        width = cast(int, self.encoder.out_dim)
-        self.pool = pool if isinstance(pool, nn.Module) else pool(in_dim=width)
+        if fuse not in get_args(Level):
+            raise ValueError(f"expected model.fuse to be one of {get_args(Level)}, got {fuse!r}")
+        self.instance_shape: Shape | Shapes
+        self.fusion: nn.Module | None = None
+        if isinstance(instance_shape, Mapping):
+            shapes = {name: tuple(instance_shape[name]) for name in sorted(instance_shape)}
+            self.instance_shape = shapes
+            self.encoder: nn.Module = stream_encoder(shapes, encoder)
+            widths = {name: _width(self.encoder[name]) for name in shapes}
+            if len(shapes) > 1:
+                self.fusion = build_fusion(fusion, widths)
+        else:
+            self.instance_shape = tuple(instance_shape)
+            self.encoder = encoder(instance_shape)
+            widths = {"x": _width(self.encoder)}
+        width = next(iter(widths.values())) if self.fusion is None else cast(int, self.fusion.dim)
+        self.fuses_bags = self.fusion is not None and fuse == "bags"
+        self.pool: nn.Module
+        if self.fuses_bags:
+            self.pool = EachStream({name: _build(pool, each) for name, each in widths.items()})
+            pools = list(self.pool.children())
+        else:
+            self.pool = pool if isinstance(pool, nn.Module) else pool(in_dim=width)
+            pools = [self.pool]
         self.dropout = nn.Dropout(dropout)
         self.head = nn.Linear(width, num_outputs)
         self.attention_l2 = attention_l2
-        parameters = signature(self.pool.forward).parameters
+        self.weighed_streams = tuple(widths) if weighs(self.fusion) else ()
+        parameters = signature(pools[0].forward).parameters
         self._attends = "return_att" in parameters
         self.needs_adjacency = "adj" in parameters
 
@@ -69,39 +126,57 @@ class BagNetwork(nn.Module):
         """Classifies each bag of the batch.
 
         Raises:
-            ValueError: where the instances are not of the shape that the network was built for,
+            ValueError: where the instances are not of the shapes that the network was built for,
                 or the batch has no adjacency and the pooling needs one.
         """
-        if not isinstance(batch.x, Tensor):
-            raise ValueError(
-                f"expected instances of shape {self.instance_shape}, got the streams "
-                f"{sorted(batch.x)}; choose one of them when the bags are read"
-            )
-        if batch.x.shape[1:] != self.instance_shape:
-            raise ValueError(
-                f"expected instances of shape {self.instance_shape}, for which the network was "
-                f"built, got {tuple(batch.x.shape[1:])}"
-            )
+        check_instances(batch.x, self.instance_shape)
+        x = self.encoder(batch.x)  # (N, D), or that for each stream
+        weights: Tensor | None = None  # (S, B)
+        scores: Tensor | None
+        if isinstance(self.pool, EachStream):
+            pooled = {name: self._pooled(self.pool[name], x[name], batch) for name in x}
+            z, weights = fuse_streams(self.fusion, {name: z for name, (z, _) in pooled.items()})
+            told = [f for _, f in pooled.values() if f is not None]
+            scores = mean_attention(told, batch.ptr) if told else None
+        else:
+            if not isinstance(x, Tensor):
+                x, of_instances = fuse_streams(self.fusion, x)
+                if of_instances is not None:
+                    weights = segment_mean(of_instances.T.contiguous(), batch.ptr).T
+            z, scores = self._pooled(self.pool, x, batch)
+        logits = self.head(self.dropout(z))
+        if logits.shape[1] == 1:
+            logits = logits[:, 0]
+        by_name = None
+        if weights is not None:
+            by_name = dict(zip(self.weighed_streams, weights, strict=True))
+        return BagOutput(logits, scores, self._penalty(), by_name)
+
+    def _pooled(self, pool: nn.Module, x: Tensor, batch: BagBatch) -> tuple[Tensor, Tensor | None]:
+        """Bags `(B, D)` of instances `(N, D)`, and the attention scores if there are any."""
         options: dict[str, Any] = {"ptr": batch.ptr}
         if self.needs_adjacency:
             if batch.adj is None:
                 raise ValueError(
-                    f"expected bags with an adjacency for {type(self.pool).__name__}, got none: "
+                    f"expected bags with an adjacency for {type(pool).__name__}, got none: "
                     "build one a bag with milforge.graph.build_adjacency"
                 )
             options["adj"] = batch.adj
-        x = self.encoder(batch.x)
         if self._attends:
-            z, scores = self.pool(x, return_att=True, **options)
-        else:
-            z, scores = self.pool(x, **options), None
-        logits = self.head(self.dropout(z))
-        if logits.shape[1] == 1:
-            logits = logits[:, 0]
-        return BagOutput(logits, scores, self._penalty())
+            z, scores = pool(x, return_att=True, **options)
+            return z, scores
+        return pool(x, **options), None
 
     def _penalty(self) -> Tensor | None:
         if self.attention_l2 == 0:
             return None
         kernels = [p.square().sum() for p in self.pool.parameters() if p.ndim > 1]
         return self.attention_l2 * sum(kernels, start=self.head.weight.new_zeros(()))
+
+
+def _width(encoder: nn.Module) -> int:
+    return cast(int, encoder.out_dim)
+
+
+def _build(pool: Pool, width: int) -> nn.Module:
+    return deepcopy(pool) if isinstance(pool, nn.Module) else pool(in_dim=width)

@@ -1,20 +1,29 @@
-"""Modules that a user composes: pooling heads, fusion of streams and instance encoders."""
+"""Modules that a user composes: pooling heads, fusion of streams, encoders, image networks."""
 
 from milforge.nn.attention_pool import AttentionPool
+from milforge.nn.concat_streams import ConcatStreams
+from milforge.nn.each_stream import EachStream
 from milforge.nn.encoders import IdentityEncoder, LeNetEncoder, MLPEncoder
+from milforge.nn.image_networks import AttentionCNN, PatchCNN
 from milforge.nn.pooling import MaxPool, MeanPool
 from milforge.nn.sm import Sm
 from milforge.nn.sm_attention_pool import SmAttentionPool
+from milforge.nn.standardise import Standardise
 from milforge.nn.stream_fusion import StreamFusion
 
 __all__ = [
+    "AttentionCNN",
     "AttentionPool",
+    "ConcatStreams",
+    "EachStream",
     "IdentityEncoder",
     "LeNetEncoder",
     "MLPEncoder",
     "MaxPool",
     "MeanPool",
+    "PatchCNN",
     "Sm",
     "SmAttentionPool",
+    "Standardise",
     "StreamFusion",
 ]

@@ -116,6 +116,26 @@ class StreamFusion(nn.Module):
         stacked = torch.stack(weights)
         return fused, stacked if self.mode in ("elementwise", "adaptive") else stacked.squeeze(-1)
 
+    def per_item(self, weights: Tensor, items: int) -> Tensor:
+        """One weight a stream and item: where weights have channels, the mean over these.
+
+        Args:
+            weights: as `forward` returned them for streams `(items, D_s)`.
+            items: number of the items.
+
+        Returns:
+            `(S, items)`.
+
+        Example:
+            >>> fusion = StreamFusion((17, 3), dim=8, mode="convex")
+            >>> _, weights = fusion([torch.zeros(4, 17), torch.zeros(4, 3)], return_weights=True)
+            >>> fusion.per_item(weights, 4)[0].tolist()
+            [0.5, 0.5, 0.5, 0.5]
+        """
+        if self.mode in ("elementwise", "adaptive"):
+            weights = weights.mean(-1)
+        return weights if weights.ndim == 2 else weights[:, None].expand(-1, items)
+
     def extra_repr(self) -> str:
         """Widths and mode, for `print`."""
         return f"in_dims={self.in_dims}, dim={self.dim}, mode={self.mode}"

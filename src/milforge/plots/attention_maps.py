@@ -4,15 +4,12 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import zip_longest
-from typing import Any, Literal
 
 import numpy as np
 import torch
 from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
-from matplotlib.collections import EllipseCollection
-from matplotlib.colors import Colormap, ListedColormap, LogNorm, Normalize
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 from numpy.typing import NDArray
@@ -20,30 +17,21 @@ from torch import Tensor
 from torch.nn.functional import adaptive_avg_pool2d
 
 from milforge.functional import segment_auroc
+from milforge.plots.attention_scale import attention_norm, dress_scale
 from milforge.plots.bag_strips import BagStrip, draw_row_label, predicted
-from milforge.plots.places import MOST_CELLS, Places, find_places
-from milforge.plots.style import (
-    GREY,
-    INK,
-    ORANGE,
-    PALE,
-    SILVER,
-    SMALL,
-    VERMILION,
-    as_pictures,
-    check_any,
-    label,
-    new_figure,
-    top_legend,
-    value_range,
+from milforge.plots.map_panels import (
+    BAND_TILES,
+    TRUTH,
+    draw_images,
+    draw_tiles,
+    draw_truth,
+    frame_panel,
+    title_panel,
 )
+from milforge.plots.places import MOST_CELLS, Places, find_places
+from milforge.plots.style import as_pictures, check_any, label, new_figure, top_legend, value_range
 
-BAND_TILES = {True: (12, 40), False: (1, 12)}  # stacked: fewest tiles to a band, most images
 BAND_WIDTH, BAND_HEIGHT, PANEL_WIDTH, LOWEST_ROW = 7.0, 0.3, 2.6, 1.2  # inches
-LOWEST_BAND = 0.1  # of its length, between maps
-MOST_LINED = 40  # rows or columns of images with a line between them
-Stage = Literal["data", "rgba"]
-TRUTH = (("unknown", PALE), ("negative", SILVER), ("positive", ORANGE))
 
 
 @dataclass(frozen=True, eq=False)
@@ -123,14 +111,14 @@ def plot_attention_comparison(bags: Mapping[str, Sequence[BagStrip]]) -> Figure:
             axes.append(figure.add_subplot(inner[0]))
             step = math.ceil(row.places.shape[1] / BAND_TILES[stacked][1])
             step = step if row.places.chain else 1
-            _draw_images(axes[-1], row.places, row.images, black_white, step)
+            draw_images(axes[-1], row.places, row.images, black_white, step)
         if row.truth is not None:
             axes.append(figure.add_subplot(inner[kinds.index("truth")]))
-            _draw_truth(axes[-1], row.places, row.truth)
+            draw_truth(axes[-1], row.places, row.truth)
         maps = [figure.add_subplot(inner[panel]) for panel in range(len(kinds), panels)]
         mappable = _draw_attention(maps, names, row)
         for ax in axes + maps:
-            _frame(ax, row.places, stacked)
+            frame_panel(ax, row.places, stacked)
         _draw_scale(figure, axes + maps, mappable, below=row.attention.min() < mappable.norm.vmin)
     shown = {code for row in rows if row.truth is not None for code in row.truth.tolist()}
     handles = [Patch(color=TRUTH[code][1], label=TRUTH[code][0]) for code in sorted(shown)[::-1]]
@@ -204,54 +192,19 @@ def _heights(row: _Row, kinds: Sequence[str], stacked: bool) -> list[float]:
     return [height * max(1.0, LOWEST_ROW / sum(heights)) for height in heights]
 
 
-def _draw_images(
-    ax: Axes,
-    places: Places,
-    images: NDArray[np.float32],
-    black_white: tuple[float, float],
-    step: int,
-) -> None:
-    """The images at their places on white; of a chain one in `step`, `step` tiles long."""
-    low, high = black_white
-    images = np.nan_to_num((images - low) / (high - low)).clip(0, 1)
-    x, y, (rows, columns) = places.x, places.y, places.shape
-    if step > 1:
-        order = np.argsort(x, kind="stable")
-        x, first = np.unique(x[order] // step, return_index=True)
-        images, y, columns = images[order[first]], np.zeros(len(x)), math.ceil(columns / step)
-    height, width = images.shape[1:3]
-    canvas = np.ones((rows * height, columns * width, *images.shape[3:]), dtype=np.float32)
-    top, left = np.round(y * height).astype(int), np.round(x * width).astype(int)
-    down = top[:, None, None] + np.arange(height)[:, None]
-    canvas[down, left[:, None, None] + np.arange(width)] = images
-    extent = (-0.5, columns * step - 0.5, rows - 0.5, -0.5)
-    ax.imshow(canvas, cmap="gray", vmin=0, vmax=1, extent=extent, interpolation="antialiased")
-    if places.gridded and max(rows, columns) <= MOST_LINED:
-        ax.vlines(np.arange(1, columns) * step - 0.5, -0.5, rows - 0.5, "white", linewidth=1)
-        ax.hlines(np.arange(1, rows) - 0.5, -0.5, columns * step - 0.5, "white", linewidth=1)
-    _title(ax, places, "images" if step == 1 else f"images (one in {step})")
-
-
-def _draw_truth(ax: Axes, places: Places, truth: NDArray[np.int64]) -> None:
-    cmap = ListedColormap([colour for _, colour in TRUTH])
-    _draw_tiles(ax, places, truth, cmap, Normalize(0, len(TRUTH) - 1), stage="rgba")
-    _title(ax, places, "truth")
-
-
 def _draw_attention(maps: Sequence[Axes], names: Sequence[str], row: _Row) -> ScalarMappable:
     """A map a model, all on the scale of the one returned."""
-    low, high = min(max(row.attention.min(), 0.1), 0.5), max(row.attention.max(), 2.0)
-    norm = LogNorm(low, high, clip=True)
+    norm = attention_norm(row.attention)
     for ax, name, bag, attention in zip(maps, names, row.bags, row.attention, strict=True):
         values = attention[row.places.index]
-        mappable = _draw_tiles(ax, row.places, values, colormaps["viridis"], norm, stage="data")
+        mappable = draw_tiles(ax, row.places, values, colormaps["viridis"], norm, stage="data")
         lines = [label(name, 30)]
         if len(maps) > 1:
             lines.append(predicted(bag))
         auroc = _auroc(bag, row.bags[0].y_inst)
         if not math.isnan(auroc):
             lines.append(f"AUROC {auroc:.3f}")
-        _title(ax, row.places, *lines, wrong=len(maps) > 1 and bag.wrong)
+        title_panel(ax, row.places, *lines, wrong=len(maps) > 1 and bag.wrong)
     return mappable
 
 
@@ -263,16 +216,7 @@ def _draw_scale(
     bar = figure.colorbar(
         mappable, ax=axes, extend=extend, extendfrac=0.04, shrink=0.85, aspect=13, pad=0.02
     )
-    low, high = bar.ax.get_ylim()
-    factors = (1, 2, 5) if high / low < 200 else (1,)
-    decades = range(math.floor(math.log10(low)), math.ceil(math.log10(high)))
-    ticks = [factor * 10.0**decade for decade in decades for factor in factors]
-    ticks = [tick for tick in ticks if low * (1 - 1e-9) <= tick <= high * (1 + 1e-9)]
-    bar.set_ticks(ticks, labels=[f"{tick:,g}" for tick in ticks])
-    bar.minorticks_off()
-    bar.ax.tick_params(labelsize=SMALL, width=0.6, length=3, color=GREY, labelcolor=INK)
-    bar.set_label("n · attention\n(uniform: 1)", fontsize=SMALL, color=INK)
-    bar.outline.set_visible(False)
+    dress_scale(bar, "n · attention\n(uniform: 1)")
 
 
 def _auroc(bag: BagStrip, labels: Tensor | None) -> float:
@@ -281,52 +225,3 @@ def _auroc(bag: BagStrip, labels: Tensor | None) -> float:
         return math.nan
     ptr = torch.tensor([0, len(bag)])
     return float(segment_auroc(bag.weights.detach().cpu(), labels.cpu(), ptr))
-
-
-def _draw_tiles(
-    ax: Axes, places: Places, values: NDArray[Any], cmap: Colormap, norm: Normalize, stage: Stage
-) -> ScalarMappable:
-    """The values as tiles where the places are on a grid, else as dots."""
-    if places.gridded:
-        raster = np.full(places.shape, np.nan)
-        raster[places.y.astype(int), places.x.astype(int)] = values
-        # Not to the nearest: where cells are smaller than pixels single tiles would be lost.
-        tiles: ScalarMappable = ax.imshow(
-            raster, cmap=cmap, norm=norm, interpolation="antialiased", interpolation_stage=stage
-        )
-        return tiles
-    ones, places_xy = np.ones(len(values)), np.stack([places.x, places.y], axis=1)
-    dots = EllipseCollection(
-        ones,
-        ones,
-        0 * ones,
-        units="xy",
-        offsets=places_xy,
-        offset_transform=ax.transData,
-        array=values,
-        cmap=cmap,
-        norm=norm,
-        linewidths=0,
-    )
-    ax.add_collection(dots)
-    return dots
-
-
-def _title(ax: Axes, places: Places, *lines: str, wrong: bool = False) -> None:
-    """Lines above the axes; above a band, one line from its left end."""
-    text = (", " if places.chain else "\n").join(lines)
-    colour, weight = (VERMILION, "bold") if wrong else (INK, "normal")
-    ax.set_title(text, fontsize=SMALL, color=colour, weight=weight, pad=4)
-    if places.chain:
-        ax.title.set(x=0, ha="left")
-
-
-def _frame(ax: Axes, places: Places, stacked: bool) -> None:
-    """A thin frame around all tiles; y goes downwards."""
-    rows, columns = places.shape
-    columns = max(columns, BAND_TILES[stacked][0])
-    ax.set(xticks=[], yticks=[], xlim=(-0.5, columns - 0.5), ylim=(rows - 0.5, -0.5))
-    ax.set_aspect("auto" if places.chain else "equal")
-    if places.chain and not stacked:
-        ax.set_box_aspect(max(1 / columns, LOWEST_BAND))
-    ax.spines[:].set(color=PALE, linewidth=0.6)

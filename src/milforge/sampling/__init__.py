@@ -6,16 +6,20 @@ from milforge.sampling.expectation import Expectation, expectation
 from milforge.sampling.locations import sample_locations
 from milforge.sampling.offsets import patch_offsets
 from milforge.sampling.patches import extract_patches
+from milforge.sampling.read import read_patches
 from milforge.sampling.sample_patches import SamplePatches
+from milforge.sampling.source import ImageSource
 
 __all__ = [
     "AttentionSampling",
     "AttentionSamplingOutput",
     "Expectation",
+    "ImageSource",
     "MultinomialEntropy",
     "SamplePatches",
     "expectation",
     "extract_patches",
     "patch_offsets",
+    "read_patches",
     "sample_locations",
 ]

@@ -21,6 +21,7 @@ from milforge.sampling.locations import (
 )
 from milforge.sampling.offsets import check_size
 from milforge.sampling.sample_patches import as_float, patches_at
+from milforge.sampling.source import ImageSource
 
 Inference = Literal["sample", "topk", "full"]
 
@@ -45,8 +46,8 @@ class AttentionSampling(nn.Module):
 
     Out of training (`eval()`), `inference` decides:
 
-    - `sample`: as in training, but with the same random numbers for every image, so that a result
-      is reproducible and depends on no other image, nor on the device;
+    - `sample`: as in training, but unless `seeds` are given with the same random numbers for every
+      image, so that a result is reproducible and depends on no other image, nor on the device;
     - `topk`: the `n_patches` most probable patches, weighted by their attention, scaled to a sum
       of 1. Nothing is random; what lies outside of them is left out;
     - `full`: the exact expectation over all cells, `n_patches` at a time. For small images, and
@@ -112,20 +113,30 @@ class AttentionSampling(nn.Module):
         self.inference: Inference = inference
         self.expectation = Expectation(replace, estimator)
 
-    def forward(self, x_low: Tensor, x_high: Tensor) -> AttentionSamplingOutput:
+    def forward(
+        self,
+        x_low: Tensor,
+        x_high: Tensor | Sequence[ImageSource],
+        *,
+        seeds: Tensor | Sequence[int] | None = None,
+    ) -> AttentionSamplingOutput:
         """Features of each image, its attention map, and the patches that were looked at.
 
         Args:
             x_low: `(B, C, H, W)`, the low-resolution images, float or uint8.
             x_high: `(B, C, H', W')`, the high-resolution images, float or uint8, which is scaled
-                to [0, 1] after the cut; may be in host memory while the rest is on a GPU.
+                to [0, 1] after the cut; may be in host memory while the rest is on a GPU. Or `B`
+                sources, of any sizes, of which only the patches are read.
+            seeds: `(B,)` integers, as `locate` takes them.
 
         Returns:
             `features` `(B, ...)`; `attention` `(B, h, w)` as the network gave it; `patches`
             `(B, n, C, ph, pw)`, those of `locate`.
 
         Raises:
-            ValueError: where the shapes do not fit each other, or as `sample_locations`.
+            ValueError: where the shapes do not fit each other, or as `sample_locations` and
+                `read_patches`.
+            OSError: where a source cannot be read; names file and window.
         """
         if x_low.ndim != 4:
             raise ValueError(
@@ -133,7 +144,7 @@ class AttentionSampling(nn.Module):
             )
         x_low = as_float(x_low, torch.get_default_dtype())
         attention = self.attention(x_low)
-        indices, probabilities = self.locate(attention)
+        indices, probabilities = self.locate(attention, seeds=seeds)
         patches = self._cut(indices, attention, x_low, x_high)
         if self.training or self.inference == "sample":
             features = self.expectation(self._features(patches), probabilities)
@@ -145,39 +156,52 @@ class AttentionSampling(nn.Module):
             features = self._full(attention, x_low, x_high)
         return AttentionSamplingOutput(features, attention, patches)
 
-    def locate(self, attention: Tensor) -> tuple[Tensor, Tensor]:
-        """The cells that `forward` looks at for this attention; in training, a fresh draw.
+    def locate(
+        self, attention: Tensor, *, seeds: Tensor | Sequence[int] | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """The cells that `forward` looks at for this attention; in training without seeds, anew.
 
         With `inference="full"` it looks at all; these are the most probable of them, at most
         `n_patches`.
 
         Args:
             attention: `(B, h, w)`.
+            seeds: `(B,)` integers. The cells of image b are drawn, in training as out of it, with
+                a generator on the CPU that starts from `seeds[b]`: they depend on no other image,
+                nor on rank or device. `topk` and `full` draw nothing.
 
         Returns:
             `indices` `(B, n, 2)` int64 and `probabilities` `(B, n)`, as `sample_locations`.
 
         Raises:
-            ValueError: as `sample_locations`.
+            ValueError: as `sample_locations`, or for another number of seeds than maps.
         """
         replace = self.expectation.replace
-        if self.training:
-            return sample_locations(attention, self.n_patches, replace=replace)
-        if self.inference == "topk":
+        if isinstance(seeds, Tensor):
+            seeds = seeds.tolist()
+        if seeds is not None and len(seeds) != len(attention):
+            raise ValueError(
+                f"expected a seed for each of {len(attention)} attention maps, got {len(seeds)}"
+            )
+        if not self.training and self.inference == "topk":
             return top_locations(attention, self.n_patches)
-        if self.inference == "full":
+        if not self.training and self.inference == "full":
             check_map(attention, 1)
             cells = attention.shape[1] * attention.shape[2]
             return top_locations(attention, min(self.n_patches, cells))
+        if seeds is None and self.training:
+            return sample_locations(attention, self.n_patches, replace=replace)
         check_map(attention, self.n_patches, replace=replace)
         drawn = [
             sample_locations(
                 each,
                 self.n_patches,
                 replace=replace,
-                generator=torch.Generator().manual_seed(_SEED),
+                generator=torch.Generator().manual_seed(seed),
             )
-            for each in torch.split(attention, 1)
+            for each, seed in zip(
+                torch.split(attention, 1), seeds or [_SEED] * len(attention), strict=True
+            )
         ]
         indices, probabilities = zip(*drawn, strict=True)
         return torch.cat(indices), torch.cat(probabilities)
@@ -195,7 +219,13 @@ class AttentionSampling(nn.Module):
             f"receptive_field={self.receptive_field}, inference={self.inference}"
         )
 
-    def _cut(self, indices: Tensor, attention: Tensor, x_low: Tensor, x_high: Tensor) -> Tensor:
+    def _cut(
+        self,
+        indices: Tensor,
+        attention: Tensor,
+        x_low: Tensor,
+        x_high: Tensor | Sequence[ImageSource],
+    ) -> Tensor:
         map_size = (attention.shape[1], attention.shape[2])
         size = self.patch_size or (x_low.shape[2], x_low.shape[3])
         return patches_at(indices, map_size, x_low, x_high, size, self.receptive_field)
@@ -205,7 +235,9 @@ class AttentionSampling(nn.Module):
         features = self.feature(patches.flatten(0, 1))
         return features.reshape(*patches.shape[:2], *features.shape[1:])
 
-    def _full(self, attention: Tensor, x_low: Tensor, x_high: Tensor) -> Tensor:
+    def _full(
+        self, attention: Tensor, x_low: Tensor, x_high: Tensor | Sequence[ImageSource]
+    ) -> Tensor:
         weights = attention_probabilities(attention).flatten(1)
         cells = torch.arange(weights.shape[1], device=attention.device)
         indices = as_indices(cells, attention.shape[2]).expand(len(attention), -1, -1)

@@ -8,6 +8,8 @@ from torch import Tensor, nn
 from milforge.sampling.locations import sample_locations
 from milforge.sampling.offsets import check_size, patch_offsets
 from milforge.sampling.patches import extract_patches
+from milforge.sampling.read import read_patches
+from milforge.sampling.source import ImageSource
 
 
 class SamplePatches(nn.Module):
@@ -47,13 +49,15 @@ class SamplePatches(nn.Module):
         self.replace = replace
         self.use_logits = use_logits
 
-    def forward(self, x_low: Tensor, x_high: Tensor, attention: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(
+        self, x_low: Tensor, x_high: Tensor | Sequence[ImageSource], attention: Tensor
+    ) -> tuple[Tensor, Tensor]:
         """Draws and cuts.
 
         Args:
             x_low: `(B, C, H, W)`, the low-resolution images; only their size and dtype count.
             x_high: `(B, C, H', W')`, the images to be cut from, float or uint8; may be in host
-                memory while the rest is on a GPU.
+                memory while the rest is on a GPU. Or `B` sources, of any sizes.
             attention: `(B, h, w)`, as `sample_locations` takes it.
 
         Returns:
@@ -61,7 +65,9 @@ class SamplePatches(nn.Module):
             `(B, n)`, their probabilities, both in the order drawn.
 
         Raises:
-            ValueError: as `sample_locations`, `patch_offsets` and `extract_patches`.
+            ValueError: as `sample_locations`, `patch_offsets`, `extract_patches` and
+                `read_patches`.
+            OSError: where a source cannot be read.
         """
         indices, probabilities = sample_locations(
             attention, self.n_patches, replace=self.replace, use_logits=self.use_logits
@@ -85,7 +91,7 @@ def patches_at(
     indices: Tensor,
     map_size: tuple[int, int],
     x_low: Tensor,
-    x_high: Tensor,
+    x_high: Tensor | Sequence[ImageSource],
     patch_size: tuple[int, int],
     receptive_field: int = 0,
 ) -> Tensor:
@@ -95,16 +101,21 @@ def patches_at(
         indices: `(B, n, 2)` integer, row and column of each cell.
         map_size: height and width of the attention map.
         x_low: `(B, C, H, W)`, the low-resolution images.
-        x_high: `(B, C, H', W')`, float or uint8.
+        x_high: `(B, C, H', W')`, float or uint8; or `B` sources, each of a size of its own.
         patch_size: height and width of a patch.
         receptive_field: as `patch_offsets` takes it.
 
     Returns:
-        `(B, n, C, ph, pw)` float.
+        `(B, n, C, ph, pw)` float; what was read from sources is of the dtype of `x_low` where that
+        is float.
 
     Raises:
-        ValueError: as `patch_offsets`, `extract_patches` and `as_float`.
+        ValueError: as `patch_offsets`, `extract_patches`, `read_patches` and `as_float`.
+        OSError: where a source cannot be read.
     """
+    dtype = x_low.dtype if x_low.is_floating_point() else torch.get_default_dtype()
+    if not isinstance(x_high, Tensor):
+        return as_float(_read(indices, map_size, x_low, x_high, patch_size, receptive_field), dtype)
     if x_low.ndim != 4 or x_high.ndim != 4:
         raise ValueError(
             "expected low- and high-resolution images of shape (B, C, H, W), got "
@@ -112,9 +123,32 @@ def patches_at(
         )
     low, high = (x_low.shape[2], x_low.shape[3]), (x_high.shape[2], x_high.shape[3])
     offsets = patch_offsets(indices, map_size, low, high, patch_size, receptive_field)
-    patches = extract_patches(x_high, offsets, patch_size).to(x_low.device)
-    dtype = x_low.dtype if x_low.is_floating_point() else torch.get_default_dtype()
-    return as_float(patches, dtype)
+    return as_float(extract_patches(x_high, offsets, patch_size).to(x_low.device), dtype)
+
+
+def _read(
+    indices: Tensor,
+    map_size: tuple[int, int],
+    x_low: Tensor,
+    sources: Sequence[ImageSource],
+    patch_size: tuple[int, int],
+    receptive_field: int,
+) -> Tensor:
+    """The patches from sources, uint8 or float of the dtype of `x_low`, on its device."""
+    if x_low.ndim != 4 or len(indices) != len(sources):
+        raise ValueError(
+            f"expected {len(indices)} sources, one for each attention map, and low-resolution "
+            f"images of shape (B, C, H, W), got {len(sources)} sources and {tuple(x_low.shape)}"
+        )
+    low = (x_low.shape[2], x_low.shape[3])
+    # The sizes differ, the arithmetic is small: where the images are read, not on a GPU.
+    offsets = [
+        patch_offsets(each[None], map_size, low, source.shape[1:], patch_size, receptive_field)
+        for each, source in zip(indices.cpu(), sources, strict=True)
+    ]
+    patches = read_patches(sources, torch.cat(offsets), patch_size).to(x_low.device)
+    floats = patches.is_floating_point() and x_low.is_floating_point()
+    return patches.to(x_low.dtype) if floats else patches
 
 
 def as_float(image: Tensor, dtype: torch.dtype) -> Tensor:

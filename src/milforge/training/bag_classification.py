@@ -1,186 +1,72 @@
 """Training and evaluation of a network that classifies bags."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, NotRequired, TypedDict
+from dataclasses import replace
 
-import lightning as L
 import torch
-from lightning.pytorch.utilities.types import OptimizerLRScheduler
-from torch import Tensor, nn
-from torch.nn import functional as F
+from torch import Tensor
 
-from milforge.data import BagBatch, Task
+from milforge.data import BagBatch
 from milforge.functional import segment_softmax
-from milforge.metrics import bag_metrics
 from milforge.models import BagOutput
+from milforge.training.classification import Classification
+from milforge.training.predictions import BagPredictions
 from milforge.training.stage_metrics import StageMetrics
 
 
-class BagPredictions(TypedDict):
-    """What an evaluation or prediction step returns, on the CPU.
+class BagClassification(Classification[BagBatch]):
+    """Fits a network that maps a `BagBatch` to a `BagOutput`; see `Classification`.
 
-    Attributes:
-        probabilities: `(B,)` of the positive class (binary), else `(B, C)`.
-        scores: `(N,)` attention scores; missing where the pooling has none.
-        weights: `(N,)` attention weights; likewise.
+    Of a network that names `weighed_streams`, as `BagNetwork` does where it fuses several, the
+    mean over the bags of each stream's weight is measured as `weight_<stream>`.
     """
 
-    probabilities: Tensor
-    scores: NotRequired[Tensor]
-    weights: NotRequired[Tensor]
+    @property
+    def means(self) -> tuple[str, ...]:
+        """The weights of the streams."""
+        return tuple(map(_weight_of, getattr(self.network, "weighed_streams", ())))
 
+    def prepared(self, batch: BagBatch) -> BagBatch:
+        """The batch with standardised features; half precision, as files have it, made single."""
+        if self.standardise is not None:
+            return replace(batch, x=self.standardise(batch.x))
+        if isinstance(batch.x, Tensor):
+            return replace(batch, x=_single(batch.x))
+        return replace(batch, x={name: _single(x) for name, x in batch.x.items()})
 
-class BagClassification(L.LightningModule):
-    """Fits a network to the labels of bags.
-
-    The loss of a batch is the sum of the bags' losses over the number of bags, over all
-    processes: binary cross-entropy (binary, multilabel) or cross-entropy (multiclass), each bag
-    weighted by its class where `class_weights` are given, plus the network's own penalty.
-
-    Args:
-        network: maps a `BagBatch` to a `BagOutput`.
-        task: binary, multiclass or multilabel.
-        class_names: one name a class; two for a binary task, negative first.
-        optimizer: builds the optimiser from the parameters.
-        scheduler: builds the learning-rate scheduler from the optimiser; stepped every epoch.
-        monitor: metric that a scheduler such as `ReduceLROnPlateau` looks at.
-        class_weights: `(C,)`, or `(C, 2)` for a multilabel task; see
-            `BagDataModule.class_weights`.
-        stored: plain data kept in every checkpoint under `milforge`, enough to build the run
-            again.
-    """
-
-    def __init__(
-        self,
-        network: nn.Module,
-        task: Task,
-        class_names: Sequence[str],
-        *,
-        optimizer: Callable[[Iterator[nn.Parameter]], torch.optim.Optimizer] | None = None,
-        scheduler: Callable[[torch.optim.Optimizer], Any] | None = None,
-        monitor: str = "val/loss",
-        class_weights: Tensor | None = None,
-        stored: Mapping[str, Any] | None = None,
+    def measure(
+        self, metrics: StageMetrics, batch: BagBatch, output: BagOutput, losses: Tensor
     ) -> None:
-        super().__init__()
-        self.network = network
-        self.task = task
-        self.class_names = tuple(class_names)
-        self.optimizer = optimizer
-        self.scheduler = scheduler
-        self.monitor = monitor
-        self.stored = dict(stored or {})
-        self.history: dict[str, list[tuple[float, float]]] = {}
-        self.class_weights: Tensor | None
-        self.register_buffer("class_weights", class_weights, persistent=False)
-        metrics = bag_metrics(task, len(self.class_names))
-        self.train_metrics = StageMetrics("train", metrics, task)
-        self.val_metrics = StageMetrics("val", metrics, task)
-        self.test_metrics = StageMetrics("test", metrics, task)
+        """Adds a batch of bags, and the localisation of its positive instances."""
+        assert batch.y is not None
+        metrics.update(
+            losses,
+            self.probabilities(output.logits),
+            batch.y,
+            scores=output.scores,
+            y_inst=batch.y_inst,
+            sizes=batch.ptr.diff(),
+            **{_weight_of(name): w for name, w in (output.stream_weights or {}).items()},
+        )
 
-    def forward(self, batch: BagBatch) -> BagOutput:
-        """The network's output."""
-        output: BagOutput = self.network(batch)
-        return output
-
-    def training_step(self, batch: BagBatch, batch_idx: int) -> Tensor:
-        """The loss of a batch."""
-        output = self(batch)
-        losses = self._losses(output.logits, batch)
-        self.train_metrics.update(batch, losses, self._probabilities(output), output.scores)
-        loss = losses.sum() / self._mean_bags(len(batch))
-        return loss if output.penalty is None else loss + output.penalty
-
-    def on_train_epoch_end(self) -> None:
-        """Logs the metrics of the training batches."""
-        self._log(self.train_metrics)
-
-    def validation_step(self, batch: BagBatch, batch_idx: int) -> BagPredictions:
-        """Adds a batch to the validation metrics."""
-        return self._evaluate(batch, self.val_metrics)
-
-    def on_validation_epoch_end(self) -> None:
-        """Logs the validation metrics."""
-        self._log(self.val_metrics)
-
-    def test_step(self, batch: BagBatch, batch_idx: int) -> BagPredictions:
-        """Adds a batch to the test metrics."""
-        return self._evaluate(batch, self.test_metrics)
-
-    def on_test_epoch_end(self) -> None:
-        """Logs the test metrics."""
-        self._log(self.test_metrics)
-
-    def predict_step(self, batch: BagBatch, batch_idx: int) -> BagPredictions:
-        """Probabilities and attention of a batch, which may have no labels."""
-        return self._predictions(self(batch), batch)
-
-    def configure_optimizers(self) -> OptimizerLRScheduler:
-        """The optimiser, and a scheduler if there is one."""
-        if self.optimizer is None:
-            raise ValueError("expected an optimizer to train with, got none")
-        optimizer = self.optimizer(self.parameters())
-        if self.scheduler is None:
-            return optimizer
-        scheduler = {"scheduler": self.scheduler(optimizer), "monitor": self.monitor}
-        return {"optimizer": optimizer, "lr_scheduler": scheduler}  # type: ignore[return-value]
-
-    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Keeps in the checkpoint what is needed to build the run again, and its history."""
-        checkpoint["milforge"] = {**self.stored, "history": self.history}
-
-    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Takes up the history of a run that goes on."""
-        self.history = checkpoint.get("milforge", {}).get("history", {})
-
-    def _evaluate(self, batch: BagBatch, metrics: StageMetrics) -> BagPredictions:
-        output = self(batch)
-        predictions = self._predictions(output, batch)
-        losses = self._losses(output.logits, batch)
-        metrics.update(batch, losses, self._probabilities(output), output.scores)
-        return predictions
-
-    def _predictions(self, output: BagOutput, batch: BagBatch) -> BagPredictions:
-        predictions: BagPredictions = {"probabilities": self._probabilities(output).cpu()}
+    def predictions(self, batch: BagBatch, output: BagOutput) -> BagPredictions:
+        """Probabilities of the bags, attention of the instances."""
+        told = BagPredictions(
+            probabilities=self.probabilities(output.logits).cpu(), sizes=batch.ptr.diff().cpu()
+        )
         if output.scores is not None:
             scores = output.scores.detach().float()
-            predictions["scores"] = scores.cpu()
-            predictions["weights"] = segment_softmax(scores, batch.ptr).cpu()
-        return predictions
+            told["scores"] = scores.cpu()
+            told["weights"] = segment_softmax(scores, batch.ptr).cpu()
+        if batch.y_inst is not None:
+            told["y_inst"] = batch.y_inst.cpu()
+        if batch.coords is not None:
+            told["coords"] = batch.coords.cpu()
+        return told
 
-    def _probabilities(self, output: BagOutput) -> Tensor:
-        logits = output.logits.detach().float()
-        return logits.softmax(1) if self.task == "multiclass" else logits.sigmoid()
 
-    def _losses(self, logits: Tensor, batch: BagBatch) -> Tensor:
-        """`(B,)`, the loss of each bag, weighted by its class."""
-        y = batch.y
-        if y is None:
-            raise ValueError("expected labelled bags to train or evaluate, got bags without y")
-        logits, weights = logits.float(), self.class_weights
-        if self.task == "multiclass":
-            losses = F.cross_entropy(logits, y, reduction="none")
-            return losses if weights is None else losses * weights[y]
-        losses = F.binary_cross_entropy_with_logits(logits, y.float(), reduction="none")
-        if self.task == "binary":
-            return losses if weights is None else losses * weights[y]
-        if weights is not None:
-            losses = losses * torch.where(y == 1, weights[:, 1], weights[:, 0])
-        return losses.mean(1)
+def _weight_of(stream: str) -> str:
+    return f"weight_{stream}"
 
-    def _mean_bags(self, bags: int) -> Tensor | int:
-        """Bags of this step a process, on average: gradients are averaged over the processes."""
-        if self.trainer.world_size == 1:
-            return bags
-        mean = self.trainer.strategy.reduce(torch.tensor(float(bags), device=self.device))
-        assert isinstance(mean, Tensor)
-        return mean
 
-    def _log(self, metrics: StageMetrics) -> None:
-        values = metrics.compute()
-        if self.trainer.sanity_checking:
-            return
-        for name, value in values.items():
-            self.history.setdefault(name, []).append((self.current_epoch, float(value)))
-        # The values are those of all processes already.
-        self.log_dict(values, sync_dist=False)
+def _single(x: Tensor) -> Tensor:
+    return x.float() if x.dtype in (torch.float16, torch.bfloat16) else x

@@ -1,33 +1,37 @@
-"""Bags for training: what every DataModule shares."""
+"""Data for training: what every DataModule shares."""
 
 import hashlib
 import logging
 from abc import abstractmethod
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from functools import cached_property
+from typing import Any, ClassVar, Generic, TypeVar
 
 import lightning as L
 import torch
-from lightning.pytorch.utilities import rank_zero_only
 from torch import Tensor
 from torch.utils.data import DataLoader
 
 from milforge.data import (
     SPLITS,
-    Bag,
     BagBatch,
-    BagDataset,
-    BagSplits,
     EvaluationBags,
-    GraphBags,
-    GraphCounts,
+    ImageBatch,
+    LabelledDataset,
+    Split,
+    Splits,
     Task,
     TrainBatches,
-    collate_bags,
 )
-from milforge.graph import AdjacencyBuilder
+from milforge.data.faults import Fault, list_faults
+from milforge.data.label_table import LabelTable
+from milforge.training.loader import TrainLoader
 
 logger = logging.getLogger(__name__)
+
+Item = TypeVar("Item")
+InstanceShape = tuple[int, ...] | dict[str, tuple[int, ...]]
 
 # The parts of the data set that each of Lightning's stages reads.
 STAGE_PARTS: dict[str | None, tuple[str, ...]] = {
@@ -38,8 +42,8 @@ STAGE_PARTS: dict[str | None, tuple[str, ...]] = {
 }
 
 
-class BagDataModule(L.LightningDataModule):
-    """Batches of bags; a subclass says in `make_splits` which.
+class ClassificationDataModule(L.LightningDataModule, Generic[Item]):
+    """Batches of labelled bags or large images; a subclass says in `make_splits` which.
 
     It knows the shape of an instance and the classes, from which the network is built.
 
@@ -48,19 +52,18 @@ class BagDataModule(L.LightningDataModule):
         eval_batch_size: bags in a batch of validation, test and prediction. Results do not
             depend on it; memory and time do. None: `batch_size`.
         num_workers: processes that read bags; 0 reads in the training process.
-        adjacency: builds the graph of each bag, once. None: bags have the one they bring along,
-            or none.
-        adjacency_cache: folder in which the graphs are kept for later runs; None keeps them in
-            memory.
         seed: of the order of the bags.
 
     Attributes:
-        graphs: what the graphs of each part hold, of the parts that are set up.
+        batch_type: the kind of batch it gives.
+        split: names of the bags of each part, where they were split by name.
+        skipped: names of the bags that are left out because of a fault.
 
     Raises:
-        ValueError: for sizes below 1, a negative number of workers, or a cache for graphs that
-            are not built.
+        ValueError: for sizes below 1, or a negative number of workers.
     """
+
+    batch_type: ClassVar[type[BagBatch] | type[ImageBatch]]
 
     def __init__(
         self,
@@ -68,8 +71,6 @@ class BagDataModule(L.LightningDataModule):
         batch_size: int = 1,
         eval_batch_size: int | None = None,
         num_workers: int = 0,
-        adjacency: AdjacencyBuilder | None = None,
-        adjacency_cache: str | None = None,
         seed: int = 0,
     ) -> None:
         super().__init__()
@@ -83,71 +84,76 @@ class BagDataModule(L.LightningDataModule):
                 raise ValueError(f"expected data.{name} of at least {least}, got {value}")
         self.batch_size = batch_size
         self.eval_batch_size = eval_batch_size
-        if adjacency_cache is not None and adjacency is None:
-            raise ValueError(
-                f"expected data/adjacency=... with data.adjacency_cache, got {adjacency_cache!r} "
-                "and no graph to be built"
-            )
         self.num_workers = num_workers
-        self.adjacency = adjacency
-        self.adjacency_cache = adjacency_cache
-        self.graphs: dict[str, GraphCounts] = {}
         self.seed = seed
+        self.split: Split | None = None
+        self.skipped: list[str] = []
 
     @abstractmethod
-    def make_splits(self) -> BagSplits:
+    def make_splits(self) -> Splits[Item]:
         """Makes or opens the data set. Called once a process."""
 
+    @property
+    @abstractmethod
+    def collate_fn(self) -> Callable[[Sequence[Item]], BagBatch | ImageBatch]:
+        """What makes a batch of items: a function that worker processes can be handed."""
+
+    @property
+    @abstractmethod
+    def instance_shape(self) -> InstanceShape:
+        """Shape of one instance."""
+
+    @abstractmethod
+    def tensors(self, item: Item) -> Iterator[Tensor]:
+        """What tells one item from another, for the fingerprint."""
+
     @cached_property
-    def splits(self) -> BagSplits:
-        """The data set, its bags with their graphs where there are any."""
+    def splits(self) -> Splits[Item]:
+        """The data set."""
         splits = self.make_splits()
-        for name in SPLITS:
+        for name in ("train", "test"):
             if len(getattr(splits, name)) == 0:
                 raise ValueError(f"expected at least one bag in the {name} part, got none")
-        if self.adjacency is None and splits.train[0].adj is None:
-            return splits
-        train, val, test = (
-            GraphBags(getattr(splits, name), self.adjacency, self.adjacency_cache, name)
-            for name in SPLITS
-        )
-        return replace(splits, train=train, val=val, test=test)
-
-    @property
-    def has_graphs(self) -> bool:
-        """Whether the bags have an adjacency."""
-        return isinstance(self.splits.train, GraphBags)
+        return splits
 
     def setup(self, stage: str | None = None) -> None:
-        """Opens the data set, so that errors show before training begins.
+        """Opens the data set, so that errors show before training begins."""
+        _ = self.splits
 
-        The graphs of the parts that the stage needs are built; those of all where it is None.
-        """
-        before = dict(self.graphs)
-        for name in STAGE_PARTS.get(stage, SPLITS):
-            bags = getattr(self.splits, name)
-            if isinstance(bags, GraphBags):
-                self.graphs[name] = bags.prepare()
-        if self.graphs != before:
-            _tell(list(self.graphs.values()))
-
-    @property
-    def instance_shape(self) -> tuple[int, ...]:
-        """Shape of one instance."""
-        x = self.splits.train[0].x
-        if not isinstance(x, Tensor):
-            raise ValueError(f"expected bags with one stream of features, got {sorted(x)}")
-        return tuple(x.shape[1:])
+    def description(self) -> dict[str, Any]:
+        """The data set of a run, for its summary."""
+        return {
+            "fingerprint": self.fingerprint(),
+            "bags": {name: len(getattr(self.splits, name)) for name in SPLITS},
+            "skipped": self.skipped,
+        }
 
     @property
     def task(self) -> Task:
-        """Binary, multiclass or multilabel."""
+        """Binary, multiclass or multilabel.
+
+        Raises:
+            ValueError: where the bags have no labels.
+        """
+        if self.splits.task is None:
+            raise ValueError("expected labelled bags to train or evaluate, got data.labels=null")
         return self.splits.task
 
     @property
     def class_names(self) -> tuple[str, ...]:
         """One name a class."""
         return self.splits.class_names
+
+    def adopt(self, task: Task, class_names: Sequence[str]) -> None:
+        """Takes the task from a checkpoint, where the bags are only to be predicted."""
+        if self.splits.task is None:
+            self.splits = replace(self.splits, task=task, class_names=tuple(class_names))
+
+    def skip(self, faults: Sequence[Fault]) -> None:
+        """Goes on without the bags of these faults, which the summary of the run will name."""
+        self.skipped = sorted({fault.bag_id or str(fault.file) for fault in faults})
+        if faults:
+            logger.warning("%s; going on without them", list_faults("data.on_error=skip", faults))
 
     def class_weights(self) -> Tensor:
         """Weights of the classes that balance the training bags, `n / (classes * n_c)`.
@@ -178,57 +184,66 @@ class BagDataModule(L.LightningDataModule):
         """
         digest = hashlib.sha256()
         for name in SPLITS:
-            bags: BagDataset = getattr(self.splits, name)
+            bags: LabelledDataset[Item] = getattr(self.splits, name)
             digest.update(f"{name} {len(bags)}".encode())
             if bags.labels is not None:
                 digest.update(bags.labels.numpy().tobytes())
-            for bag in (bags[0], bags[len(bags) - 1]):
-                x = {"x": bag.x} if isinstance(bag.x, Tensor) else bag.x
-                for stream in x.values():
-                    digest.update(stream.numpy().tobytes())
+            ends = (0, len(bags) - 1) if len(bags) else ()
+            for bag in map(bags.__getitem__, ends):
+                for tensor in self.tensors(bag):
+                    digest.update(tensor.numpy().tobytes())
         return digest.hexdigest()[:16]
 
-    def train_dataloader(self) -> DataLoader[Bag]:
+    def train_batches(self, rank: int, world_size: int) -> TrainBatches:
+        """Which training bags make a batch, on one of so many processes."""
+        bags = len(self.splits.train)
+        return TrainBatches(bags, self.batch_size, self.seed, rank, world_size)
+
+    def train_dataloader(self) -> DataLoader[Item]:
         """Shuffled batches of the training bags."""
-        bags = self.splits.train
-        rank, world_size = self._process()
-        batches = TrainBatches(len(bags), self.batch_size, self.seed, rank, world_size)
-        # The bags to be learnt by heart must be the same ones in every epoch.
-        overfit = self.trainer is not None and self.trainer.overfit_batches > 0  # type: ignore[attr-defined]
-        return DataLoader(
-            bags,  # type: ignore[arg-type]
-            batch_sampler=list(batches) if overfit else batches,
-            num_workers=self.num_workers,
-            collate_fn=collate_bags,
-            pin_memory=self._pin(),
-            persistent_workers=self.num_workers > 0,
-        )
+        batches = self.train_batches(*self._process())
+        options: dict[str, Any] = {
+            "num_workers": self.num_workers,
+            "collate_fn": self.collate_fn,
+            "pin_memory": self._pin(),
+            "persistent_workers": self.num_workers > 0,
+        }
+        trainer: L.Trainer | None = self.trainer
+        if trainer is None:
+            return TrainLoader(self.splits.train, batches, lambda: 0, **options)
+        if trainer.overfit_batches > 0:  # type: ignore[attr-defined]
+            # The bags to be learnt by heart must be the same ones in every epoch.
+            return DataLoader(self.splits.train, batch_sampler=list(batches), **options)  # type: ignore[arg-type]
+        # A run that goes on: workers read ahead before Lightning tells the epoch.
+        batches.set_epoch(trainer.current_epoch)
+        progress: Any = trainer.fit_loop.epoch_loop.batch_progress.current
+        return TrainLoader(self.splits.train, batches, lambda: progress.processed, **options)
 
-    def val_dataloader(self) -> DataLoader[Bag]:
-        """The validation bags, in order."""
-        return self._evaluation_loader(self.splits.val)
+    def val_dataloader(self) -> DataLoader[Item] | list[DataLoader[Item]]:
+        """The validation bags, in order; where there are none, nothing is validated."""
+        return self._evaluation_loader(self.splits.val) if len(self.splits.val) else []
 
-    def test_dataloader(self) -> DataLoader[Bag]:
+    def test_dataloader(self) -> DataLoader[Item]:
         """The test bags, in order."""
         return self._evaluation_loader(self.splits.test)
 
-    def predict_dataloader(self) -> DataLoader[Bag]:
+    def predict_dataloader(self) -> DataLoader[Item]:
         """The test bags, in order."""
         return self.test_dataloader()
 
     def transfer_batch_to_device(
-        self, batch: BagBatch, device: torch.device, dataloader_idx: int
-    ) -> BagBatch:
+        self, batch: BagBatch | ImageBatch, device: torch.device, dataloader_idx: int
+    ) -> BagBatch | ImageBatch:
         """Moves the whole batch."""
         return batch.to(device)
 
-    def _evaluation_loader(self, bags: BagDataset) -> DataLoader[Bag]:
+    def _evaluation_loader(self, bags: LabelledDataset[Item]) -> DataLoader[Item]:
         return DataLoader(
             bags,  # type: ignore[arg-type]
             sampler=EvaluationBags(len(bags), *self._process()),
             batch_size=self.eval_batch_size,
             num_workers=self.num_workers,
-            collate_fn=collate_bags,
+            collate_fn=self.collate_fn,
             pin_memory=self._pin(),
             persistent_workers=self.num_workers > 0,
         )
@@ -243,15 +258,8 @@ class BagDataModule(L.LightningDataModule):
         return self.trainer is not None and self.trainer.strategy.root_device.type == "cuda"
 
 
-@rank_zero_only
-def _tell(graphs: list[GraphCounts]) -> None:
-    instances, edges, isolated = (
-        sum(getattr(counts, name) for counts in graphs)
-        for name in ("instances", "edges", "isolated")
-    )
-    logger.info(
-        "graphs: %s instances with %.1f neighbours in the mean, %s of them isolated",
-        f"{instances:,}",
-        2 * edges / instances,
-        f"{isolated:,}",
-    )
+def task_of(table: LabelTable) -> Task:
+    """What kind of labels a table has."""
+    if table.labels.ndim == 2:
+        return "multilabel"
+    return "binary" if len(table.classes) == 2 else "multiclass"

@@ -4,7 +4,7 @@ from typing import Literal
 
 from milforge.data import BagSplits, digits_grid
 from milforge.graph import AdjacencyBuilder
-from milforge.training.datamodule import BagDataModule
+from milforge.training.bag_datamodule import BagDataModule
 
 
 class DigitsGridDataModule(BagDataModule):

@@ -6,7 +6,7 @@ from typing import Literal
 
 from milforge.data import BagSplits, digits_bags, mnist_bags
 from milforge.graph import AdjacencyBuilder
-from milforge.training.datamodule import BagDataModule
+from milforge.training.bag_datamodule import BagDataModule
 
 
 class ImageBagsDataModule(BagDataModule):

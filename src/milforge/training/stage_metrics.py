@@ -1,14 +1,15 @@
 """What is measured in one stage: train, val or test."""
 
 import warnings
-from typing import NamedTuple
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import pad
 from torchmetrics import MeanMetric, MetricCollection
 
-from milforge.data import BagBatch, Task
+from milforge.data import Task
 from milforge.metrics import LocalisationAUROC, LocalisationAveragePrecision
 
 # Instances that may wait to be measured: enough for thousands of small bags, little memory.
@@ -18,12 +19,12 @@ _MOST_WAITING = 2**18
 class _Measured(NamedTuple):
     """What the metrics take of a batch."""
 
-    losses: Tensor
+    means: dict[str, Tensor]
     probabilities: Tensor
     y: Tensor
     scores: Tensor | None
     y_inst: Tensor | None
-    sizes: Tensor
+    sizes: Tensor | None
 
 
 class StageMetrics(nn.Module):
@@ -36,18 +37,24 @@ class StageMetrics(nn.Module):
         stage: prefix of the names.
         bags: the metrics of the bags; cloned.
         task: decides which bags count as positive.
+        means: names of values besides the loss of which there is one a bag, to be averaged.
     """
 
-    def __init__(self, stage: str, bags: MetricCollection, task: Task) -> None:
+    def __init__(
+        self, stage: str, bags: MetricCollection, task: Task, means: Sequence[str] = ()
+    ) -> None:
         super().__init__()
         self.stage = stage
         self.task = task
+        self.mean_names = ("loss", *means)
         # A loss that diverged must show. (So set, the metric takes no weights: one value a bag.)
-        self.loss = MeanMetric(nan_strategy="disable")
+        self.means = nn.ModuleList(MeanMetric(nan_strategy="disable") for _ in self.mean_names)
         self.bags = bags.clone(prefix=f"{stage}/")
         self.instances = MetricCollection(
             {"inst_auroc": LocalisationAUROC(), "inst_ap": LocalisationAveragePrecision()},
             prefix=f"{stage}/",
+            # Groups are found by equal states, and of bags that do not count all states are 0.
+            compute_groups=False,
         )
         self._waiting: list[_Measured] = []
         self._waiting_instances = 0
@@ -55,44 +62,69 @@ class StageMetrics(nn.Module):
     @property
     def names(self) -> list[str]:
         """All names under which there may be a value."""
-        return [f"{self.stage}/loss", *map(str, self.bags), *map(str, self.instances)]
+        means = [f"{self.stage}/{name}" for name in self.mean_names]
+        return [*means, *map(str, self.bags), *map(str, self.instances)]
 
     def update(
-        self, batch: BagBatch, losses: Tensor, probabilities: Tensor, scores: Tensor | None
+        self,
+        losses: Tensor,
+        probabilities: Tensor,
+        y: Tensor,
+        *,
+        scores: Tensor | None = None,
+        y_inst: Tensor | None = None,
+        sizes: Tensor | None = None,
+        **means: Tensor,
     ) -> None:
-        """Adds a batch: the loss of each bag, probabilities, attention scores."""
-        assert batch.y is not None
+        """Adds a batch.
+
+        Args:
+            losses: `(B,)` the loss of each bag.
+            probabilities: `(B,)` or `(B, C)`.
+            y: `(B,)` or `(B, C)` bag labels.
+            scores: `(N,)` attention scores, where there are any.
+            y_inst: `(N,)` instance labels, where there are any.
+            sizes: `(B,)` instances of each bag, where there are scores.
+            means: `(B,)` each.
+        """
+        if len(y) == 0:  # the share of a process in a step of few bags
+            return
         if scores is not None:
             scores = scores.detach()  # or the graph of every step would wait too
-        self._waiting.append(
-            _Measured(
-                losses.detach(), probabilities, batch.y, scores, batch.y_inst, batch.ptr.diff()
-            )
-        )
-        self._waiting_instances += batch.num_instances
+        means = {"loss": losses.detach(), **means}
+        self._waiting.append(_Measured(means, probabilities, y, scores, y_inst, sizes))
+        self._waiting_instances += len(y) if scores is None else len(scores)
         if self._waiting_instances >= _MOST_WAITING:
             self._measure()
 
     def compute(self) -> dict[str, Tensor]:
         """All values over all processes, by name; and begins anew."""
         self._measure()
-        values = {f"{self.stage}/loss": self.loss.compute(), **self.bags.compute()}
+        values = {f"{self.stage}/{name}": mean.compute() for name, mean in self._means()}
+        values |= self.bags.compute()
         # Nothing here may depend on what one process alone has seen: a collective would hang.
         with warnings.catch_warnings():
             # A pooling without attention never updates them, and that is no mistake.
             warnings.filterwarnings("ignore", message=".*called before the ``update`` method.*")
             instances = self.instances.compute()
         values |= {name: value for name, value in instances.items() if not value.isnan()}
-        for metric in (self.loss, self.bags, self.instances):
-            metric.reset()
+        self.bags.reset()
+        self.instances.reset()
+        for _, mean in self._means():
+            mean.reset()
         return values
+
+    def _means(self) -> list[tuple[str, MeanMetric]]:
+        metrics = cast(Iterable[MeanMetric], self.means)
+        return list(zip(self.mean_names, metrics, strict=True))
 
     def _measure(self) -> None:
         """Adds the waiting batches to the metrics."""
         waiting, self._waiting, self._waiting_instances = self._waiting, [], 0
         if not waiting:
             return
-        self.loss.update(torch.cat([batch.losses for batch in waiting]))
+        for name, mean in self._means():
+            mean.update(torch.cat([batch.means[name] for batch in waiting]))
         self.bags.update(
             torch.cat([batch.probabilities for batch in waiting]),
             torch.cat([batch.y for batch in waiting]),
@@ -100,7 +132,7 @@ class StageMetrics(nn.Module):
         located = [
             (batch.scores, batch.y_inst, batch.sizes, batch.y)
             for batch in waiting
-            if batch.scores is not None and batch.y_inst is not None
+            if batch.scores is not None and batch.y_inst is not None and batch.sizes is not None
         ]
         if located:
             scores, y_inst, sizes, y = (torch.cat(parts) for parts in zip(*located, strict=True))

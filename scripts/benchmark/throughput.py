@@ -1,0 +1,223 @@
+"""One epoch of attention MIL on features on disk, against reading the files and against torchmil.
+
+    pip install torchmil==1.0.2 --no-deps && pip install pandas tqdm   # into the same environment
+    python scripts/benchmark/throughput.py FOLDER            # writes 200 bags there, about 3 GB
+    python scripts/benchmark/throughput.py FOLDER --bags 2000 --largest 2000   # memory stays flat
+
+The bags have 1,000 to 20,000 instances (log-uniform) of 1,024 float16, one HDF5 file a bag, as CLAM
+writes them; for torchmil the same bags lie in `.npy` files. Compared are, each in a process of its
+own: `h5py` alone, which reads every file and throws it away; an epoch of `milforge-train` without
+validation, `data=feature_bags model=abmil model/encoder=identity`, bag by bag and in batches by
+budget, the start of the trainer included; and an epoch of `torchmil.utils.Trainer` with
+`torchmil.models.ABMIL`, bag by bag. The same files are read before, so that all find them in the
+cache of the system.
+"""
+
+import argparse
+import csv
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from time import perf_counter
+
+import h5py
+import numpy as np
+from _common import resident
+
+WIDTH, ATT_DIM = 1024, 128
+
+
+def write_bags(folder: Path, count: int, smallest: int, largest: int) -> None:
+    """Random bags, as CLAM and as torchmil lay them out; nothing where they are there."""
+    made = folder / f"made_{count}_{smallest}_{largest}.json"
+    if made.is_file():
+        return
+    for name in ("clam/h5_files", "torchmil/features", "torchmil/labels"):
+        (folder / name).mkdir(parents=True, exist_ok=True)
+    rng = np.random.default_rng(0)
+    sizes = np.exp(rng.uniform(np.log(smallest), np.log(largest), count)).astype(int)
+    with (folder / "clam" / "labels.csv").open("w", newline="") as lines:
+        table = csv.writer(lines)
+        table.writerow(["case_id", "slide_id", "label"])
+        for i, size in enumerate(sizes):
+            x = rng.standard_normal((size, WIDTH), dtype=np.float32).astype(np.float16)
+            with h5py.File(folder / "clam" / "h5_files" / f"bag_{i}.h5", "w") as file:
+                file["features"] = x
+                file["coords"] = rng.integers(0, 100_000, (size, 2))
+            np.save(folder / "torchmil" / "features" / f"bag_{i}.npy", x)
+            np.save(folder / "torchmil" / "labels" / f"bag_{i}.npy", np.array([i % 2]))
+            table.writerow([f"patient_{i}", f"bag_{i}", i % 2])
+    made.write_text(json.dumps({"instances": int(sizes.sum())}))
+
+
+def split_files(folder: Path, count: int) -> None:
+    """All bags but two train: one validates, one tests, and neither is looked at."""
+    names = [f"bag_{i}" for i in range(count)]
+    (folder / "clam" / "splits_0.csv").write_text(
+        "train,val,test\n"
+        + f"{names[0]},{names[-2]},{names[-1]}\n"
+        + "".join(f"{name},,\n" for name in names[1:-2])
+    )
+
+
+def read_raw(folder: Path, count: int) -> Callable[[], int]:
+    files = [folder / "clam" / "h5_files" / f"bag_{i}.h5" for i in range(count - 2)]
+
+    def epoch() -> int:
+        instances = 0
+        for path in files:
+            with h5py.File(path) as file:
+                instances += len(file["features"][()])
+                file["coords"][()]
+        return instances
+
+    return epoch
+
+
+def milforge(folder: Path, workers: int, budget: int | None) -> Callable[[], int]:
+    import hydra
+    import lightning as L
+
+    from milforge.cli.app import config_dir
+    from milforge.cli.build import make, make_data
+    from milforge.cli.fit import make_module
+    from milforge.cli.schema import register
+
+    register()
+    overrides = [
+        "data=feature_bags",
+        f"data.root={folder / 'clam'}",
+        f"data.labels={folder / 'clam' / 'labels.csv'}",
+        f"data.splits={folder / 'clam'}",
+        "data.classes=['0','1']",
+        "data.standardise=null",
+        f"data.num_workers={workers}",
+        "data.batch_size=1" if budget is None else "data.batch_size=64",
+        f"data.max_instances={'null' if budget is None else budget}",
+        "model=abmil",
+        "model/encoder=identity",
+        f"model.pool.att_dim={ATT_DIM}",
+        "logger=none",
+        "callbacks=null",
+        "trainer.max_epochs=1",
+        "+trainer.limit_val_batches=0",
+        "+trainer.enable_checkpointing=false",
+        "+trainer.enable_progress_bar=false",
+        "paths.output_dir=.",
+    ]
+    with hydra.initialize_config_dir(config_dir(), version_base="1.3"):
+        config = hydra.compose("train", overrides)
+    data = make_data(config, "fit")
+    module = make_module(config, data)
+    instances = int(data.splits.train.sizes.sum())
+    trainer: L.Trainer = make(config.trainer, logger=False)
+
+    def epoch() -> int:
+        trainer.fit(module, data)
+        return instances
+
+    return epoch
+
+
+def torchmil_epoch(folder: Path, count: int, workers: int) -> Callable[[], int]:
+    import torch
+    from torchmil.data import collate_fn
+    from torchmil.datasets import ProcessedMILDataset
+    from torchmil.models import ABMIL
+    from torchmil.utils import Trainer
+
+    names = [f"bag_{i}" for i in range(count - 2)]
+
+    def read(path: str) -> torch.Tensor:
+        return torch.from_numpy(np.load(path)).float()
+
+    dataset = ProcessedMILDataset(
+        features_path=str(folder / "torchmil" / "features"),
+        labels_path=str(folder / "torchmil" / "labels"),
+        bag_names=names,
+        bag_keys=["X", "Y"],
+        read_file_fn=read,
+        verbose=False,
+    )
+    loader = torch.utils.data.DataLoader(
+        dataset, batch_size=1, shuffle=True, num_workers=workers, collate_fn=collate_fn
+    )
+    model = ABMIL(in_shape=(WIDTH,), att_dim=ATT_DIM)
+    optimizer = torch.optim.Adam(model.parameters(), lr=1e-3)
+    trainer = Trainer(model, optimizer, device="cpu", disable_pbar=True, verbose=False)
+    made = json.loads(next(folder.glob("made_*.json")).read_text())
+
+    def epoch() -> int:
+        trainer.train(1, loader, None)
+        return int(made["instances"])
+
+    return epoch
+
+
+def contestant(name: str, folder: Path, count: int) -> Callable[[], int]:
+    kind, _, options = name.partition(":")
+    if kind == "h5py":
+        return read_raw(folder, count)
+    workers, _, budget = options.partition(":")
+    if kind == "milforge":
+        return milforge(folder, int(workers), int(budget) if budget else None)
+    return torchmil_epoch(folder, count, int(workers))
+
+
+def measure(name: str, folder: Path, count: int) -> dict[str, float]:
+    epoch = contestant(name, folder, count)
+    before = resident("VmRSS")
+    start = perf_counter()
+    instances = epoch()
+    seconds = perf_counter() - start
+    return {"rate": instances / seconds, "seconds": seconds, "mb": resident("VmHWM") - before}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--bags", type=int, default=200)
+    parser.add_argument("--smallest", type=int, default=1000)
+    parser.add_argument("--largest", type=int, default=20_000)
+    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--only", help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    folder = arguments.folder.resolve()
+    if arguments.only:
+        print(json.dumps(measure(arguments.only, folder, arguments.bags)))
+        return
+    write_bags(folder, arguments.bags, arguments.smallest, arguments.largest)
+    split_files(folder, arguments.bags)
+    labels = {
+        "h5py": "h5py alone",
+        "milforge:0": "MilForge, a bag a step",
+        "milforge:2": "MilForge, a bag a step, 2 workers",
+        "milforge:2:50000": "MilForge, 50,000 instances a step, 2 workers",
+        "torchmil:0": "torchmil, a bag a step",
+        "torchmil:2": "torchmil, a bag a step, 2 workers",
+    }
+    best: dict[str, dict[str, float]] = {}
+    for _ in range(arguments.repeats):
+        for name in labels:
+            command = [sys.executable, __file__, str(folder), "--only", name]
+            command += ["--bags", str(arguments.bags)]
+            done = subprocess.run(command, capture_output=True, text=True, check=True)
+            found = json.loads(done.stdout.splitlines()[-1])
+            if name not in best or found["rate"] > best[name]["rate"]:
+                best[name] = found
+    raw = best["h5py"]["rate"]
+    peer = max(best["torchmil:0"]["rate"], best["torchmil:2"]["rate"])
+    print("| | instances a second | of reading alone | to torchmil's best | epoch, MB |")
+    print("| --- | --- | --- | --- | --- |")
+    for name, label in labels.items():
+        rate = best[name]["rate"]
+        print(
+            f"| {label} | {rate:,.0f} | {rate / raw:.0%} | {rate / peer:.1f} | "
+            f"{best[name]['mb']:.0f} |"
+        )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,154 @@
+"""Figures of attention sampling: what was looked at, and how attention came to be there."""
+
+from collections.abc import Callable, Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple, cast
+
+import lightning as L
+from lightning.pytorch.callbacks import Callback
+from matplotlib.figure import Figure
+from torch import Tensor
+
+from milforge.callbacks.figures import describe
+from milforge.callbacks.write_figure import write_figure
+from milforge.data import ImageBatch
+from milforge.models import SamplingNetwork
+from milforge.plots import SampledImage, plot_attention_over_epochs, plot_sampled_patches
+
+# Epochs whose maps are held, an even number: twice what is drawn, so that they can be thinned.
+_MOST_EPOCHS = 16
+
+
+class _Epoch(NamedTuple):
+    """The attention maps of the images in an epoch."""
+
+    number: int
+    maps: list[Tensor]
+
+
+class SamplingFigures(Callback):
+    """Draws the patches drawn of the first test images, and the attention of the first of val.
+
+    Files are `sampled_patches.png` after a test, and `attention_epochs.png` after training: the
+    attention over the same images at several epochs. W&B and TensorBoard receive the same figures.
+    Nothing is drawn of bags.
+
+    Args:
+        folder: where to write.
+        images: how many images to draw; 0 draws none.
+    """
+
+    def __init__(self, folder: str | Path, images: int = 3) -> None:
+        self.folder = Path(folder)
+        self.images = images
+        self._sampled: list[Callable[[], SampledImage]] = []
+        self._views: list[Tensor] = []
+        self._names: list[str] = []
+        self._current: list[Tensor] = []
+        self._held: list[_Epoch] = []
+        self._last: _Epoch | None = None
+        self._every = 1  # of the validations so far, the first is held, and each so many after it
+        self._seen = 0
+
+    def on_validation_batch_end(  # noqa: D102
+        self,
+        trainer: L.Trainer,
+        pl_module: L.LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        if isinstance(batch, ImageBatch) and not trainer.sanity_checking:
+            wanted = self.images - len(self._current)
+            self._current += list(outputs["attention"][:wanted].clone())
+            if self._last is None:
+                self._views += list(batch.x_low[:wanted].cpu().clone())
+                self._names += batch.bag_id[:wanted]
+
+    def on_validation_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Holds the maps of the last epoch and of some before it, evenly apart."""
+        if not self._current:
+            return
+        self._last, self._current = _Epoch(trainer.current_epoch, self._current), []
+        if self._seen % self._every == 0:
+            if len(self._held) == _MOST_EPOCHS:
+                self._held, self._every = self._held[::2], 2 * self._every
+            self._held.append(self._last)
+        self._seen += 1
+
+    def on_fit_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Draws the attention over the epochs."""
+        if self._last is None or not trainer.is_global_zero:
+            return
+        shown = self._held if self._held[-1] is self._last else [*self._held, self._last]
+        draw = partial(
+            plot_attention_over_epochs,
+            self._views,
+            [epoch.maps for epoch in shown],
+            [epoch.number for epoch in shown],
+            self._names,
+            receptive_field=_receptive_field(pl_module),
+        )
+        write_figure(trainer, self.folder, "attention_epochs", draw)
+
+    def on_test_batch_end(  # noqa: D102
+        self,
+        trainer: L.Trainer,
+        pl_module: L.LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        wanted = self.images - len(self._sampled)
+        if isinstance(batch, ImageBatch) and wanted > 0 and batch.y is not None:
+            names = cast(tuple[str, ...], pl_module.class_names)
+            for i in range(min(wanted, len(batch))):
+                image = sampled_image(batch, outputs, i, names, _receptive_field(pl_module))
+                self._sampled.append(image)
+
+    def on_test_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Draws the patches."""
+        sampled, self._sampled = self._sampled, []
+        if sampled and trainer.is_global_zero:
+
+            def draw() -> Figure:
+                return plot_sampled_patches([image() for image in sampled])
+
+            write_figure(trainer, self.folder, "sampled_patches", draw)
+
+
+def sampled_image(
+    batch: ImageBatch,
+    outputs: Mapping[str, Tensor],
+    i: int,
+    class_names: tuple[str, ...],
+    receptive_field: int = 0,
+) -> Callable[[], SampledImage]:
+    """Makes image i of a batch in the words of the figure; it cannot where a model diverged."""
+    assert batch.y is not None
+    y, prediction, probability = describe(
+        batch.y[i].cpu(), outputs["probabilities"][i], class_names
+    )
+    height, width = batch.x_high[i].shape[1:]
+    return partial(
+        SampledImage,
+        bag_id=batch.bag_id[i],
+        # Copies, or the whole batch would be held.
+        low=batch.x_low[i].cpu().clone(),
+        attention=outputs["attention"][i].clone(),
+        patches=outputs["patches"][i].clone(),
+        offsets=outputs["offsets"][i],
+        high_size=(height, width),
+        probabilities=outputs["weights"].reshape(outputs["offsets"].shape[:2])[i],
+        y=y,
+        prediction=prediction,
+        probability=probability,
+        receptive_field=receptive_field,
+    )
+
+
+def _receptive_field(module: L.LightningModule) -> int:
+    return cast(SamplingNetwork, module.network).sampling.receptive_field

@@ -1,0 +1,253 @@
+"""milforge-inspect: prints what a folder of bags holds, and all that is wrong with it."""
+
+import argparse
+import sys
+from collections import Counter
+from collections.abc import Sequence
+from itertools import pairwise
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:  # importing the data sets takes longer than to say how the command is called
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from milforge.data.inspect import Inspection
+
+_LAYOUTS = ("clam", "trident", "torchmil", "stamp", "plain", "table")
+_BAR = 40  # characters of the longest bar
+_STEPS = (1, 2, 5)  # of the sizes in a decade
+
+_DESCRIPTION = """\
+Prints what a folder of bags holds: bags and their sizes, features, coords, labels and groups;
+then one line for each fault: its file, what is wrong, and what to do about it. No features are
+read unless --deep is given. The exit code is 1 where there is a fault."""
+
+_EPILOG = """\
+layouts:
+  clam       pt_files/<slide_id>.pt, h5_files/<slide_id>.h5
+  trident    features_<encoder>/<slide>.h5
+  torchmil   features/ labels/ inst_labels/ coords/<bag>.npy or .h5
+  stamp      <FILENAME>.h5 with feats and coords
+  plain      .h5, .npy or .pt files in ROOT itself
+  table      CSV, TSV, Parquet or UCI .data, one row an instance
+
+examples:
+  milforge-inspect features --labels labels.csv
+  milforge-inspect trident_processed --streams uni_v1 conch_v15 --labels labels.csv --deep
+  milforge-inspect stamp --labels clinical.csv --slide-table slides.csv --label-column isMSIH"""
+
+
+def main() -> None:
+    """The console script."""
+    arguments = _parser().parse_args()
+    try:
+        faulty = _inspect(arguments)
+    except (KeyboardInterrupt, BrokenPipeError):
+        sys.exit(130)
+    except (ValueError, OSError) as error:
+        sys.exit(f"error: {' '.join(str(error).split())}")
+    sys.exit(1 if faulty else 0)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="milforge-inspect",
+        description=_DESCRIPTION,
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    add = parser.add_argument
+    add("root", metavar="ROOT", type=Path, help="folder of the bags, or a table of instances")
+    add("--layout", choices=_LAYOUTS, help="how the folder is laid out (default: found out)")
+    add("--deep", action="store_true", help="read all features, and look for NaN and infinity")
+    files = parser.add_argument_group("what stands where in the files")
+    add = files.add_argument
+    add(
+        "--streams",
+        nargs="+",
+        metavar="NAME[=FOLDER]",
+        help="several feature sets of the same instances; for TRIDENT the encoders",
+    )
+    add("--features-key", metavar="KEY", help="of the features (default: as the layout has it)")
+    add("--coords-key", metavar="KEY", default="coords", help="of the coords (default: coords)")
+    add(
+        "--inst-label-key",
+        metavar="KEY",
+        default="inst_label",
+        help="of the instance labels (default: inst_label)",
+    )
+    add(
+        "--positive-instance-label",
+        nargs="+",
+        metavar="VALUE",
+        help="instance labels that mean positive, where they are not 0, 1 and -1",
+    )
+    tables = parser.add_argument_group("labels")
+    add = tables.add_argument
+    add("--labels", metavar="FILE", type=Path, help="table of bag labels: CSV, TSV or Parquet")
+    add("--slide-table", metavar="FILE", type=Path, help="STAMP's table of FILENAME and PATIENT")
+    add("--id-column", metavar="NAME", help="column of the bag (default: slide_id and the like)")
+    add(
+        "--label-column",
+        nargs="+",
+        metavar="NAME",
+        help="column of the label (default: label); several for a multilabel task",
+    )
+    add("--group-column", metavar="NAME", help="column of the patient (default: case_id, ...)")
+    add("--classes", nargs="+", metavar="NAME", help="classes in order, the negative one first")
+    return parser
+
+
+def _inspect(arguments: argparse.Namespace) -> bool:
+    """Inspects and prints; whether there is a fault."""
+    for name in ("root", "labels", "slide_table"):
+        path = getattr(arguments, name)
+        if path is not None and not path.exists():
+            raise FileNotFoundError(f"{path}: found nothing there: check the path")
+    from milforge.data.inspect import inspect_folder
+    from milforge.data.label_table import read_labels, stored_labels
+    from milforge.data.readers import open_reader
+
+    columns = arguments.label_column
+    label_column = columns[0] if columns and len(columns) == 1 else columns
+    reader = open_reader(
+        arguments.root,
+        arguments.layout,
+        streams=_streams(arguments.streams),
+        features_key=arguments.features_key,
+        coords_key=arguments.coords_key,
+        inst_label_key=arguments.inst_label_key,
+        positive_instance_label=arguments.positive_instance_label,
+        id_column=arguments.id_column if arguments.labels is None else None,
+        label_column=label_column if arguments.labels is None else None,
+        group_column=arguments.group_column if arguments.labels is None else None,
+    )
+    if arguments.labels is None:
+        labels = stored_labels(reader, classes=arguments.classes, strict=False)
+    else:
+        labels = read_labels(
+            arguments.labels,
+            id_column=arguments.id_column,
+            label_column=label_column,
+            group_column=arguments.group_column,
+            slide_table=arguments.slide_table,
+            classes=arguments.classes,
+            strict=False,
+        )
+    progress = _show_progress if sys.stderr.isatty() else None
+    found = inspect_folder(reader, labels, deep=arguments.deep, progress=progress)
+    for line in describe(found):
+        print(line)
+    return bool(found.faults)
+
+
+def _streams(given: Sequence[str] | None) -> dict[str, str] | None:
+    if given is None:
+        return None
+    pairs = [each.partition("=") for each in given]
+    return {name: folder or name for name, _, folder in pairs}
+
+
+def _show_progress(done: int, total: int) -> None:
+    end = "\r" if done < total else "\r\033[K"
+    sys.stderr.write(f"{done:,} of {total:,} bags{end}")
+    sys.stderr.flush()
+
+
+def describe(found: "Inspection") -> list[str]:
+    """What was found, line by line."""
+    reader, headers = found.reader, list(found.headers.values())
+    lines = [f"{reader.root}: {reader.layout}, {_count(len(reader.ids), 'bag')}"]
+    if headers:
+        sizes = found.sizes()
+        lines.append(
+            f"instances  {sizes.sum():,} in all, {sizes.min():,} to {sizes.max():,} a bag, median "
+            f"{sorted(sizes.tolist())[len(sizes) // 2]:,}"
+        )
+        lines += [f"  {line}" for line in histogram(sizes)]
+        for stream in reader.streams:
+            kinds = Counter(f"{h.widths[stream]} x {h.dtypes[stream]}" for h in headers)
+            name = f" {stream}" if len(reader.streams) > 1 else ""
+            lines.append(f"features{name}   {_tally(kinds)}")
+        lines.append(f"coords     {_coords(found)}")
+        known = sum(header.has_instance_labels for header in headers)
+        lines.append(f"instance labels  {_of(known, len(headers))}")
+    lines += _labels(found)
+    reading = "all features read" if found.deep else "features not read: --deep looks for NaN"
+    lines.append(f"faults     {len(found.faults)} ({reading})")
+    return lines + [f"  {fault}" for fault in found.faults]
+
+
+def _coords(found: "Inspection") -> str:
+    headers = list(found.headers.values())
+    having = [header for header in headers if header.coords_axes is not None]
+    if not having:
+        return "none"
+    kinds = Counter(f"{each.coords_axes} axes in {each.coords_unit or '?'}" for each in having)
+    text = f"{_of(len(having), len(headers))}, {_tally(kinds)}"
+    if found.stride is not None:
+        text += f", stride {found.stride:g}"
+    tiles = Counter(f"{each.tile_size:g}" for each in having if each.tile_size is not None)
+    return text + (f", tiles of {', '.join(sorted(tiles, key=float))}" if tiles else "")
+
+
+def _labels(found: "Inspection") -> list[str]:
+    labels = found.labels
+    if labels is None:
+        return ["labels     none"]
+    if labels.labels.ndim == 2:
+        counts = labels.labels.sum(axis=0).tolist()
+    else:
+        counts = [int((labels.labels == number).sum()) for number in range(len(labels.classes))]
+    pairs = zip(labels.classes, counts, strict=True)
+    lines = [f"labels     {', '.join(f'{name} {count:,}' for name, count in pairs)}"]
+    if labels.groups is None:
+        return [*lines, "groups     none: bags of one patient cannot be kept together"]
+    groups = Counter(labels.groups)
+    largest = max(groups.values())
+    return [*lines, f"groups     {len(groups):,}, the largest of {_count(largest, 'bag')}"]
+
+
+def histogram(sizes: "NDArray[np.int64]") -> list[str]:
+    r"""The sizes of bags by steps of 1, 2, 5, 10, 20 and so on, a line each.
+
+    Example:
+        >>> import numpy as np
+        >>> print("\n".join(histogram(np.array([3, 4, 12]))))
+         2 to  4  ######################################## 2
+         5 to  9   0
+        10 to 19  #################### 1
+    """
+    edges = [1]
+    while edges[-1] <= sizes.max():
+        edges.append(_STEPS[len(edges) % 3] * 10 ** (len(edges) // 3))
+    counts = [int(((sizes >= low) & (sizes < high)).sum()) for low, high in pairwise(edges)]
+    first = next(i for i, count in enumerate(counts) if count)
+    width = len(f"{edges[-1] - 1:,}")
+    lines = []
+    for (low, high), count in list(zip(pairwise(edges), counts, strict=True))[first:]:
+        bar = "#" * -(-_BAR * count // max(counts))
+        lines.append(f"{low:>{width},} to {high - 1:>{width},}  {bar} {count:,}")
+    return lines
+
+
+def _tally(kinds: Counter[str]) -> str:
+    """Each kind, and of how many bags where there are several."""
+    if len(kinds) == 1:
+        return next(iter(kinds))
+    return ", ".join(f"{kind} in {count:,}" for kind, count in kinds.most_common())
+
+
+def _of(count: int, total: int) -> str:
+    if not count:
+        return "none"
+    return f"in all {total:,} bags" if count == total else f"in {count:,} of {total:,} bags"
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number:,} {what}" + ("" if number == 1 else "s")
+
+
+if __name__ == "__main__":
+    main()

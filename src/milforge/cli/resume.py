@@ -1,0 +1,123 @@
+"""A run's folder that holds a run already: go on with it, or leave it as it is."""
+
+import csv
+import json
+import logging
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+from lightning.pytorch.loggers import CSVLogger
+from omegaconf import DictConfig, OmegaConf
+
+from milforge.cli.build import resolved
+from milforge.data.files import atomic_path
+from milforge.training.checkpoint_io import last_whole
+
+logger = logging.getLogger(__name__)
+
+# What decides which weights come out. Where, with how many processes, and for how long a run is
+# trained may change when it goes on.
+DECISIVE = (
+    "data",
+    "model",
+    "optimizer",
+    "scheduler",
+    "seed",
+    "class_weights",
+    "monitor",
+    "monitor_mode",
+)
+# Keys of the data that change nothing but time and memory.
+HARMLESS_DATA = ("num_workers", "eval_batch_size", "adjacency_cache", "cache", "check")
+
+Rows = list[dict[str, str]]
+
+
+def finished_metrics(folder: Path) -> dict[str, float] | None:
+    """The metrics of the run in this folder where it has come to its end, else None."""
+    path = folder / "summary.json"
+    if not path.is_file():
+        return None
+    try:
+        summary = json.loads(path.read_text())
+    except ValueError as error:
+        raise ValueError(f"{path} is damaged ({error}): remove it to have the run go on") from error
+    return dict(summary["metrics"]) if summary["status"] == "finished" else None
+
+
+def check_same_run(config: DictConfig, folder: Path) -> None:
+    """Checks that the run in a folder, if there is one, has these settings.
+
+    Raises:
+        ValueError: where it has others; names the first.
+    """
+    path = folder / "config.yaml"
+    if not path.is_file():
+        return
+    there = _flat(_decisive(OmegaConf.to_container(OmegaConf.load(path))))
+    here = _flat(_decisive(resolved(config)))
+    for key in sorted(there.keys() | here.keys()):
+        one, other = there.get(key, "not there"), here.get(key, "not there")
+        if one != other:
+            raise ValueError(
+                f"{folder} holds a run with other settings: {key} is {one} there and {other} here; "
+                "go on with the settings of that run, or choose another folder (run=NAME, or "
+                "sweep=NAME)"
+            )
+
+
+def checkpoint_to_go_on_from(folder: Path) -> str | None:
+    """The newest whole checkpoint of the run in a folder; None where there is none.
+
+    Warns of checkpoints that are damaged.
+    """
+    path, damaged = last_whole(folder / "checkpoints")
+    for each in damaged:
+        instead = "the run begins anew" if path is None else f"going on from {path.name}"
+        logger.warning("%s is damaged, %s", each, instead)
+    if path is not None:
+        logger.info("going on from %s", path)
+    return None if path is None else str(path)
+
+
+def read_metrics(folder: Path) -> Rows:
+    """The rows of `metrics.csv`: a logger that begins anew removes the file."""
+    path = folder / "metrics.csv"
+    if not path.is_file():
+        return []
+    with path.open(newline="") as lines:
+        return list(csv.DictReader(lines))
+
+
+def restore_metrics(trainer: L.Trainer, rows: Rows, step: int) -> None:
+    """Puts back the rows of before a step, from which the run goes on."""
+    kept = [row for row in rows if int(row["step"]) < step]
+    for each in trainer.loggers:
+        if isinstance(each, CSVLogger) and kept:
+            writer = each.experiment
+            writer.metrics_keys = list(kept[0])
+            with (
+                atomic_path(Path(writer.metrics_file_path)) as partial,
+                partial.open("w", newline="") as lines,
+            ):
+                table = csv.DictWriter(lines, writer.metrics_keys)
+                table.writeheader()
+                table.writerows(kept)
+
+
+def _decisive(config: Any) -> dict[str, Any]:
+    chosen = {key: config.get(key) for key in DECISIVE}
+    if isinstance(chosen["data"], Mapping):
+        chosen["data"] = {k: v for k, v in chosen["data"].items() if k not in HARMLESS_DATA}
+    return chosen
+
+
+def _flat(node: Any, prefix: str = "") -> dict[str, Any]:
+    if not isinstance(node, Mapping):
+        return {prefix: node}
+    flat: dict[str, Any] = {}
+    for key, value in node.items():
+        flat |= _flat(value, f"{prefix}.{key}" if prefix else str(key))
+    return flat

@@ -1,0 +1,157 @@
+"""Large images on disk, with their labels in a table."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from torch import Tensor
+from torch.utils.data import get_worker_info
+
+from milforge.data.faults import Fault
+from milforge.data.image import LargeImage
+from milforge.data.readers import bag_id_of
+from milforge.data.sources import LevelSource, TolerantSource, low_resolution, open_source
+from milforge.data.sources.open import ARRAYS, SLIDES, TIFFS
+from milforge.data.sources.tolerant import unreadable
+from milforge.sampling import ImageSource
+
+_THREADS = 8
+
+
+class ImageFolder:
+    """An `ImageDataset` of files, each read when it is asked for; patches of it even later.
+
+    Args:
+        images: the opened images by name, in order.
+        labels: `(n,)` or `(n, C)` int64, one for each; None where they are only to be predicted.
+        low_size: height and width of the low-resolution views; None: by `low_scale`.
+        low_scale: what the sides are multiplied by where there is no `low_size`; the images of a
+            batch must then be of one size.
+
+    Raises:
+        ValueError: where labels are not as many as images.
+    """
+
+    def __init__(
+        self,
+        images: Mapping[str, ImageSource],
+        labels: Tensor | None = None,
+        *,
+        low_size: Sequence[int] | None = None,
+        low_scale: float = 1 / 32,
+    ) -> None:
+        if labels is not None and len(labels) != len(images):
+            raise ValueError(f"expected {len(images)} labels, one an image, got {len(labels)}")
+        self.ids = tuple(images)
+        self.sources = tuple(images.values())
+        self.labels = labels
+        self.low_size = low_size
+        self.low_scale = low_scale
+
+    def __len__(self) -> int:
+        """Number of images."""
+        return len(self.ids)
+
+    def __getitem__(self, index: int) -> LargeImage:
+        """The image of that number, its low-resolution view read."""
+        source = self.sources[index]
+        known = unreadable[source.name]
+        scale = self.low_scale if self.low_size is None else None
+        low = low_resolution(source, size=self.low_size, scale=scale)
+        y = None
+        if self.labels is not None:
+            y = self.labels[index] if self.labels.ndim > 1 else int(self.labels[index])
+        # What a worker process counts, the process that writes the summary does not see.
+        lost = unreadable[source.name] - known if get_worker_info() is not None else 0
+        return LargeImage(low, source, y, self.ids[index], lost)
+
+
+def find_images(root: str | Path) -> tuple[dict[str, Path], list[Fault]]:
+    """The large images of a folder and of the folders in it, by name without suffix.
+
+    Returns:
+        The images in the order of their names, and a fault for each that has the name of another.
+
+    Raises:
+        FileNotFoundError: where there is no such folder, or no image in it.
+    """
+    root = Path(root).expanduser().absolute()
+    if not root.is_dir():
+        raise FileNotFoundError(f"{root}: expected a folder of images, found none: give data.root")
+    known = (*ARRAYS, *TIFFS, *SLIDES)
+    found: dict[str, Path] = {}
+    faults = []
+    for path in sorted(root.rglob("*")):
+        # A Zarr array is a folder; what is in it is no image.
+        inside = any(parent.suffix in ARRAYS for parent in path.parents)
+        if path.suffix.lower() not in known or inside:
+            continue
+        name = bag_id_of(path.name.removesuffix(path.suffix))
+        if name in found:
+            message = f"expected a name of its own, got that of {found[name]}"
+            faults.append(Fault(name, path, message, "rename or remove one of them"))
+        else:
+            found[name] = path
+    if not found:
+        raise FileNotFoundError(
+            f"{root}: expected images with one of the suffixes {', '.join(known)}, found none"
+        )
+    return dict(sorted(found.items())), faults
+
+
+def open_images(
+    paths: Mapping[str, Path],
+    *,
+    level: int = 0,
+    axes: str | None = None,
+    tolerant: bool = False,
+) -> tuple[dict[str, ImageSource], list[Fault]]:
+    """Opens images by their headers, many at once.
+
+    Args:
+        paths: files by name.
+        level: level of the pyramid that patches are cut from.
+        axes: of arrays, as `ArraySource` takes them.
+        tolerant: whether windows that cannot be read are black, see `TolerantSource`.
+
+    Returns:
+        The images that could be opened, in the order given, and a fault for each that could not,
+        or that has other channels than most.
+    """
+
+    def attempt(name: str) -> ImageSource | Fault:
+        try:
+            source: ImageSource = open_source(paths[name], axes)
+            source = LevelSource(source, level) if level else source
+        except (OSError, ValueError) as error:
+            text = str(error).removeprefix(f"{paths[name]}: ")
+            return Fault(name, paths[name], text, "replace the file, or leave it out")
+        return TolerantSource(source) if tolerant else source
+
+    with ThreadPoolExecutor(_THREADS) as pool:
+        opened = dict(zip(paths, pool.map(attempt, paths), strict=True))
+    faults = [each for each in opened.values() if isinstance(each, Fault)]
+    images = {name: each for name, each in opened.items() if not isinstance(each, Fault)}
+    channels = [image.shape[0] for image in images.values()]
+    usual = max(set(channels), key=channels.count, default=0)
+    for name, image in list(images.items()):
+        if image.shape[0] != usual:
+            message = f"expected {usual} channels, as most images have, got {image.shape[0]}"
+            faults.append(Fault(name, paths[name], message, "convert it, or leave it out"))
+            del images[name]
+    return images, faults
+
+
+def unmatched(images: Iterable[str], labelled: Iterable[str], table: Path) -> list[Fault]:
+    """A fault for each image without a label and each label without an image."""
+    images, labelled = set(images), set(labelled)
+    return [
+        *(
+            Fault(name, table, f"expected a label for image {name!r}, got none", "add a row")
+            for name in sorted(images - labelled)
+        ),
+        *(
+            Fault(name, table, f"expected an image {name!r}, found no file", "remove the row")
+            for name in sorted(labelled - images)
+        ),
+    ]

@@ -1,0 +1,105 @@
+"""What every reader of bags offers."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor
+
+from milforge.data.bag import Bag
+
+Unit = Literal["px", "um"]
+Rows = NDArray[np.int64]
+ONE_STREAM = "x"  # the name of features that have no other
+
+
+@dataclass(frozen=True)
+class BagHeader:
+    """What is known of a bag without reading its features.
+
+    Args:
+        bag_id: name of the bag.
+        instances: number of instances, `N`.
+        widths: number of features of each stream, `D_s`.
+        dtypes: how each stream is stored, `float16` for example.
+        files: the file of each stream.
+        coords_axes: 2 or 3; None where the bag has no coords.
+        coords_unit: px (level 0 of the slide) or um; None where nothing says so.
+        tile_size: side of a tile in the unit of the coords, where the file says so.
+        has_instance_labels: whether the bag has `y_inst`.
+    """
+
+    bag_id: str
+    instances: int
+    widths: Mapping[str, int]
+    dtypes: Mapping[str, str]
+    files: Mapping[str, Path]
+    coords_axes: int | None = None
+    coords_unit: Unit | None = None
+    tile_size: float | None = None
+    has_instance_labels: bool = False
+
+
+class BagReader(Protocol):
+    """Bags of a folder or a table, read one at a time.
+
+    A reader keeps no file open, so it can be handed to worker processes, forked or spawned.
+    """
+
+    @property
+    def root(self) -> Path:
+        """The folder or the table."""
+        ...
+
+    @property
+    def layout(self) -> str:
+        """Name of the layout."""
+        ...
+
+    @property
+    def ids(self) -> tuple[str, ...]:
+        """The names of the bags, sorted."""
+        ...
+
+    @property
+    def streams(self) -> tuple[str, ...]:
+        """The names of the feature sets; where there is one, a bag's `x` is a tensor."""
+        ...
+
+    @property
+    def has_labels(self) -> bool:
+        """Whether the layout stores bag labels."""
+        ...
+
+    def header(self, bag_id: str) -> BagHeader:
+        """What the files say of a bag before its features are read.
+
+        Raises:
+            BagError: where the bag is faulty; it holds all faults that can be seen so.
+        """
+        ...
+
+    def read(self, bag_id: str, rows: Rows | None = None) -> Bag:
+        """The bag, or the instances of those numbers, which must ascend; `y` is None.
+
+        Features have the dtype they are stored in, coords are float32.
+
+        Raises:
+            BagError: where the bag is faulty.
+        """
+        ...
+
+    def coords(self, bag_id: str) -> Tensor | None:
+        """`(N, 2)` or `(N, 3)` float32 coords alone, None where the bag has none."""
+        ...
+
+    def label(self, bag_id: str) -> str | tuple[int, ...] | None:
+        """The stored label: a class, or 0 and 1 for each class (multilabel); None without one."""
+        ...
+
+    def group(self, bag_id: str) -> str | None:
+        """The patient, or whatever else keeps bags together, where the layout stores it."""
+        ...

@@ -1,0 +1,59 @@
+"""An image of which damaged parts are black."""
+
+import logging
+from collections import Counter
+
+import torch
+from torch import Tensor
+
+from milforge.sampling import ImageSource
+
+logger = logging.getLogger(__name__)
+
+# Windows that this process could not read, by the name of the image.
+unreadable: Counter[str] = Counter()
+
+
+class TolerantSource:
+    """An `ImageSource` whose windows are zeros where they cannot be read.
+
+    Each is logged, and counted in `unreadable` of the process that read it.
+
+    Args:
+        source: the image.
+    """
+
+    def __init__(self, source: ImageSource) -> None:
+        self.source = source
+
+    @property
+    def name(self) -> str:
+        """That of the image."""
+        return self.source.name
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Channels, height and width of the image."""
+        return self.source.shape
+
+    @property
+    def levels(self) -> tuple[tuple[int, int], ...]:
+        """Those of the image."""
+        return self.source.levels
+
+    def read(self, offsets: Tensor, size: tuple[int, int], level: int = 0) -> Tensor:
+        """Windows of the image, as `ImageSource.read` has it, but for errors of reading."""
+        try:
+            return self.source.read(offsets, size, level)
+        except OSError:
+            # One of the windows is damaged; the others need not be lost.
+            return torch.cat([self._read_one(offset, size, level) for offset in offsets[:, None]])
+
+    def _read_one(self, offset: Tensor, size: tuple[int, int], level: int) -> Tensor:
+        try:
+            return self.source.read(offset, size, level)
+        except OSError as error:
+            logger.warning("%s; the window counts as black", error)
+            unreadable[self.name] += 1
+            empty = self.source.read(offset[:0], size, level)
+            return empty.new_zeros((1, *empty.shape[1:]))

@@ -1,0 +1,131 @@
+"""A whole network for large images: attention sampling and a linear head."""
+
+from collections.abc import Callable, Sequence
+from typing import NamedTuple, cast
+
+import torch
+from torch import Tensor, nn
+
+from milforge.data import ImageBatch
+from milforge.sampling import AttentionSampling, MultinomialEntropy, patch_offsets
+from milforge.sampling.attention_sampling import Inference
+from milforge.sampling.expectation import Estimator
+
+
+class SamplingOutput(NamedTuple):
+    """What the network says about a batch of images.
+
+    Attributes:
+        logits: `(B,)` where there is one output (binary), else `(B, C)`.
+        penalty: scalar to be added to the loss.
+        attention: `(B, h, w)` probabilities.
+        patches: `(B, n, C, ph, pw)` what was looked at.
+    """
+
+    logits: Tensor
+    penalty: Tensor
+    attention: Tensor
+    patches: Tensor
+
+
+class SamplingNetwork(nn.Module):
+    """Looks at a few patches of each image, and classifies their expected features.
+
+    Args:
+        instance_shape: `(C,)`, the number of channels.
+        num_outputs: number of logits an image: 1 for a binary task, else the number of classes.
+        attention: builds the attention network from the number of channels.
+        feature: builds the feature network from the number of channels; it tells the width of its
+            features as `out_dim`.
+        patch_size: height and width of a patch; None: those of the low-resolution view.
+        n_patches: patches to be drawn of each image.
+        replace: whether a patch may be drawn again.
+        entropy: strength of the term that keeps attention from collapsing.
+        receptive_field: of the attention network, where its convolutions are not padded.
+        estimator: `unordered`, `ordered` or `published`; see `milforge.sampling.expectation`.
+        inference: `sample`, `topk` or `full`; see `milforge.sampling.AttentionSampling`.
+        dropout: probability of dropping a feature of the image.
+
+    Attributes:
+        batch_type: the kind of batch it takes.
+    """
+
+    batch_type = ImageBatch
+
+    def __init__(
+        self,
+        instance_shape: Sequence[int],
+        num_outputs: int,
+        *,
+        attention: Callable[[int], nn.Module],
+        feature: Callable[[int], nn.Module],
+        patch_size: Sequence[int] | None = None,
+        n_patches: int = 10,
+        replace: bool = False,
+        entropy: float = 0.0,
+        receptive_field: int = 0,
+        estimator: Estimator = "unordered",
+        inference: Inference = "sample",
+        dropout: float = 0.0,
+    ) -> None:
+        super().__init__()
+        (channels,) = instance_shape
+        features = feature(channels)
+        self.channels = channels
+        self.sampling = AttentionSampling(
+            attention(channels),
+            features,
+            patch_size,
+            n_patches,
+            replace,
+            MultinomialEntropy(entropy) if entropy else None,
+            receptive_field,
+            estimator=estimator,
+            inference=inference,
+        )
+        self.dropout = nn.Dropout(dropout)
+        self.head = nn.Linear(cast(int, features.out_dim), num_outputs)
+
+    def forward(self, batch: ImageBatch) -> SamplingOutput:
+        """Classifies each image of the batch.
+
+        Raises:
+            ValueError: where the images have other channels than the network was built for.
+        """
+        if batch.x_low.shape[1] != self.channels:
+            raise ValueError(
+                f"expected images of {self.channels} channels, for which the network was built, "
+                f"got {batch.x_low.shape[1]}"
+            )
+        z, attention, patches = self.sampling(batch.x_low, batch.x_high, seeds=batch.seeds)
+        logits = self.head(self.dropout(z.to(self.head.weight.dtype)))
+        if logits.shape[1] == 1:
+            logits = logits[:, 0]
+        return SamplingOutput(logits, self.sampling.penalty(attention), attention, patches)
+
+    @torch.no_grad()
+    def places(self, batch: ImageBatch, attention: Tensor) -> tuple[Tensor, Tensor]:
+        """Where the patches lie that `forward` looked at, out of training.
+
+        Args:
+            batch: the images.
+            attention: their maps, as `forward` gave them.
+
+        Returns:
+            `offsets` `(B, n, 2)` int64, row and column of their upper left corners, and their
+            probabilities `(B, n)`, in the order drawn.
+        """
+        indices, probabilities = self.sampling.locate(attention, seeds=batch.seeds)
+        low = (batch.x_low.shape[2], batch.x_low.shape[3])
+        offsets = [
+            patch_offsets(
+                each[None].cpu(),
+                (attention.shape[1], attention.shape[2]),
+                low,
+                source.shape[1:],
+                self.sampling.patch_size or low,
+                self.sampling.receptive_field,
+            )
+            for each, source in zip(indices, batch.x_high, strict=True)
+        ]
+        return torch.cat(offsets), probabilities

@@ -1,0 +1,127 @@
+"""Figure of a report on many runs: each run, and mean and interval of each group."""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from textwrap import wrap
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.ticker import MaxNLocator
+from numpy.typing import NDArray
+
+from milforge.plots.style import (
+    BLUE,
+    PALE,
+    SILVER,
+    label,
+    new_figure,
+    panel_grid,
+    tidy,
+    top_legend,
+)
+
+NAME_WIDTH, NAME_LINES = 44, 2  # characters a line, and lines, of the name of a group
+LINE_HEIGHT, CHARACTER_WIDTH = 0.13, 0.066  # inches, of these
+BAR, RUNS = -0.16, 0.14  # the bar stands above the line of a group and the runs below it
+
+
+@dataclass(frozen=True)
+class GroupResult:
+    """A metric of a group of runs.
+
+    Args:
+        name: of the group.
+        values: one a run; there may be none.
+        interval: of their mean, where there is one.
+    """
+
+    name: str
+    values: Sequence[float]
+    interval: tuple[float, float] | None = None
+
+
+def plot_report(panels: Mapping[str, Sequence[GroupResult]]) -> Figure:
+    """One panel a metric, one line a group: runs as dots, their mean, and its interval as a bar.
+
+    The axis shows the range of the runs; an interval beyond it is cut off.
+
+    Args:
+        panels: metric to its groups, the same groups in the same order in each.
+
+    Raises:
+        ValueError: where there is no panel or no group, or the groups of the panels differ.
+
+    Example:
+        >>> figure = plot_report({"test/auroc": [GroupResult("model=abmil", [0.8, 0.9], (0.7, 1))]})
+        >>> [text.get_text() for text in figure.axes[0].get_yticklabels()]
+        ['model=abmil']
+    """
+    orders = {tuple(group.name for group in groups) for groups in panels.values()}
+    if len(orders) != 1 or not any(orders):
+        raise ValueError(
+            f"expected panels of the same groups in the same order, got {len(panels)} panels with "
+            f"{len(orders)} orders of groups"
+        )
+    (order,) = orders
+    names = [_wrapped(name) for name in order]
+    lines = [line for name in names for line in name.split("\n")]
+    names_width = CHARACTER_WIDTH * max(map(len, lines))
+    rows, columns = panel_grid(len(panels), 4 if names_width < 2 else 3)
+    highest = max(name.count("\n") for name in names) + 1
+    height = 0.8 + (0.16 + LINE_HEIGHT * highest) * len(names)
+    figure = new_figure(0.4 + names_width + 2.5 * columns, 0.4 + height * rows)
+    for number, (metric, groups) in enumerate(panels.items()):
+        ax = figure.add_subplot(rows, columns, number + 1)
+        ax.margins(x=0.06)
+        for position, group in enumerate(groups):
+            _draw_runs(ax, position, group)
+        limits = ax.get_xlim()
+        for position, group in enumerate(groups):
+            _draw_mean(ax, position, group)
+        ax.set_xlim(limits)  # Student's t of two runs would leave no room for anything else
+        tidy(ax, title=label(metric, 32), xlabel="", ylabel="")
+        ax.set_ylim(len(names) - 0.5, -0.5)  # the first group on top
+        ax.set_yticks(range(len(names)), names if number % columns == 0 else [""] * len(names))
+        ax.tick_params(axis="y", length=0)
+        ax.spines["left"].set_visible(False)
+        ax.xaxis.set_major_locator(MaxNLocator(4))
+        ax.grid(axis="x", color=PALE, linewidth=0.6)
+        ax.set_axisbelow(True)
+    top_legend(
+        figure,
+        [
+            Line2D([], [], linestyle="", marker="o", markersize=4, color=SILVER, label="run"),
+            Line2D([], [], marker="D", markersize=5, color=BLUE, label="mean, 95% interval"),
+        ],
+    )
+    return figure
+
+
+def _draw_runs(ax: Axes, position: int, group: GroupResult) -> None:
+    heights = position + RUNS + _spread(len(group.values))
+    ax.scatter(group.values, heights, s=14, color=SILVER, linewidths=0, zorder=2)
+
+
+def _draw_mean(ax: Axes, position: int, group: GroupResult) -> None:
+    above = position + BAR
+    if group.interval is not None:
+        ax.plot(group.interval, (above, above), color=BLUE, linewidth=2, zorder=3)
+    if group.values:
+        mean = np.mean(group.values)
+        ax.plot(mean, above, marker="D", markersize=5, color=BLUE, mec="white", zorder=4)
+
+
+def _spread(count: int) -> NDArray[np.float64]:
+    """Offsets that keep equal values apart: the same in every figure."""
+    return 0.26 * ((np.arange(count) * (math.sqrt(5) - 1) / 2 + 0.5) % 1 - 0.5)
+
+
+def _wrapped(name: str) -> str:
+    """A name in a few lines, broken between its words."""
+    lines = wrap(name, NAME_WIDTH, break_long_words=False, break_on_hyphens=False)
+    if len(lines) > NAME_LINES:
+        lines[NAME_LINES - 1 :] = [" ".join(lines[NAME_LINES - 1 :])]
+    return "\n".join(label(line, NAME_WIDTH) for line in lines)

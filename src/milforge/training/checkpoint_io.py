@@ -1,0 +1,65 @@
+"""Checkpoints that are whole, and the one before."""
+
+import os
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning.fabric.plugins.io.torch_io import TorchCheckpointIO
+
+from milforge.data.files import atomic_path
+
+PREVIOUS = "previous.ckpt"
+
+
+class WholeCheckpointIO(TorchCheckpointIO):
+    """Writes a checkpoint beside its place and moves it there once it is whole.
+
+    Lightning's own does so too, but by way of the system's folder of temporary files, and a move
+    between file systems is a copy, which can be cut off. What `last.ckpt` was before stays as
+    `previous.ckpt`: should a disk damage the one, the other is there to go on from.
+    """
+
+    def save_checkpoint(
+        self, checkpoint: dict[str, Any], path: str | os.PathLike[str], storage_options: Any = None
+    ) -> None:
+        """Writes the checkpoint, whole or not at all."""
+        path = Path(path)
+        with atomic_path(path) as partial:
+            torch.save(checkpoint, partial)
+            if path.name == "last.ckpt" and path.exists():
+                _keep(path, path.with_name(PREVIOUS))
+
+
+def _keep(path: Path, copy: Path) -> None:
+    """A second name for a file, which takes no room and leaves the first in its place."""
+    with atomic_path(copy) as partial:
+        try:
+            os.link(path, partial)
+        except OSError:  # a file system without links
+            partial.write_bytes(path.read_bytes())
+
+
+def last_whole(folder: Path) -> tuple[Path | None, list[Path]]:
+    """The checkpoint of a run's folder to go on from, and those before it that cannot be read.
+
+    Args:
+        folder: the folder of the checkpoints.
+    """
+    damaged: list[Path] = []
+    for name in ("last.ckpt", PREVIOUS):
+        path = folder / name
+        if path.is_file():
+            if is_whole(path):
+                return path, damaged
+            damaged.append(path)
+    return None, damaged
+
+
+def is_whole(path: Path) -> bool:
+    """Whether a checkpoint can be read to its end."""
+    with suppress(Exception):  # a damaged file fails in many ways
+        torch.load(path, map_location="meta", weights_only=True)
+        return True
+    return False

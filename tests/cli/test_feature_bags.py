@@ -1,0 +1,382 @@
+"""The commands on folders of features, as the tools of pathology write them."""
+
+import json
+import shutil
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+import torch
+
+from bag_folders import features, labelled_bags, truncate, write_h5, write_labels, write_pt
+from milforge.data import read_splits
+
+RUN = (
+    "data=feature_bags",
+    "data.root=bags",
+    "data.folds=3",
+    "data.val_share=0.2",
+    "data.num_workers=0",
+    "model.encoder.hidden=[8]",
+    "model.pool.att_dim=8",
+    "trainer.max_epochs=2",
+    "logger=csv",
+    "callbacks.figures=null",
+)
+LABELS = "data.labels=labels.csv"
+
+
+@pytest.fixture
+def fit(here):
+    """A tiny training in this process."""
+    return lambda *arguments: here("train", *RUN, *arguments)
+
+
+@pytest.fixture
+def apply(here):
+    """Evaluation or prediction from a checkpoint."""
+
+    def call(command, folder, *arguments):
+        quiet = ["callbacks.figures=null"] if command == "evaluate" else []
+        checkpoint = f"ckpt_path={folder}/checkpoints/best.ckpt"
+        return here(command, checkpoint, "logger=csv", *quiet, *arguments)
+
+    return call
+
+
+def good(outcome, task="train"):
+    """The folder of the run that was written last."""
+    assert outcome.returncode == 0, outcome.stderr
+    runs = (outcome.folder / "logs" / task / "runs").iterdir()
+    return max(runs, key=lambda run: (run / "summary.json").stat().st_mtime_ns)
+
+
+def error(outcome):
+    assert outcome.returncode == 1
+    assert "Traceback" not in outcome.stderr
+    return outcome.stderr.partition("error: ")[2]
+
+
+def summary(run):
+    return json.loads((run / "summary.json").read_text())
+
+
+def scores(run):
+    metrics = summary(run)["metrics"]
+    return {name: value for name, value in metrics.items() if name.startswith("test/")}
+
+
+def predicted(run):
+    return pq.read_table(run / "predictions" / "bags.parquet").to_pydict()
+
+
+def stored(run):
+    return torch.load(run / "checkpoints" / "best.ckpt", weights_only=True)
+
+
+def standardiser(run):
+    weights = stored(run)["state_dict"]
+    return weights["standardise.mean"].numpy(), weights["standardise.std"].numpy()
+
+
+def patients(slides):
+    return {int(slide[1:]) // 2 for slide in slides}
+
+
+def test_clam_is_trained_evaluated_and_predicted(tmp_path, fit, apply):
+    labels = labelled_bags(tmp_path / "bags")
+    run = good(fit(LABELS, "data.fold=1"))
+    split = read_splits(run / "splits.csv")
+    parts = (split.train, split.val, split.test)
+    assert sorted(sum(parts, ())) == sorted(labels)
+    assert [len(patients(part)) for part in parts] == [2, 2, 2]
+    assert len(set().union(*map(patients, parts))) == 6  # no patient on two sides
+    assert summary(run)["data"]["bags"] == {"train": 4, "val": 4, "test": 4}
+    bags = predicted(run)
+    assert sorted(bags["bag_id"]) == sorted(split.test)
+    assert bags["label"] == [int(labels[bag] == "yes") for bag in bags["bag_id"]]
+    assert stored(run)["milforge"]["class_names"] == ["no", "yes"]
+    evaluated = good(apply("evaluate", run), "evaluate")
+    assert scores(evaluated) == scores(run)
+    assert predicted(evaluated) == bags
+    assert predicted(good(apply("predict", run), "predict")) == bags
+
+
+def test_each_fold_tests_other_bags_and_all_of_them_together(tmp_path, here):
+    labels = labelled_bags(tmp_path / "bags")
+    outcome = here("train", "-m", *RUN, LABELS, "data.fold=range(3)", "sweep=folds")
+    assert outcome.returncode == 0, outcome.stderr
+    jobs = [tmp_path / f"logs/train/multiruns/folds/{job}" for job in range(3)]
+    found = [read_splits(job / "splits.csv").test for job in jobs]
+    assert sorted(sum(found, ())) == sorted(labels)
+
+
+@pytest.mark.parametrize("layout", ["root", "trident", "stamp"])
+def test_other_layouts_are_found_out(tmp_path, fit, layout):
+    labelled_bags(tmp_path / "bags", layout=layout)
+    run = good(fit(LABELS))
+    assert summary(run)["data"]["bags"] == {"train": 4, "val": 4, "test": 4}
+    instances = pq.read_table(run / "predictions" / "instances.parquet").to_pydict()
+    step = 128 if layout == "stamp" else 256
+    assert set(np.diff(np.unique(instances["coord_0"]))) == {step}
+
+
+def test_torchmil_brings_its_labels_along(tmp_path, fit):
+    labels = labelled_bags(tmp_path / "bags", layout="torchmil")
+    outcome = fit()
+    run = good(outcome)
+    assert "no column says which bags are of the same patient" in outcome.stdout
+    bags = predicted(run)
+    assert bags["label"] == [int(labels[bag] == "yes") for bag in bags["bag_id"]]
+    assert stored(run)["milforge"]["class_names"] == ["0", "1"]
+    assert "test/inst_auroc" in scores(run)
+
+
+def test_stamp_has_labels_by_patient(tmp_path, fit):
+    labels = labelled_bags(tmp_path / "bags", layout="stamp")
+    patients = {f"p{int(slide[1:]) // 2}": label for slide, label in labels.items()}
+    write_labels(tmp_path / "clini.csv", patients, "PATIENT,isMSIH")
+    slides = [(f"{slide}.h5", f"p{int(slide[1:]) // 2}") for slide in labels]
+    write_labels(tmp_path / "slides.csv", slides, "FILENAME,PATIENT")
+    tables = ("data.labels=clini.csv", "data.slide_table=slides.csv", "data.label_column=isMSIH")
+    bags = predicted(good(fit(*tables)))
+    assert bags["label"] == [int(labels[bag] == "yes") for bag in bags["bag_id"]]
+
+
+def musk_like(path, bags=12):
+    """UCI's form: bag, name of the instance, features, label; no line of names."""
+    lines = []
+    for bag in range(bags):
+        for row in features(3 + bag % 2, seed=bag):
+            values = [f"M-{bag:02d}", f"{bag}_a", *(row + 2 * (bag % 2)).round(3), f"{bag % 2}."]
+            lines.append(",".join(map(str, values)))
+    path.write_text("\n".join(lines) + "\n")
+
+
+def test_a_table_as_of_musk_and_its_published_protocol(tmp_path, here):
+    musk_like(tmp_path / "clean.data")
+    tiny = ("data.root=clean.data", "data.folds=3", *RUN[-5:])
+    run = good(here("train", "experiment=musk1", *tiny, "data.val_share=0.2"))
+    assert summary(run)["data"]["bags"] == {"train": 6, "val": 2, "test": 4}
+    run = good(here("train", "experiment=musk1_published", *tiny))
+    split = read_splits(run / "splits.csv")
+    assert (len(split.train), split.val, len(split.test)) == (8, (), 4)
+    assert summary(run)["best_epoch"] == 1  # the last one
+    assert not [name for name in summary(run)["metrics"] if name.startswith("val/")]
+    everything = np.concatenate(
+        [features(3 + bag % 2, seed=bag) + 2 * (bag % 2) for bag in range(12)]
+    )
+    weights = torch.load(run / "checkpoints" / "last.ckpt", weights_only=True)["state_dict"]
+    np.testing.assert_allclose(weights["standardise.mean"], everything.mean(0), atol=0.01)
+
+
+def test_without_validation_bags_nothing_can_be_monitored_on_them(tmp_path, fit):
+    labelled_bags(tmp_path / "bags")
+    told = fit(LABELS, "data.val_share=0").error()
+    assert told.startswith("expected validation bags for monitor=val/loss, got none: give data.va")
+
+
+def test_a_given_split_in_the_form_of_clam(tmp_path, fit):
+    labels = labelled_bags(tmp_path / "bags")
+    slides = sorted(labels)
+    (tmp_path / "splits").mkdir()
+    for number, rows in enumerate((slides, slides[::-1])):
+        columns = zip(rows[:6], [*rows[6:8], "", "", "", ""], [*rows[8:], "", ""], strict=True)
+        write_labels(tmp_path / f"splits/splits_{number}.csv", columns, "train,val,test")
+    run = good(fit(LABELS, "data.splits=splits", "data.fold=1"))
+    assert sorted(predicted(run)["bag_id"]) == slides[:4]
+    # A run's own split can be given to another.
+    again = good(fit(LABELS, f"data.splits={run}/splits.csv", "data.fold=null"))
+    assert (again / "splits.csv").read_text() == (run / "splits.csv").read_text()
+    assert scores(again) == scores(run)
+
+
+def test_a_patient_on_two_sides_is_an_error(tmp_path, fit):
+    slides = sorted(labelled_bags(tmp_path / "bags"))
+    slides[5], slides[6] = slides[6], slides[5]
+    parts = [
+        (slide, "train" if n < 6 else "val" if n < 8 else "test") for n, slide in enumerate(slides)
+    ]
+    write_labels(tmp_path / "splits.csv", parts, "bag_name,split")
+    told = fit(LABELS, "data.splits=splits.csv", "data.fold=null").error()
+    assert "patients in both train and val: p2, p3" in told
+    assert not list(tmp_path.rglob("*.ckpt"))
+
+
+def test_unlabelled_bags_are_predicted(tmp_path, fit, apply):
+    labelled_bags(tmp_path / "bags")
+    run = good(fit(LABELS))
+    labelled_bags(tmp_path / "new", count=3, seed=50)
+    outcome = apply("predict", run, "data.root=new", "data.labels=null")
+    folder = good(outcome, "predict")
+    bags = predicted(folder)
+    assert bags["bag_id"] == ["s00", "s01", "s02"]
+    assert bags["label"] == [None] * 3
+    assert summary(folder)["data"]["bags"] == {"test": 3}
+    # The same as with labels, were they known.
+    everything = good(apply("predict", run, "data.labels=null"), "predict")
+    known, whole = predicted(run), predicted(everything)
+    assert len(whole["bag_id"]) == 12
+    for bag, probability in zip(known["bag_id"], known["probability_1"], strict=True):
+        assert whole["probability_1"][whole["bag_id"].index(bag)] == pytest.approx(probability)
+    told = error(apply("evaluate", run, "data.root=new", "data.labels=null"))
+    assert told.startswith("expected labelled bags to train or evaluate")
+
+
+def test_training_needs_labels(tmp_path, fit):
+    labelled_bags(tmp_path / "bags")
+    assert fit().error() == "expected labelled bags to train or evaluate, got data.labels=null"
+
+
+def spoil(folder):
+    """One fault of each kind that shows before bags are read; the lines that tell them."""
+    truncate(folder / "bags/pt_files/s00.pt")
+    write_h5(folder / "bags/h5_files/s01.h5", {"features": features(6)})
+    (folder / "bags/pt_files/s01.pt").unlink()
+    (folder / "bags/h5_files/s01.h5").unlink()
+    write_pt(folder / "bags/pt_files/s02.pt", torch.zeros(7, 9))
+    write_pt(folder / "bags/pt_files/s99.pt", torch.zeros(7, 4, dtype=torch.float16))
+    return [
+        ("s00.pt: ", "truncated"),
+        ("labels.csv: ", "expected a file of bag 's01'"),
+        ("s02.pt: ", "expected 4 features"),
+        ("bags: ", "expected a label of bag 's99'"),
+    ]
+
+
+def test_all_faults_are_told_before_training_one_a_line(tmp_path, fit):
+    labelled_bags(tmp_path / "bags")
+    lines = spoil(tmp_path)
+    outcome = fit(LABELS)
+    assert outcome.returncode == 1
+    first, *told = outcome.stderr[outcome.stderr.index("error: ") :].splitlines()
+    assert first.startswith("error: bags: ")
+    assert first.endswith("faults")
+    for file, message in lines:
+        assert [line for line in told if file in line and message in line], (file, told)
+    assert "Traceback" not in outcome.stderr
+    assert not list(tmp_path.rglob("*.ckpt"))
+
+
+def put_nan(folder, slide):
+    path = folder / f"bags/pt_files/{slide}.pt"
+    x = torch.load(path)
+    x[3, 1] = torch.nan
+    write_pt(path, x)
+
+
+def test_skipping_goes_on_without_the_faulty_bags_and_names_them(tmp_path, fit, apply):
+    labelled_bags(tmp_path / "bags", count=18)
+    whole = good(fit(LABELS))
+    before = read_splits(whole / "splits.csv")
+    spoil(tmp_path)
+    put_nan(tmp_path, "s03")
+    outcome = fit(LABELS, "data.on_error=skip")
+    run = good(outcome)
+    gone = ["s00", "s01", "s02", "s03", "s99"]
+    assert summary(run)["data"]["skipped"] == gone
+    assert sum(summary(run)["data"]["bags"].values()) == 14
+    assert "s03.pt: expected finite features, got nan in row 3" in outcome.stdout
+    # The others stay where they are: what was tested is not trained on.
+    after = read_splits(run / "splits.csv")
+    for part in ("train", "val", "test"):
+        left = set(getattr(before, part)) - set(gone)
+        assert set(getattr(after, part)) == left
+    # A given split may name bags that are left out.
+    given = (f"data.splits={whole}/splits.csv", "data.fold=null")
+    again = good(fit(LABELS, "data.on_error=skip", *given))
+    assert read_splits(again / "splits.csv") == after
+    evaluated = good(apply("evaluate", whole, "data.on_error=skip"), "evaluate")
+    assert set(predicted(evaluated)["bag_id"]) == set(after.test)
+
+
+def test_bags_that_hold_nan_are_told_together_before_training(tmp_path, fit):
+    labelled_bags(tmp_path / "bags")
+    put_nan(tmp_path, "s01")
+    put_nan(tmp_path, "s04")
+    outcome = fit(LABELS)
+    assert outcome.returncode == 1
+    for slide in ("s01", "s04"):
+        assert f"{slide}.pt: expected finite features, got nan in row 3" in outcome.stderr
+    assert "2 faults" in outcome.stderr
+    assert not list(tmp_path.rglob("metrics.csv"))
+
+
+def test_with_headers_alone_nan_is_told_when_it_is_read(tmp_path, fit, apply):
+    """Nothing that was computed before is lost."""
+    labelled_bags(tmp_path / "bags")
+    whole = good(fit(LABELS))
+    test = read_splits(whole / "splits.csv").test
+    shutil.rmtree(whole)
+    put_nan(tmp_path, test[2])
+    outcome = fit(LABELS, "data.check=headers")
+    assert outcome.returncode == 1
+    assert error(outcome).startswith(f"bags/pt_files/{test[2]}.pt: expected finite features")
+    (run,) = (tmp_path / "logs/train/runs").iterdir()
+    assert (run / "metrics.csv").is_file()
+    assert {path.name for path in run.glob("checkpoints/*")} >= {"best.ckpt", "last.ckpt"}
+    evaluated = good(apply("evaluate", run, "data.on_error=skip"), "evaluate")
+    assert set(predicted(evaluated)["bag_id"]) == set(test) - {test[2]}
+
+
+def test_the_statistics_are_of_the_training_part_and_kept(tmp_path, fit, apply):
+    labelled_bags(tmp_path / "bags")
+    run = good(fit(LABELS))
+    train = read_splits(run / "splits.csv").train
+    paths = [tmp_path / f"bags/pt_files/{slide}.pt" for slide in train]
+    x = torch.cat([torch.load(path) for path in paths]).double().numpy()
+    mean, std = standardiser(run)
+    np.testing.assert_allclose(mean, x.mean(0), rtol=1e-5)
+    np.testing.assert_allclose(std[:-1], x.std(0)[:-1], rtol=1e-5)
+    assert std[-1] == np.inf  # the constant column says nothing
+    for path in paths:
+        write_pt(path, torch.load(path) * 100)
+    assert scores(good(apply("evaluate", run), "evaluate")) == scores(run)
+
+
+def test_a_test_part_that_was_trained_on_is_warned_of(tmp_path, fit, apply):
+    """A table that has grown is split anew."""
+    labelled_bags(tmp_path / "bags")
+    run = good(fit(LABELS))
+    outcome = apply("evaluate", run)
+    assert "too good" not in outcome.stdout
+    outcome = apply("evaluate", run, "data.fold=1")
+    good(outcome, "evaluate")
+    assert "4 of 4 test bags, s" in outcome.stdout
+    assert "too good" in outcome.stdout
+    outcome = apply("evaluate", run, f"data.splits={run}/splits.csv", "data.fold=null")
+    assert "too good" not in outcome.stdout
+    assert scores(good(outcome, "evaluate")) == scores(run)
+
+
+def test_a_cache_and_other_dtypes_change_nothing(tmp_path, fit):
+    labelled_bags(tmp_path / "bags")
+    wanted = scores(good(fit(LABELS)))
+    for _ in range(2):
+        assert scores(good(fit(LABELS, "data.cache=cache"))) == wanted
+    assert len(list((tmp_path / "cache").glob("*.json"))) == 12
+    for path in (tmp_path / "bags/pt_files").iterdir():
+        write_pt(path, torch.load(path).float())
+    assert scores(good(fit(LABELS, "data.cache=cache"))) == wanted
+
+
+def test_graphs_over_feature_bags(tmp_path, fit):
+    labelled_bags(tmp_path / "bags")
+    run = good(fit(LABELS, "data/adjacency=grid", "model=sm_abmil"))
+    graphs = summary(run)["data"]["graphs"]
+    assert set(graphs) == {"train", "val", "test"}
+    assert all(counts["edges"] > 0 for counts in graphs.values())
+    told = error(fit(LABELS, "data/adjacency=grid", "data.max_instances_per_bag=3"))
+    assert told.startswith("expected data.max_instances_per_bag=null with data/adjacency, got 3")
+
+
+@pytest.mark.slow
+@pytest.mark.ddp
+def test_workers_and_two_processes_give_the_same(tmp_path, process):
+    labelled_bags(tmp_path / "bags", layout="root")
+    one = process("train", *RUN, LABELS, OMP_NUM_THREADS="1")
+    wanted = good(one)
+    for change in ("trainer=ddp_cpu", "data.num_workers=2"):
+        run = good(process("train", *RUN, LABELS, change, OMP_NUM_THREADS="1"))
+        assert predicted(run)["bag_id"] == predicted(wanted)["bag_id"]
+        assert scores(run) == pytest.approx(scores(wanted), abs=1e-5)

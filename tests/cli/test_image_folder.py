@@ -1,0 +1,131 @@
+"""Training on a folder of large images, by the real commands."""
+
+import json
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+import tifffile
+
+from milforge.data import read_splits
+from milforge.data.sources.tolerant import unreadable
+
+SMALL = (
+    "model=attention_sampling",
+    "model.patch_size=[24,24]",
+    "model.n_patches=2",
+    "model.feature.width=4",
+    "model.feature.stride=2",
+    "model.attention.hidden=[2]",
+    "data=image_folder",
+    "data.low_size=[10,12]",
+    "data.batch_size=4",
+    "data.num_workers=0",
+    "data.folds=3",
+    "data.val_share=0.2",
+    "trainer.max_epochs=1",
+    "logger=none",
+)
+
+
+def write_folder(folder, count=12):
+    """Slides of two classes, two a patient."""
+    rng = np.random.default_rng(0)
+    (folder / "slides").mkdir()
+    rows = ["slide_id,label,patient"]
+    for i in range(count):
+        image = rng.integers(0, 99, (100 + i, 120, 3)).astype(np.uint8)
+        image[40:60, 40:60] += np.uint8(150 * (i % 4 // 2))
+        tifffile.imwrite(
+            folder / "slides" / f"s{i}.tif", image, tile=(64, 64), compression="deflate"
+        )
+        rows.append(f"s{i}.tif,{['normal', 'tumour'][i % 4 // 2]},p{i // 2}")
+    (folder / "labels.csv").write_text("\n".join(rows) + "\n")
+    return "data.root=slides", "data.labels=labels.csv", "data.classes=[normal,tumour]"
+
+
+@pytest.fixture
+def options(tmp_path):
+    """A folder of slides, and what to call it by."""
+    return (*SMALL, *write_folder(tmp_path))
+
+
+def test_train_evaluate_and_predict_without_labels(here, tmp_path, options):
+    trained = here("train", *options)
+    assert trained.returncode == 0, trained.stderr
+    run = trained.run()
+    summary = json.loads((run / "summary.json").read_text())
+    assert summary["data"]["bags"] == {"train": 4, "val": 4, "test": 4}
+    split = read_splits(run / "splits.csv")
+    patients = [{int(name[1:]) // 2 for name in part} for part in (split.train, split.test)]
+    assert not patients[0] & patients[1]
+    assert (run / "figures" / "sampled_patches.png").is_file()
+
+    checkpoint = f"ckpt_path={run / 'checkpoints' / 'best.ckpt'}"
+    evaluated = here("evaluate", checkpoint, "logger=none")
+    found = json.loads((evaluated.run("evaluate") / "summary.json").read_text())["metrics"]
+    expected = {k: v for k, v in summary["metrics"].items() if k.startswith("test/")}
+    assert found == pytest.approx(expected)
+
+    predicted = here("predict", checkpoint, "data.labels=null", "logger=none")
+    assert predicted.returncode == 0, predicted.stderr
+    folder = predicted.run("predict") / "predictions"
+    bags = pq.read_table(folder / "bags.parquet").to_pydict()
+    assert sorted(bags["bag_id"]) == sorted(f"s{i}" for i in range(12))
+    assert bags["label"] == [None] * 12
+    instances = pq.read_table(folder / "instances.parquet").to_pydict()
+    assert len(instances["bag_id"]) == 24
+    assert min(instances["coord_0"]) >= -12
+    assert max(instances["coord_0"]) < 120
+
+
+def test_all_faults_are_told_before_training(here, tmp_path, options):
+    (tmp_path / "slides" / "s3.tif").write_bytes(b"nothing")
+    (tmp_path / "slides" / "orphan.npy").write_bytes(b"nothing")
+    (tmp_path / "slides" / "s5.tif").unlink()
+    failed = here("train", *options)
+    assert failed.returncode == 1
+    for told in ("4 faults", "s3.tif", "orphan.npy", "label for image 'orphan'", "an image 's5'"):
+        assert told in failed.stderr
+    assert not list(tmp_path.rglob("summary.json"))
+
+
+def test_what_cannot_be_read_is_skipped_and_counted(here, tmp_path, options):
+    (tmp_path / "slides" / "s3.tif").write_bytes(b"nothing")
+    damaged = tmp_path / "slides" / "s0.tif"
+    with tifffile.TiffFile(damaged) as tiff:
+        page = tiff.pages[0]
+        tiles = list(zip(page.dataoffsets, page.databytecounts, strict=True))
+    with damaged.open("r+b") as file:
+        for offset, count in tiles:
+            file.seek(offset)
+            file.write(b"\xff" * count)
+    unreadable.clear()
+    stopped = here("train", *options, "data.on_error=raise")
+    assert "s3.tif" in stopped.stderr
+    outcome = here("train", *options, "data.on_error=skip")
+    assert outcome.returncode == 0, outcome.stderr
+    data = json.loads((outcome.run() / "summary.json").read_text())["data"]
+    assert data["skipped"] == ["s3"]
+    assert sum(data["bags"].values()) == 11
+    (name,) = data["unreadable_windows"]
+    assert name.endswith("s0.tif")
+    assert data["unreadable_windows"][name] >= 1
+
+
+def test_a_damaged_tile_stops_training_and_is_named(here, tmp_path, options):
+    for damaged in (tmp_path / "slides").iterdir():
+        with tifffile.TiffFile(damaged) as tiff:
+            offset, count = tiff.pages[0].dataoffsets[0], tiff.pages[0].databytecounts[0]
+        with damaged.open("r+b") as file:
+            file.seek(offset)
+            file.write(b"\xff" * count)
+    message = here("train", *options).error()
+    assert "cannot read the window" in message
+    assert ".tif" in message
+    assert "restore it" in message
+
+
+def test_bags_and_images_need_models_of_their_kind(here, options):
+    message = here("train", *options, "model=abmil").error()
+    assert "model.patch_size" in message or "choose model=attention_sampling" in message

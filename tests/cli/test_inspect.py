@@ -1,0 +1,160 @@
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from bag_folders import features, grid, plain_folder, truncate, write_h5, write_labels
+from milforge.cli import inspect
+from milforge.data.readers import LAYOUTS
+
+
+def rows(outcome):
+    return outcome.stdout.splitlines()
+
+
+def test_prints_what_a_folder_holds(here, tmp_path):
+    root = plain_folder(tmp_path / "bags", [3, 30, 45, 2000])
+    lines = [("b0", 0, "p1"), ("b1", 1, "p1"), ("b2", 1, "p2"), ("b3", 1, "p3")]
+    labels = write_labels(tmp_path / "l.csv", lines, "slide_id,label,patient")
+    outcome = here("inspect", str(root), "--labels", str(labels), "--deep")
+    assert outcome.returncode == 0
+    bar = "#" * 20
+    assert rows(outcome) == [
+        f"{root}: plain, 4 bags",
+        "instances  2,078 in all, 3 to 2,000 a bag, median 45",
+        f"      2 to     4  {bar} 1",
+        "      5 to     9   0",
+        "     10 to    19   0",
+        f"     20 to    49  {bar * 2} 2",
+        "     50 to    99   0",
+        "    100 to   199   0",
+        "    200 to   499   0",
+        "    500 to   999   0",
+        "  1,000 to 1,999   0",
+        f"  2,000 to 4,999  {bar} 1",
+        "features   4 x float16",
+        "coords     in all 4 bags, 2 axes in ?, stride 256",
+        "instance labels  none",
+        "labels     0 1, 1 3",
+        "groups     3, the largest of 2 bags",
+        "faults     0 (all features read)",
+    ]
+
+
+def test_prints_every_fault_and_exits_with_1(here, tmp_path):
+    root = plain_folder(tmp_path / "bags", [3, 30, 45])
+    truncate(root / "b0.h5")
+    write_h5(root / "b3.h5", {"features": features(9, 7), "coords": grid(9)})
+    labels = write_labels(tmp_path / "l.csv", {"b0": 0, "b1": 1, "b2": 1, "b9": 0})
+    outcome = here("inspect", str(root), "--labels", str(labels))
+    assert outcome.returncode == 1
+    start = rows(outcome).index("faults     4 (features not read: --deep looks for NaN)")
+    faults = rows(outcome)[start + 1 :]
+    assert [fault.split(": ")[0] for fault in faults] == [
+        f"  {root}/b0.h5",
+        f"  {root}/b3.h5",
+        f"  {root}",
+        f"  {labels}",
+    ]
+    assert "features   4 x float16 in 2, 7 x float16 in 1" in rows(outcome)
+    assert "groups     none: bags of one patient cannot be kept together" in rows(outcome)
+
+
+def test_options_reach_the_reader(here, tmp_path):
+    for name, width in (("one", 2), ("two", 3)):
+        arrays = {"z": features(12, width), "xy": grid(12, 8), "kind": np.arange(12) % 3}
+        write_h5(tmp_path / name / "a.h5", arrays, {"xy": {"patch_size_level0": 16}})
+    labels = write_labels(tmp_path / "l.csv", [("a", 1, 0, "c")], "scan,er,pr,centre")
+    outcome = here(
+        "inspect", str(tmp_path), "--streams", "first=one", "two", "--features-key", "z",
+        "--coords-key", "xy", "--inst-label-key", "kind", "--positive-instance-label", "1", "2",
+        "--labels", str(labels), "--id-column", "scan", "--label-column", "er", "pr",
+        "--group-column", "centre", "--deep",
+    )  # fmt: skip
+    assert outcome.returncode == 0, outcome
+    for line in (
+        "features first   2 x float16",
+        "features two   3 x float16",
+        "coords     in all 1 bags, 2 axes in px, stride 8, tiles of 16",
+        "instance labels  in all 1 bags",
+        "labels     er 1, pr 0",
+        "groups     1, the largest of 1 bag",
+    ):
+        assert line in rows(outcome)
+
+
+def test_stamp_tables(here, tmp_path):
+    write_h5(tmp_path / "f/s1.h5", {"feats": features(3), "coords": grid(3)})
+    slides = write_labels(tmp_path / "s.csv", {"s1.h5": "p"}, "FILENAME,PATIENT")
+    labels = write_labels(tmp_path / "c.csv", {"p": "yes"}, "PATIENT,isMSI")
+    outcome = here(
+        "inspect", str(tmp_path / "f"), "--labels", str(labels), "--slide-table", str(slides),
+        "--label-column", "isMSI", "--classes", "no", "yes",
+    )  # fmt: skip
+    assert outcome.returncode == 0
+    assert f"{tmp_path}/f: stamp, 1 bag" in rows(outcome)
+    assert "labels     no 0, yes 1" in rows(outcome)
+    assert "coords     in all 1 bags, 2 axes in um, stride 256" in rows(outcome)
+
+
+def test_labels_that_the_layout_stores(here, tmp_path):
+    path = write_labels(tmp_path / "t.csv", [("a", 1, 5), ("b", 0, 6)], "bag_id,label,f")
+    outcome = here("inspect", str(path))
+    assert "labels     0 1, 1 1" in rows(outcome)
+    assert "coords     none" in rows(outcome)
+
+
+def test_without_labels_and_without_a_bag_that_can_be_opened(here, tmp_path):
+    (tmp_path / "a.h5").write_bytes(b"")
+    outcome = here("inspect", str(tmp_path))
+    assert outcome.returncode == 1
+    assert rows(outcome)[:3] == [
+        f"{tmp_path}: plain, 1 bag",
+        "labels     none",
+        "faults     1 (features not read: --deep looks for NaN)",
+    ]
+
+
+def test_errors_are_one_sentence(here, tmp_path):
+    assert here("inspect", str(tmp_path / "no")).error().startswith(f"{tmp_path}/no: found nothing")
+    root = plain_folder(tmp_path / "bags", [3])
+    missing = here("inspect", str(root), "--labels", str(tmp_path / "l.csv")).error()
+    assert missing.startswith(f"{tmp_path}/l.csv: found nothing there")
+    labels = write_labels(tmp_path / "l.csv", {"b0": 1}, "name,label")
+    error = here("inspect", str(root), "--labels", str(labels)).error()
+    assert "expected a column slide_id or" in error
+    assert "data.id_column" in error
+    (tmp_path / "empty").mkdir()
+    assert "expected one of the layouts" in here("inspect", str(tmp_path / "empty")).error()
+
+
+def test_help_and_early_errors_import_no_torch(tmp_path):
+    program = (
+        "import sys\nfrom milforge.cli import inspect\ntry:\n    inspect.main()\n"
+        "except SystemExit as end:\n    print(end.code)\n"
+        "print({'torch', 'h5py', 'pyarrow', 'numpy'} & set(sys.modules))\n"
+    )
+    for arguments, said in (
+        (["--help"], "usage: milforge-inspect"),
+        (["no-such"], "found nothing"),
+    ):
+        done = subprocess.run(
+            [sys.executable, "-c", program, *arguments], capture_output=True, text=True
+        )
+        assert said in done.stdout
+        assert done.stdout.splitlines()[-1] == "set()"
+
+
+def test_help_documents_every_option_and_layout(capsys):
+    with pytest.raises(SystemExit):
+        inspect._parser().parse_args(["--help"])
+    text = capsys.readouterr().out
+    for layout in LAYOUTS:
+        assert f"  {layout} " in text
+    for action in inspect._parser()._actions:
+        assert action.help
+
+
+def test_layouts_are_those_of_the_readers():
+    assert set(inspect._LAYOUTS) == set(LAYOUTS)

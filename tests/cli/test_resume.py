@@ -1,0 +1,150 @@
+"""A run's folder that holds a run already."""
+
+import csv
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+import torch
+
+from milforge.training.checkpoint_io import last_whole
+
+RUN = (
+    "data.train=24",
+    "data.val=8",
+    "data.test=8",
+    "data.batch_size=4",
+    "model.encoder.hidden=[8]",
+    "model.encoder.dropout=0.5",
+    "logger=csv",
+    "callbacks.figures=null",
+)
+
+
+def weights(run):
+    state = torch.load(run / "checkpoints" / "last.ckpt", weights_only=True)["state_dict"]
+    return torch.cat([each.flatten().double() for each in state.values()])
+
+
+def rows(run):
+    with (run / "metrics.csv").open(newline="") as lines:
+        return [{k: v for k, v in row.items() if v} for row in csv.DictReader(lines)]
+
+
+@pytest.fixture
+def runs(tmp_path):
+    """The folder of the runs."""
+    return tmp_path / "logs" / "train" / "runs"
+
+
+@pytest.fixture
+def whole(here, runs):
+    """A run of four epochs that nothing disturbed."""
+    assert here("train", *RUN, "trainer.max_epochs=4", "run=whole").returncode == 0
+    return runs / "whole"
+
+
+@pytest.fixture
+def cut(here, runs):
+    """A run that came two epochs far and never to its summary."""
+    assert here("train", *RUN, "trainer.max_epochs=2", "run=cut").returncode == 0
+    (runs / "cut" / "summary.json").unlink()
+    return runs / "cut"
+
+
+def test_it_goes_on_and_ends_where_it_would_have_ended(here, whole, cut):
+    outcome = here("train", *RUN, "trainer.max_epochs=4", "run=cut")
+    assert outcome.returncode == 0, outcome.stderr
+    assert "going on from" in outcome.stdout
+    assert torch.equal(weights(cut), weights(whole))
+    assert rows(cut) == rows(whole)
+    found, expected = (
+        json.loads((run / "summary.json").read_text())["metrics"] for run in (cut, whole)
+    )
+    assert found == expected
+
+
+def test_a_damaged_checkpoint_is_told_and_the_one_before_used(here, whole, cut):
+    (cut / "checkpoints" / "last.ckpt").write_bytes(b"damaged")
+    outcome = here("train", *RUN, "trainer.max_epochs=4", "run=cut")
+    assert "last.ckpt is damaged, going on from previous.ckpt" in outcome.stdout
+    assert torch.equal(weights(cut), weights(whole))
+    assert rows(cut) == rows(whole)
+
+
+def test_without_a_whole_checkpoint_it_begins_anew(here, whole, cut):
+    for name in ("last.ckpt", "previous.ckpt"):
+        (cut / "checkpoints" / name).write_bytes(b"damaged")
+    outcome = here("train", *RUN, "trainer.max_epochs=4", "run=cut")
+    assert "the run begins anew" in outcome.stdout
+    assert torch.equal(weights(cut), weights(whole))
+
+
+def test_a_finished_run_is_left_as_it_is(here, whole):
+    before = {path: path.stat().st_mtime_ns for path in whole.rglob("*") if path.is_file()}
+    outcome = here("train", *RUN, "trainer.max_epochs=4", "run=whole")
+    assert outcome.returncode == 0
+    assert "finished" in outcome.stdout
+    assert "test/auroc" in outcome.stdout
+    after = {path: path.stat().st_mtime_ns for path in whole.rglob("*") if path.is_file()}
+    assert after == before
+
+
+@pytest.mark.parametrize(
+    ("override", "named"),
+    [("data.target=3", "data.target is 9 there and 3 here"), ("seed=5", "seed is 0 there")],
+)
+def test_other_settings_are_refused(here, cut, override, named):
+    outcome = here("train", *RUN, override, "run=cut")
+    assert named in outcome.error()
+    assert "run=NAME" in outcome.error()
+
+
+def test_a_sweep_begun_again_runs_what_is_missing(here, tmp_path):
+    sweep = (*RUN, "trainer.max_epochs=1", "seed=0,1", "sweep=demo")
+    assert here("train", "-m", *sweep).returncode == 0
+    folder = tmp_path / "logs" / "train" / "multiruns" / "demo"
+    kept = (folder / "0" / "summary.json").stat().st_mtime_ns
+    expected = weights(folder / "1")
+    for name in ("summary.json", "checkpoints/last.ckpt", "config.yaml"):
+        (folder / "1" / name).unlink()
+    assert here("train", "-m", *sweep).returncode == 0
+    assert (folder / "0" / "summary.json").stat().st_mtime_ns == kept
+    assert (folder / "1" / "summary.json").is_file()
+    assert torch.equal(weights(folder / "1"), expected)
+
+
+def test_a_job_that_fails_leaves_its_error(here, tmp_path):
+    sweep = ("-m", *RUN, "trainer.max_epochs=1", "sweep=demo")
+    failed = here("train", *sweep, "model.encoder.dropout=0.5,2")
+    assert failed.returncode == 1
+    folder = tmp_path / "logs" / "train" / "multiruns" / "demo"
+    summaries = [json.loads((folder / job / "summary.json").read_text()) for job in "01"]
+    assert [summary["status"] for summary in summaries] == ["finished", "failed"]
+    assert "dropout" in summaries[1]["error"]
+
+
+@pytest.mark.slow
+def test_a_killed_process_goes_on(tmp_path, here, runs):
+    """SIGKILL, in the middle of whatever it is doing."""
+    command = (*RUN, "trainer.max_epochs=40", "run=killed")
+    process = subprocess.Popen(
+        [sys.executable, "-m", "milforge.cli.train", *command],
+        cwd=tmp_path,
+        env={**os.environ, "OMP_WAIT_POLICY": "passive"},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    end = time.monotonic() + 120
+    while last_whole(runs / "killed" / "checkpoints")[0] is None and time.monotonic() < end:
+        time.sleep(0.05)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert not (runs / "killed" / "summary.json").exists()
+    assert here("train", *command).returncode == 0
+    assert here("train", *command[:-1], "run=undisturbed").returncode == 0
+    assert torch.equal(weights(runs / "killed"), weights(runs / "undisturbed"))

@@ -1,0 +1,175 @@
+"""Large images on disk as a data set."""
+
+import logging
+import pickle
+from collections import Counter
+
+import numpy as np
+import pytest
+import tifffile
+import torch
+from torch.utils.data import DataLoader
+
+from milforge.data import ImageFolder, collate_images
+from milforge.data.image_folder import find_images, open_images, unmatched
+from milforge.data.sources import LevelSource, TensorSource, TolerantSource, open_source
+from milforge.data.sources.tolerant import unreadable
+
+RNG = np.random.default_rng(0)
+
+
+def write_tiff(path, image, **options):
+    options = {"tile": (64, 64), "photometric": "rgb", "compression": "deflate"} | options
+    tifffile.imwrite(path, image, **options)
+
+
+def write_pyramid(path, image):
+    with tifffile.TiffWriter(path) as tiff:
+        tiff.write(image, tile=(64, 64), photometric="rgb", subifds=1)
+        tiff.write(image[::2, ::2], tile=(64, 64), photometric="rgb", subfiletype=1)
+
+
+def damage(path, tile=0):
+    """Overwrites the compressed bytes of a tile."""
+    with tifffile.TiffFile(path) as tiff:
+        page = tiff.pages[0]
+        offset, count = page.dataoffsets[tile], page.databytecounts[tile]
+    with path.open("r+b") as file:
+        file.seek(offset)
+        file.write(b"\xff" * count)
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """Two TIFF files, of which one lies in a folder, and an array."""
+    images = {
+        name: RNG.integers(0, 256, (150, 200, 3)).astype(np.uint8) for name in ("a", "b", "c")
+    }
+    (tmp_path / "more").mkdir()
+    write_tiff(tmp_path / "b.tif", images["b"])
+    write_tiff(tmp_path / "more" / "a.tif", images["a"])
+    np.save(tmp_path / "c.npy", images["c"])
+    (tmp_path / "notes.txt").write_text("no image")
+    return tmp_path, images
+
+
+def test_images_are_found_opened_and_read(folder):
+    root, images = folder
+    paths, faults = find_images(root)
+    assert list(paths) == ["a", "b", "c"]
+    assert not faults
+    opened, faults = open_images(paths)
+    assert not faults
+    data = ImageFolder(opened, torch.tensor([0, 1, 1]), low_size=(15, 20))
+    for number, name in enumerate(paths):
+        item = data[number]
+        assert (item.bag_id, item.y) == (name, [0, 1, 1][number])
+        window = item.high.read(torch.tensor([[30, 40]]), (50, 60))[0]
+        expected = images[name][30:80, 40:100].transpose(2, 0, 1)
+        np.testing.assert_array_equal(window, expected)
+        mean = images[name].reshape(15, 10, 20, 10, 3).mean((1, 3)).transpose(2, 0, 1)
+        np.testing.assert_allclose(item.low.numpy(), mean, atol=0.51)
+
+
+def test_views_by_scale_and_several_labels(folder):
+    root, _ = folder
+    opened, _ = open_images(find_images(root)[0])
+    data = ImageFolder(opened, torch.tensor([[0, 1], [1, 1], [0, 0]]), low_scale=0.1)
+    assert data[1].low.shape == (3, 15, 20)
+    assert data[1].y.tolist() == [1, 1]
+    assert ImageFolder(opened)[0].y is None
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_batches_from_workers(folder, workers):
+    root, images = folder
+    opened, _ = open_images(find_images(root)[0])
+    data = ImageFolder(opened, torch.tensor([0, 1, 0]), low_size=(15, 20))
+    (batch,) = DataLoader(data, batch_size=3, num_workers=workers, collate_fn=collate_images)
+    assert batch.bag_id == ["a", "b", "c"]
+    window = batch.x_high[1].read(torch.tensor([[0, 0]]), (9, 9))[0]
+    np.testing.assert_array_equal(window, images["b"][:9, :9].transpose(2, 0, 1))
+
+
+def test_faults_are_told_together(folder, tmp_path):
+    root, _ = folder
+    (root / "d.tif").write_bytes(b"no TIFF")
+    np.save(root / "e.npy", np.zeros((50, 50), np.uint8))
+    write_tiff(root / "more" / "b.tiff", np.zeros((70, 70, 3), np.uint8))
+    paths, double = find_images(root)
+    assert [fault.bag_id for fault in double] == ["b"]
+    opened, faults = open_images(paths)
+    assert list(opened) == ["a", "b", "c"]
+    assert [fault.bag_id for fault in faults] == ["d", "e"]
+    assert "expected 3 channels, as most images have, got 1" in str(faults[1])
+    assert all(str(paths[fault.bag_id]) in str(fault) for fault in faults)
+    alone = unmatched(["a", "b"], ["b", "x"], tmp_path / "labels.csv")
+    assert [(fault.bag_id, "label for image" in str(fault)) for fault in alone] == [
+        ("a", True),
+        ("x", False),
+    ]
+
+
+def test_a_folder_without_images(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"none.*data\.root"):
+        find_images(tmp_path / "nowhere")
+    with pytest.raises(FileNotFoundError, match=r"suffixes .*\.svs"):
+        find_images(tmp_path)
+
+
+def test_as_many_labels_as_images():
+    with pytest.raises(ValueError, match="expected 1 labels, one an image, got 2"):
+        ImageFolder({"a": TensorSource(torch.zeros(1, 9, 9))}, torch.tensor([0, 1]))
+
+
+def test_a_level_is_an_image_of_its_own(tmp_path):
+    image = RNG.integers(0, 256, (130, 170, 3)).astype(np.uint8)
+    write_pyramid(tmp_path / "p.tif", image)
+    whole = open_source(tmp_path / "p.tif")
+    level = LevelSource(whole, 1)
+    assert level.shape == (3, 65, 85)
+    assert level.levels == whole.levels[1:]
+    window = level.read(torch.tensor([[10, 20]]), (30, 40))[0]
+    np.testing.assert_array_equal(window, image[::2, ::2][10:40, 20:60].transpose(2, 0, 1))
+    with pytest.raises(ValueError, match=r"data\.level to be one of its levels \(0: 130 x 170, 1"):
+        LevelSource(whole, 2)
+    opened, faults = open_images({"p": tmp_path / "p.tif"}, level=1)
+    assert opened["p"].shape == (3, 65, 85)
+    assert not faults
+    opened, (fault,) = open_images({"p": tmp_path / "p.tif"}, level=4)
+    assert not opened
+    assert "data.level" in str(fault)
+
+
+def test_windows_that_cannot_be_read_are_black_and_counted(tmp_path, caplog):
+    image = RNG.integers(1, 256, (128, 128, 3)).astype(np.uint8)
+    path = tmp_path / "damaged.tif"
+    write_tiff(path, image)
+    damage(path, tile=1)  # rows 0 to 63, columns 64 to 127
+    strict = open_source(path)
+    offsets = torch.tensor([[0, 0], [0, 64], [64, 64]])
+    with pytest.raises(OSError, match=r"damaged\.tif.*row 0, column 64"):
+        strict.read(offsets, (32, 32))
+    tolerant = TolerantSource(strict)
+    unreadable.clear()
+    with caplog.at_level(logging.WARNING):
+        windows = tolerant.read(offsets, (32, 32)).numpy()
+    np.testing.assert_array_equal(windows[0], image[:32, :32].transpose(2, 0, 1))
+    assert not windows[1].any()
+    np.testing.assert_array_equal(windows[2], image[64:96, 64:96].transpose(2, 0, 1))
+    assert dict(unreadable) == {str(path): 1}
+    assert "column 64" in caplog.text
+    assert pickle.loads(pickle.dumps(tolerant)).shape == (3, 128, 128)
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_a_damaged_view_is_counted_with_its_image(tmp_path, workers):
+    path = tmp_path / "damaged.tif"
+    write_tiff(path, RNG.integers(0, 256, (128, 128, 3)).astype(np.uint8))
+    damage(path)
+    opened, _ = open_images({"damaged": path}, tolerant=True)
+    unreadable.clear()
+    data = ImageFolder(opened, torch.tensor([1]), low_size=(16, 16))
+    (batch,) = DataLoader(data, num_workers=workers, collate_fn=collate_images)
+    assert dict(unreadable + Counter(batch.unreadable)) == {str(path): 1}
+    assert bool(batch.unreadable) == (workers > 0)

@@ -1,0 +1,86 @@
+"""Training that goes on inside an epoch ends where it would have ended."""
+
+from functools import partial
+
+import lightning as L
+import pytest
+import torch
+
+from milforge.cli.build import HARMLESS
+from milforge.models import BagNetwork
+from milforge.nn import AttentionPool, MLPEncoder
+from milforge.training import BagClassification, ImageBagsDataModule
+
+pytestmark = [pytest.mark.filterwarnings(f"ignore:{message}") for message in HARMLESS]
+EPOCHS, STEPS = 3, 5  # 20 bags in batches of 4
+
+
+class Save(L.Callback):
+    """Saves after a step, and stops as an interrupted process would."""
+
+    def __init__(self, path, step):
+        self.path, self.step = path, step
+
+    def on_train_batch_end(self, trainer, *_):
+        if trainer.global_step == self.step:
+            trainer.save_checkpoint(self.path)
+            raise RuntimeError("interrupted")
+
+
+def fit(tmp_path, callback=None, workers=0, ckpt_path=None, **options):
+    torch.manual_seed(0)
+    data = ImageBagsDataModule(
+        "digits", train=20, val=4, test=4, batch_size=4, num_workers=workers, **options
+    )
+    encoder = partial(MLPEncoder, hidden=[8], dropout=0.5)
+    module = BagClassification(
+        BagNetwork((1, 8, 8), 1, encoder=encoder, pool=AttentionPool),
+        "binary",
+        ("no", "yes"),
+        optimizer=partial(torch.optim.Adam, lr=1e-2),
+    )
+    trainer = L.Trainer(
+        max_epochs=EPOCHS,
+        accelerator="cpu",
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        use_distributed_sampler=False,
+        callbacks=[] if callback is None else [callback],
+        default_root_dir=tmp_path,
+    )
+    trainer.fit(module, data, ckpt_path=ckpt_path, weights_only=ckpt_path is not None or None)
+    assert trainer.global_step == EPOCHS * STEPS
+    return torch.cat([parameter.detach().flatten() for parameter in module.parameters()])
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory):
+    """The weights of a run that was never interrupted."""
+    return fit(tmp_path_factory.mktemp("whole"))
+
+
+@pytest.mark.parametrize("step", [1, 4, 5, 7, 10, 14])
+def test_a_run_goes_on_at_any_step(tmp_path, undisturbed, step):
+    path = tmp_path / "a.ckpt"
+    with pytest.raises(RuntimeError, match="interrupted"):
+        fit(tmp_path, Save(path, step))
+    assert torch.equal(fit(tmp_path, ckpt_path=path), undisturbed)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("step", [3, 10])
+def test_workers_that_read_ahead_make_no_difference(tmp_path, undisturbed, step):
+    path = tmp_path / "a.ckpt"
+    with pytest.raises(RuntimeError, match="interrupted"):
+        fit(tmp_path, Save(path, step), workers=2)
+    assert torch.equal(fit(tmp_path, workers=2, ckpt_path=path), undisturbed)
+
+
+def test_other_batches_are_refused(tmp_path):
+    path = tmp_path / "a.ckpt"
+    with pytest.raises(RuntimeError, match="interrupted"):
+        fit(tmp_path, Save(path, 7))
+    with pytest.raises(ValueError, match=r"resume with the data, data\.seed, data\.batch_size"):
+        fit(tmp_path, ckpt_path=path, seed=1)
