@@ -4,8 +4,11 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-# Two OpenMP threads that spin beside another busy process make torch ten times slower.
+# Tests run on two processors, each with one thread of torch's. Threads that spin beside another
+# busy process would make it ten times slower.
+WORKERS ?= 2
 test: export OMP_WAIT_POLICY := passive
+test: export OMP_NUM_THREADS := 1
 
 .PHONY: train test lint format clean
 
@@ -13,7 +16,7 @@ train: $(STAMP)
 	@$(BIN)/milforge-train $(ARGS)
 
 test: lint
-	@$(BIN)/python -m pytest $(ARGS)
+	@$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile $(ARGS)
 
 lint: $(STAMP)
 	@$(BIN)/ruff format --check .

@@ -23,8 +23,8 @@ PROJECT = PYPROJECT["project"]
 
 # The names that a user writes: one that vanishes breaks their code, one that comes is a promise.
 SNAPSHOT = """
-callbacks: BagRecord FigureWriter PredictionWriter RecordCollector SamplingFigures SmoothingMonitor
-callbacks: progress
+callbacks: BagRecord FigureWriter Interrupted Interruption PredictionWriter RecordCollector
+callbacks: SamplingFigures SmoothingMonitor progress
 data: ArraySource Bag BagBatch BagDataset BagError BagHeader BagReader BagSplits CachedReader Canvas
 data: EvaluationBags Fault FeatureBags GraphBags GraphCounts ImageBags ImageBatch ImageDataset
 data: ImageFolder ImageSplits Inspection LabelTable LabelledDataset LargeImage MegapixelImages
@@ -57,9 +57,12 @@ for line in SNAPSHOT.strip().splitlines():
     PUBLIC.setdefault(f"milforge.{part}", []).extend(names.split())
 
 
-def requirements():
-    """Every requirement of the project and its extras, but for itself."""
-    groups = [PROJECT["dependencies"], *PROJECT["optional-dependencies"].values()]
+def requirements(*, pinned=False):
+    """Every requirement of the project and its extras, or of those that are pinned together."""
+    extras = PROJECT["optional-dependencies"]
+    (own,) = [each for each in map(Requirement, extras["dev"]) if each.name == PROJECT["name"]]
+    names = {"dev", *own.extras} if pinned else set(extras)
+    groups = [PROJECT["dependencies"], *(extras[name] for name in names)]
     named = [Requirement(text) for group in groups for text in group]
     return [each for each in named if each.name != PROJECT["name"]]
 
@@ -77,7 +80,7 @@ def pins():
 
 def test_every_dependency_is_pinned_within_its_bound():
     versions = pins()
-    for requirement in requirements():
+    for requirement in requirements(pinned=True):
         pinned = versions[canonicalize_name(requirement.name)]
         assert all(requirement.specifier.contains(Version(version)) for version in pinned)
 
@@ -228,7 +231,7 @@ def test_an_unpacked_wheel_finds_its_own_configs(wheel, tmp_path):
         archive.extractall(tmp_path / "site")
     code = (
         "import sys; sys.path.insert(0, sys.argv.pop(1))\n"
-        "from milforge.cli.app import config_dir\nfrom milforge.cli.train import main\n"
+        "from milforge.cli.explain import config_dir\nfrom milforge.cli.train import main\n"
         "print(config_dir()); sys.stdout.flush(); main()"
     )
     done = subprocess.run(

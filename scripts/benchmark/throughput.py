@@ -80,8 +80,8 @@ def milforge(folder: Path, workers: int, budget: int | None) -> Callable[[], int
     import hydra
     import lightning as L
 
-    from milforge.cli.app import config_dir
     from milforge.cli.build import make, make_data
+    from milforge.cli.explain import config_dir
     from milforge.cli.fit import make_module
     from milforge.cli.schema import register
 

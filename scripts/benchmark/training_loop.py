@@ -31,8 +31,8 @@ from lightning.pytorch.callbacks import Callback
 from omegaconf import DictConfig
 from torch import Tensor, nn
 
-from milforge.cli.app import config_dir
 from milforge.cli.build import make, make_trainer, quiet_run
+from milforge.cli.explain import config_dir
 from milforge.cli.fit import make_module
 from milforge.cli.schema import register
 from milforge.data import Bag, BagSplits

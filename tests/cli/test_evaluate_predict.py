@@ -94,7 +94,7 @@ def test_a_group_on_the_command_line_replaces_the_stored_one(evaluate):
 
 
 def _shipped(name):
-    from milforge.cli.app import config_dir
+    from milforge.cli.explain import config_dir
 
     return f"{config_dir()}/{name}"
 

@@ -20,14 +20,20 @@ RUN = (
     "data.batch_size=4",
     "model.encoder.hidden=[8]",
     "model.encoder.dropout=0.5",
+    "scheduler=plateau",
+    "scheduler.patience=0",
     "logger=csv",
     "callbacks.figures=null",
 )
 
 
 def weights(run):
-    state = torch.load(run / "checkpoints" / "last.ckpt", weights_only=True)["state_dict"]
-    return torch.cat([each.flatten().double() for each in state.values()])
+    """Those of the last checkpoint, and the learning rate and more of the scheduler."""
+    checkpoint = torch.load(run / "checkpoints" / "last.ckpt", weights_only=True)
+    (scheduler,) = checkpoint["lr_schedulers"]
+    numbers = [torch.tensor([float(scheduler[key]) for key in ("best", "num_bad_epochs")])]
+    numbers += [torch.tensor(scheduler["_last_lr"]), *checkpoint["state_dict"].values()]
+    return torch.cat([each.flatten().double() for each in numbers])
 
 
 def rows(run):

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from hydra.utils import get_object
 
-from milforge.cli.app import config_dir
+from milforge.cli.explain import config_dir
 from milforge.cli.source import _look_up, parameters_in_source
 
 TARGETS = sorted(

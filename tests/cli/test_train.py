@@ -402,3 +402,17 @@ def test_a_user_keeps_configs_of_their_own(train, tmp_path):
     assert outcome.returncode == 0, outcome.stderr
     config = OmegaConf.load(outcome.run() / "config.yaml")
     assert (config.seed, config.data.seed, config.data.mean_size) == (11, 11, 3)
+
+
+def test_the_network_is_compiled_for_bags_of_any_size(train, monkeypatch):
+    """Not for real: torch takes half a minute, and the checks of shapes in tests are beyond it."""
+    compiled = []
+    monkeypatch.setattr(
+        torch.nn.Module, "compile", lambda module, **options: compiled.append((module, options))
+    )
+    assert train("compile=true").returncode == 0
+    ((network, options),) = compiled
+    assert type(network).__name__ == "BagNetwork"
+    assert options == {"dynamic": True}
+    assert train().returncode == 0
+    assert len(compiled) == 1

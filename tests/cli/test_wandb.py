@@ -138,3 +138,20 @@ def test_a_wrong_config_starts_no_run(here, offline):
     here("train", "data.target=12").error()
     here("train", "trainer.accelerator=abacus").error()
     assert not list(Path().glob("logs/**/wandb"))
+
+
+@pytest.mark.slow
+def test_without_its_server_the_run_is_tracked_offline(process, offline, monkeypatch):
+    """Nothing listens on this port."""
+    monkeypatch.setenv("WANDB_BASE_URL", "http://127.0.0.1:9")
+    monkeypatch.setenv("WANDB_API_KEY", "0" * 40)
+    outcome = process(
+        "train",
+        *("data.train=16", "data.val=8", "data.test=8", "trainer.max_epochs=1"),
+        *("logger.wandb.offline=false", "logger.wandb.settings.init_timeout=2"),
+        "callbacks.figures=null",
+    )
+    assert outcome.returncode == 0, outcome.stderr
+    assert "this run is tracked offline" in outcome.stdout + outcome.stderr
+    assert "test/auroc" in outcome.stdout
+    assert read_records(outcome.run())["history"]

@@ -1,11 +1,13 @@
-"""Two processes on the CPU give what one gives."""
+"""Two or three processes on the CPU give what one gives."""
 
 import importlib
 import json
 import os
+import signal
 import socket
 import subprocess
 import sys
+import time
 import warnings
 
 import numpy as np
@@ -20,8 +22,8 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore:This process.*is multi-threaded:DeprecationWarning"),
 ]
 
-# Odd, so that the two processes evaluate different numbers of bags.
-DATA = ("data.train=21", "data.val=7", "data.test=9", "data.batch_size=5", "data.seed=1")
+# So that two processes, or three, evaluate different numbers of bags.
+DATA = ("data.train=21", "data.val=7", "data.test=11", "data.batch_size=5", "data.seed=1")
 
 
 def call_process(folder, command, *arguments):
@@ -65,14 +67,14 @@ def test_files_are_written_once_and_whole(trained):
     )
     assert done.stdout.count("test/auroc") == 1
     assert len(done.stderr.splitlines()) == 3  # two epochs and a test, and no warning
-    assert read_summary(run)["data"]["bags"] == {"train": 21, "val": 7, "test": 9}
+    assert read_summary(run)["data"]["bags"] == {"train": 21, "val": 7, "test": 11}
 
 
 @pytest.mark.slow
 def test_each_bag_is_predicted_once_and_in_order(trained):
     run, _ = trained
     bags = pq.read_table(run / "predictions" / "bags.parquet").to_pydict()
-    assert bags["bag_id"] == [f"test_{i:04d}" for i in range(9)]
+    assert bags["bag_id"] == [f"test_{i:04d}" for i in range(11)]
     instances = pq.read_table(run / "predictions" / "instances.parquet").to_pydict()
     assert list(dict.fromkeys(instances["bag_id"])) == bags["bag_id"]
     weights = np.bincount(
@@ -115,12 +117,18 @@ def test_the_test_after_training_is_that_of_one_process(trained, evaluated_by_on
 
 
 @pytest.mark.slow
-def test_evaluation_on_two_processes_is_that_of_one(trained, evaluated_by_one, tmp_path):
+@pytest.mark.parametrize("processes", [2, 3])
+def test_evaluation_on_several_is_that_of_one(trained, evaluated_by_one, tmp_path, processes):
     """Trainer and strategy come from the checkpoint here."""
-    folder = tmp_path / "two"
+    folder = tmp_path / "several"
     folder.mkdir()
-    checkpoint = f"ckpt_path={trained[0]}/checkpoints/best.ckpt"
-    done = call_process(folder, "evaluate", checkpoint, "logger=csv", "callbacks.figures=null")
+    arguments = (
+        f"ckpt_path={trained[0]}/checkpoints/best.ckpt",
+        f"trainer.devices={processes}",
+        "logger=csv",
+        "callbacks.figures=null",
+    )
+    done = call_process(folder, "evaluate", *arguments)
     assert done.returncode == 0, done.stderr
     (run,) = (folder / "logs" / "evaluate" / "runs").iterdir()
     assert_same_evaluation(evaluated_by_one, run)
@@ -134,7 +142,7 @@ def free_port():
 
 
 def train_steps(rank, world_size, port, path, task):
-    """Two steps of plain gradient descent at rate 1: the weights tell the gradients."""
+    """Three steps of plain gradient descent at rate 1: the weights tell the gradients."""
     from functools import partial
 
     import lightning as L
@@ -151,7 +159,7 @@ def train_steps(rank, world_size, port, path, task):
         os.environ |= {"LOCAL_RANK": str(rank), "WORLD_SIZE": str(world_size)}
     L.seed_everything(0, verbose=False)
     sampling = {"target": 9} if task == "binary" else {"target": [3, 9], "sampling": "plain"}
-    data = ImageBagsDataModule("digits", train=10, val=2, test=2, batch_size=5, **sampling)
+    data = ImageBagsDataModule("digits", train=12, val=2, test=2, batch_size=5, **sampling)
     network = BagNetwork(
         (1, 8, 8),
         len(data.class_names) if task == "multilabel" else 1,
@@ -180,7 +188,7 @@ def train_steps(rank, world_size, port, path, task):
         enable_model_summary=False,
     )
     trainer.fit(module, data)
-    assert trainer.global_step == 2
+    assert trainer.global_step == 3
     state = {name: value.clone() for name, value in module.state_dict().items()}
     losses = {name: points[0][1] for name, points in module.history.items()}
     torch.save({"state": state, "losses": losses}, f"{path}/{world_size}_{rank}.pt")
@@ -188,12 +196,94 @@ def train_steps(rank, world_size, port, path, task):
 
 @pytest.mark.parametrize("task", ["binary", "multilabel"])
 def test_steps_of_uneven_shards_are_those_of_one_process(tmp_path, task):
-    """Global batches of five bags on two processes: three and two, with weights of the classes."""
-    for world_size in (1, 2):
+    """Global batches of five, five and two bags, with weights of the classes.
+
+    Two processes have three and two of them; of three the last one has one, and then none.
+    """
+    for world_size in (1, 2, 3):
         arguments = (world_size, free_port(), tmp_path, task)
         start_processes(train_steps, arguments, nprocs=world_size, start_method="fork")
     expected = torch.load(tmp_path / "1_0.pt", weights_only=True)
-    for rank in (0, 1):
-        computed = torch.load(tmp_path / f"2_{rank}.pt", weights_only=True)
+    for name in ("2_0", "2_1", "3_0", "3_1", "3_2"):
+        computed = torch.load(tmp_path / f"{name}.pt", weights_only=True)
         torch.testing.assert_close(computed["state"], expected["state"], rtol=1e-5, atol=1e-5)
         assert computed["losses"] == pytest.approx(expected["losses"], abs=1e-5)
+
+
+SMALL = (*DATA, "trainer=ddp_cpu", "callbacks.figures=null", "logger=csv")
+
+
+@pytest.mark.slow
+def test_processes_that_torchrun_starts_share_a_folder(trained, tmp_path):
+    """Two processes give what two give, whoever starts them."""
+    run = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
+    options = ("trainer.max_epochs=2", "class_weights=balanced", "run=shared")
+    done = subprocess.run(
+        [*run, "-m", "milforge.cli.train", *SMALL, *options],
+        cwd=tmp_path,
+        env={**os.environ, "OMP_WAIT_POLICY": "passive", "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert done.returncode == 0, done.stderr
+    (folder,) = (tmp_path / "logs" / "train" / "runs").iterdir()
+    assert read_summary(folder)["metrics"] == read_summary(trained[0])["metrics"]
+    assert done.stdout.count("test/auroc") == 1
+
+
+@pytest.mark.slow
+def test_a_job_of_slurm_that_is_told_queues_itself_again_and_goes_on(trained, tmp_path):
+    """Both processes as srun starts them, and the signal before the time is up."""
+    asked = tmp_path / "asked"
+    scontrol = tmp_path / "bin" / "scontrol"
+    scontrol.parent.mkdir()
+    scontrol.write_text(f'#!/bin/sh\necho "$@" >> {asked}\n')
+    scontrol.chmod(0o755)
+    slurm = {
+        **{"SLURM_JOB_ID": "42", "SLURM_JOB_NAME": "milforge", "SLURM_NTASKS": "2"},
+        **{"SLURM_NNODES": "1", "SLURM_NTASKS_PER_NODE": "2", "SLURM_NODEID": "0"},
+        **{"SLURM_NODELIST": "localhost", "SLURM_JOB_NODELIST": "localhost"},
+        **{"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port())},
+        **{"OMP_WAIT_POLICY": "passive", "OMP_NUM_THREADS": "1"},
+        "PATH": f"{scontrol.parent}:{os.environ['PATH']}",
+    }
+    run = tmp_path / "logs" / "train" / "runs" / "slurm_42"
+
+    def srun(epochs):
+        return [
+            subprocess.Popen(
+                [
+                    sys.executable,
+                    "-m",
+                    "milforge.cli.train",
+                    *SMALL,
+                    f"trainer.max_epochs={epochs}",
+                ],
+                cwd=tmp_path,
+                env={**os.environ, **slurm, "SLURM_PROCID": rank, "SLURM_LOCALID": rank},
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                text=True,
+            )
+            for rank in ("0", "1")
+        ]
+
+    first = srun(100000)
+    end = time.monotonic() + 240
+    while not (run / "checkpoints" / "last.ckpt").exists():
+        assert time.monotonic() < end
+        assert [process.poll() for process in first] == [None, None], first[0].communicate()
+        time.sleep(0.1)
+    for process in first:
+        process.send_signal(signal.SIGUSR1)
+    output, _ = zip(*(process.communicate(timeout=60) for process in first), strict=True)
+    assert [process.returncode for process in first] == [128 + signal.SIGUSR1] * 2, output
+    assert asked.read_text() == "requeue 42\n"
+    step = torch.load(run / "checkpoints" / "last.ckpt", weights_only=True)["global_step"]
+    slurm["MASTER_PORT"] = str(free_port())
+    second = srun(step // 5 + 1)
+    output, _ = zip(*(process.communicate(timeout=240) for process in second), strict=True)
+    assert [process.returncode for process in second] == [0, 0], output
+    assert "going on from" in output[0]
+    assert read_summary(run)["status"] == "finished"

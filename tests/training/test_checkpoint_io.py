@@ -1,6 +1,7 @@
 """Checkpoints that are whole, and the one before."""
 
 import os
+import resource
 
 import pytest
 import torch
@@ -41,7 +42,7 @@ def test_a_full_disk_leaves_what_was_there(tmp_path, monkeypatch, links):
         io.save_checkpoint({"x": torch.tensor(number)}, tmp_path / "last.ckpt")
 
     def fill(_, path):
-        path.write_bytes(b"half")
+        path.write(b"half")
         raise OSError("no space left on device")
 
     monkeypatch.setattr(torch, "save", fill)
@@ -68,3 +69,19 @@ def test_a_truncated_one_is_recognised(tmp_path, share):
 
 def test_a_folder_without_checkpoints(tmp_path):
     assert last_whole(tmp_path / "nowhere") == (None, [])
+
+
+def test_a_full_disk_is_told_and_takes_nothing_away(tmp_path):
+    """A limit on the size of files, which the system tells as it tells a full disk."""
+    path = tmp_path / "last.ckpt"
+    io = WholeCheckpointIO()
+    io.save_checkpoint({"step": 1}, path)
+    before, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, hard))
+    try:
+        with pytest.raises(OSError, match=r"cannot write .*last\.ckpt .*File too large.*run=NAME"):
+            io.save_checkpoint({"weights": torch.zeros(1_000_000)}, path)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (before, hard))
+    assert torch.load(path, weights_only=True) == {"step": 1}
+    assert [each.name for each in tmp_path.iterdir()] == ["last.ckpt"]

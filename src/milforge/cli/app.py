@@ -1,45 +1,29 @@
 """What the commands share: configs, run folders, errors in one sentence."""
 
-import json
 import logging
 import os
-import re
 import sys
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from datetime import datetime
-from importlib.resources import files
 from pathlib import Path
-from typing import Any
 
 import hydra
-from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
-from hydra.errors import HydraException, InstantiationException
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import OmegaConfBaseException
 
-from milforge.cli import schema
-from milforge.cli.check import did_you_mean
+from milforge.cli import schema, sweep
+from milforge.cli.explain import config_dir, explain
+
+# What a command does; a search goes by the number.
+Task = Callable[[DictConfig], float | None]
 
 _folders: dict[str, str] = {}
 
 
-def config_dir() -> str:
-    """The folder of the configs: inside an installed wheel, or in the checkout."""
-    packaged = Path(str(files("milforge"))) / "configs"
-    if packaged.is_dir():
-        return str(packaged)
-    return str(Path(__file__).resolve().parents[3] / "configs")
-
-
-def run(
-    task: Callable[[DictConfig], None],
-    config_name: str,
-    before: Callable[[], None] = lambda: None,
-) -> None:
+def run(task: Task, config_name: str, before: Callable[[], None] = lambda: None) -> None:
     """Runs a command on the overrides of the command line.
 
     Errors of the user's making (`ValueError`, `OSError`, Hydra's and Lightning's own) end the
@@ -51,50 +35,77 @@ def run(
         config_name: name of the primary config.
         before: runs before the config is composed; its errors are told like those of the task.
     """
-    wants_traceback = os.environ.get("HYDRA_FULL_ERROR") == "1"
-    failures: list[Exception] = []
+    job = Job(task, config_name, wants_traceback=os.environ.get("HYDRA_FULL_ERROR") == "1")
+    _folders.clear()
     _prepare()
-
-    def call(config: DictConfig) -> None:
-        sweeping = HydraConfig.get().mode == RunMode.MULTIRUN
-        if config.sweep is None and sweeping:
-            config.sweep = Path(HydraConfig.get().sweep.dir).name
-        # Processes started from here shall not think that the user asked for tracebacks.
-        with _full_error(wants_traceback):
-            try:
-                task(config)
-            except Exception as error:
-                if sweeping:
-                    _note_failure(Path(config.paths.output_dir), error, config_name)
-                    raise
-                failures.append(error)  # Hydra would print it before we can explain it
-
-    call.__module__ = task.__module__
     try:
+        _share_folder()
         before()
         with _full_error(True):
             main = hydra.main(version_base="1.3", config_path=config_dir(), config_name=config_name)
-            main(call)()
-        if failures:
-            raise failures[0]
+            main(job)()
+        if job.failure is not None:
+            raise job.failure
     except (KeyboardInterrupt, BrokenPipeError):
         sys.exit(130)
     except Exception as error:
         _remove_empty_folders()
-        sentence = _explain(error, config_name)
-        if wants_traceback or sentence is None:
+        sentence = explain(error, config_name, _sweep_folder())
+        if job.wants_traceback or sentence is None:
             traceback.print_exception(error)
             sys.exit(1)
         sys.exit(f"error: {sentence}")
 
 
-def _note_failure(folder: Path, error: Exception, config_name: str) -> None:
-    """Leaves the error in the folder of a job, for whoever surveys the sweep."""
-    from milforge.data.files import atomic_path
+class Job:
+    """The task of a command as Hydra calls it: here, or in a process that a launcher started.
 
-    told = _explain(error, config_name) or f"{type(error).__name__}: {error}"
-    with atomic_path(folder / "summary.json") as path:
-        path.write_text(json.dumps({"status": "failed", "error": told}, indent=2) + "\n")
+    Such a process gets this object pickled, beside all that Hydra was told in this one (resolvers,
+    schemas, the config stored in a checkpoint), and composes the config itself.
+
+    Args:
+        task: takes the composed config.
+        config_name: name of the primary config.
+        wants_traceback: whether the user asked for tracebacks.
+    """
+
+    def __init__(self, task: Task, config_name: str, *, wants_traceback: bool) -> None:
+        self.task = task
+        self.config_name = config_name
+        self.wants_traceback = wants_traceback
+        self.failure: Exception | None = None
+        self.__module__ = f"milforge.cli.{config_name}"  # Hydra names the job by it
+
+    def __call__(self, config: DictConfig) -> float | None:
+        """Runs the task.
+
+        Errors are kept (Hydra would print them before we can explain them); that of a job of a
+        sweep is left in its folder, so that it stops no other.
+        """
+        logging.getLogger("hydra.utils").setLevel(logging.CRITICAL)  # we say it ourselves
+        # Processes started from here shall not think that the user asked for tracebacks.
+        with _full_error(self.wants_traceback):
+            if HydraConfig.get().mode == RunMode.MULTIRUN:
+                return self._in_sweep(config)
+            try:
+                sweep.check_single(HydraConfig.get().overrides.task)
+                return self.task(config)
+            except Exception as error:
+                self.failure = error
+                return None
+
+    def _in_sweep(self, config: DictConfig) -> float | None:
+        job = sweep.SweepJob(Path(config.paths.output_dir), HydraConfig.get())
+        if not job.begin():
+            return None
+        try:
+            return self.task(config)
+        except Exception as error:
+            sentence = explain(error, self.config_name)
+            if self.wants_traceback or sentence is None:
+                traceback.print_exception(error)
+            job.fail(sentence or f"{type(error).__name__}: {error}")
+            return None
 
 
 @contextmanager
@@ -112,10 +123,37 @@ def _full_error(wanted: bool) -> Iterator[None]:
 
 def _prepare() -> None:
     schema.register()
-    _folders.clear()
-    logging.getLogger("hydra.utils").setLevel(logging.CRITICAL)  # we say it ourselves
     OmegaConf.register_new_resolver("run_dir", _run_dir, replace=True)
     OmegaConf.register_new_resolver("sweep_dir", _sweep_dir, replace=True)
+    OmegaConf.register_new_resolver("search_direction", sweep.direction, replace=True)
+
+
+def _share_folder() -> None:
+    """Names the folder of a run of which torchrun or srun has started several processes.
+
+    Each composes the config for itself, and would make a folder of its own.
+
+    Raises:
+        ValueError: where they have no name in common, or would each begin a whole sweep.
+    """
+    env, arguments = os.environ, sys.argv[1:]
+    by_torchrun = "TORCHELASTIC_RUN_ID" in env and int(env.get("WORLD_SIZE", 1)) > 1
+    by_srun = "SLURM_PROCID" in env and int(env.get("SLURM_NTASKS", 1)) > 1
+    if not by_torchrun and not by_srun:
+        return
+    if {"-m", "--multirun"} & set(arguments):
+        raise ValueError(
+            "a sweep is begun by one process, and each of those that torchrun or srun started "
+            "would begin it; choose launcher=submitit_slurm, which starts those of each job"
+        )
+    if any(each.startswith("run=") for each in arguments):
+        return
+    if by_torchrun:
+        raise ValueError(
+            "torchrun has started several processes, which are to write to one folder: name it "
+            "with run=NAME"
+        )
+    sys.argv.append(f"run=slurm_{env['SLURM_JOB_ID']}")
 
 
 def _now() -> str:
@@ -123,13 +161,19 @@ def _now() -> str:
 
 
 def _run_dir(parent: str, run: str | None) -> str:
-    """The folder of a run, by its name.
+    """The folder of a run, by its name; without a name a new one."""
+    return str(Path(parent) / run) if run is not None else _new_folder(parent)
 
-    Without a name a new one of this second's, with a number where the second is taken; made at
-    once.
-    """
-    if run is not None:
-        return str(Path(parent) / run)
+
+def _sweep_dir(parent: str, name: str | None) -> str:
+    """The folder of a sweep, by its name; without a name a new one."""
+    folder = str(Path(parent) / name) if name is not None else _new_folder(parent)
+    _folders[parent] = folder
+    return folder
+
+
+def _new_folder(parent: str) -> str:
+    """A folder of this second's name, with a number where the second is taken; made at once."""
     if parent not in _folders:
         name, n = _now(), 1
         while True:
@@ -143,8 +187,8 @@ def _run_dir(parent: str, run: str | None) -> str:
     return _folders[parent]
 
 
-def _sweep_dir(parent: str, name: str | None) -> str:
-    return _folders.setdefault(parent, str(Path(parent) / (name or _now())))
+def _sweep_folder() -> Path | None:
+    return Path(list(_folders.values())[-1]) if _folders else None
 
 
 def _remove_empty_folders() -> None:
@@ -152,89 +196,3 @@ def _remove_empty_folders() -> None:
     for folder in _folders.values():
         with suppress(OSError):
             Path(folder).rmdir()
-
-
-def _explain(error: Exception, config_name: str) -> str | None:
-    """The error in a sentence for the user; None where the fault is ours."""
-    cause = error.__cause__
-    if isinstance(error, InstantiationException) and isinstance(cause, Exception):
-        if _is_sentence(cause):
-            return _one_line(cause)
-        # A value of another type than the class takes; Hydra's message names the key of the config.
-        return _one_line(error) if isinstance(cause, TypeError | HydraException) else None
-    if isinstance(error, HydraException | OmegaConfBaseException):
-        return _explain_config(error, config_name)
-    if str(error).startswith("Config group override must be a string"):  # Hydra's own ValueError
-        return "a group takes the name of one of its options, not null; ~GROUP leaves it out"
-    return _one_line(error) if _is_sentence(error) else None
-
-
-def _is_sentence(error: Exception) -> bool:
-    """Whether the error is written for the user: one of ours, of the system, or Lightning's own."""
-    # By name: Lightning need not be imported to say that a config is wrong.
-    misconfiguration = type(error).__name__ == "MisconfigurationException"
-    return isinstance(error, ValueError | OSError) or misconfiguration
-
-
-def _one_line(error: Exception) -> str:
-    # Bags have many faults at once, of which each has its line.
-    lines = str(error).splitlines() if getattr(error, "faults", ()) else [str(error)]
-    return "\n".join(" ".join(line.split()) if i == 0 else line for i, line in enumerate(lines))
-
-
-def _explain_config(error: Exception, config_name: str) -> str:
-    text = str(error)
-    wrong = re.search(r"Could not override '([^']+)'", text)
-    if wrong:
-        key = wrong[1]
-        return f"there is no key {key!r}{did_you_mean(key, _known_keys(config_name))}"
-    option = re.search(r"Could not find '(?:([^']+)/)?([^'/]+)'.*Available options in", text, re.S)
-    if option:
-        group, name = option[1] or "", option[2]
-        options = re.findall(r"^\t(\S+)$", text, re.M)
-        known = f" (there are {', '.join(options)})"
-        return f"there is no {group}={name}{did_you_mean(name, options)}{known}"
-    unknown = re.search(r"Key '([^']+)' not in '\w+Config'(?:\s+full_key: (\S+))?", text)
-    if unknown:
-        key = unknown[2] or unknown[1]
-        return f"there is no key {key!r}{did_you_mean(key, _known_keys(config_name))}"
-    # Hydra names the override, and OmegaConf below it what is wrong with it.
-    below = f": {error.__cause__}".split("\n")[0] if error.__cause__ else ""
-    return _one_line(error) + below
-
-
-def _known_keys(config_name: str) -> list[str]:
-    """All keys of the config with the groups chosen on the command line, as far as they compose."""
-    chosen = [
-        argument
-        for argument in sys.argv[1:]
-        if re.fullmatch(r"[\w/]+=[\w/]+", argument)
-        and (Path(config_dir()) / _group(argument)).is_dir()
-    ]
-    config = OmegaConf.create()
-    for overrides in ([], chosen):  # the wrong key may stand in what is chosen
-        GlobalHydra.instance().clear()
-        with (
-            suppress(HydraException, OmegaConfBaseException),
-            hydra.initialize_config_dir(config_dir(), version_base="1.3"),
-        ):
-            config = hydra.compose(config_name, overrides=overrides)
-    groups = [
-        str(path.relative_to(config_dir()))
-        for path in Path(config_dir()).rglob("*")
-        if path.is_dir()
-    ]
-    return groups + _flat(OmegaConf.to_container(config, resolve=False), "")
-
-
-def _group(argument: str) -> str:
-    return argument.split("=")[0]
-
-
-def _flat(node: Any, prefix: str) -> list[str]:
-    if not isinstance(node, dict):
-        return []
-    keys: list[str] = []
-    for key, value in node.items():
-        keys += [f"{prefix}{key}", *_flat(value, f"{prefix}{key}.")]
-    return keys

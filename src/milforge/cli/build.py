@@ -3,7 +3,7 @@
 import logging
 import os
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -29,6 +29,8 @@ from milforge.training import (
     ClassificationDataModule,
     ImageClassification,
 )
+
+log = logging.getLogger(__name__)
 
 # Lightning's warnings that tell a user of these commands nothing.
 HARMLESS = (
@@ -134,20 +136,34 @@ def make_trainer(config: DictConfig) -> L.Trainer:
 
 @rank_zero_only
 def _prepare_wandb(logger: WandbLogger, path: Path) -> None:
-    """Has W&B go on with the run of which a file holds the id, or begin one and note its id."""
+    """Has W&B go on with the run of which a file holds the id, or begin one and note its id.
+
+    Where W&B cannot be reached the run is tracked offline: it shall not be lost for want of a
+    network, and can be uploaded later.
+    """
     # Lightning passes what W&B no longer takes, and each run would begin with a warning.
     logger._wandb_init.pop("anonymous", None)
-    if logger._offline:
-        # Lightning says it by an environment variable, which W&B reads once in a process.
-        logger._wandb_init["mode"] = "offline"
     if path.is_file():
         logger._wandb_init["id"] = path.read_text().strip()
         if not logger._offline:
             logger._wandb_init["resume"] = "allow"
-        return
-    logger._wandb_init["id"] = token_hex(4)
-    with atomic_path(path) as partial:
-        partial.write_text(f"{logger._wandb_init['id']}\n")
+    else:
+        # An agent of a W&B sweep says which run this is.
+        logger._wandb_init["id"] = os.environ.get("WANDB_RUN_ID") or token_hex(4)
+        with atomic_path(path) as partial:
+            partial.write_text(f"{logger._wandb_init['id']}\n")
+    if not logger._offline:
+        try:
+            logger.experiment  # noqa: B018 (it connects)
+            return
+        except (wandb.errors.CommError, wandb.errors.UsageError) as error:
+            why = str(error).splitlines()[0]
+            log.warning("W&B is not to be had (%s): this run is tracked offline", why)
+            wandb.teardown()  # its service holds the id of the run that failed
+            logger._offline = True
+            logger._wandb_init.pop("resume", None)
+    # Lightning says it by an environment variable, which W&B reads once in a process.
+    logger._wandb_init["mode"] = "offline"
 
 
 def _check_launch(trainer: L.Trainer) -> None:
@@ -162,8 +178,26 @@ def _check_launch(trainer: L.Trainer) -> None:
         raise ValueError(
             "expected one process a job in a multirun, got a trainer that starts "
             f"{trainer.world_size} by running the whole command again; choose trainer=cpu or "
-            "trainer=gpu, the submitit launcher or torchrun, or run the jobs one by one"
+            "trainer=gpu, launcher=submitit_slurm, which starts them itself, or run the jobs one "
+            "by one"
         )
+
+
+def check_processes(
+    trainer: L.Trainer, data: ClassificationDataModule[Any], parts: Iterable[str]
+) -> None:
+    """Refuses more processes than there are bags to evaluate, before any training.
+
+    Raises:
+        ValueError: names the part and the remedy.
+    """
+    for part in parts:
+        bags = len(getattr(data.splits, part))
+        if 0 < bags < trainer.world_size:
+            raise ValueError(
+                f"expected at least one {part} bag a process, got {bags} for {trainer.world_size} "
+                "processes; lower trainer.devices or trainer.num_nodes"
+            )
 
 
 def _nodes(group: DictConfig | None) -> list[DictConfig]:
@@ -182,10 +216,12 @@ def quiet_run(config: DictConfig) -> Iterator[None]:
     with warnings.catch_warnings():
         for message in HARMLESS:
             warnings.filterwarnings("ignore", message=message)
+        code = 1
         try:
             yield
+            code = 0
         finally:
-            wandb.finish()
+            wandb.finish(code)
             os.environ.pop("WANDB_MODE", None)
             if mode is not None:
                 os.environ["WANDB_MODE"] = mode

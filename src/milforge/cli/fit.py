@@ -1,7 +1,9 @@
 """One training run."""
 
 import logging
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from time import monotonic
@@ -15,6 +17,7 @@ from omegaconf import DictConfig
 
 from milforge.cli.build import (
     as_floats,
+    check_processes,
     make,
     make_data,
     make_network,
@@ -28,15 +31,18 @@ from milforge.cli.build import (
 )
 from milforge.cli.check import did_you_mean
 from milforge.cli.closing import print_run
+from milforge.cli.parent import leave_with_parent
 from milforge.cli.resume import (
     check_same_run,
     checkpoint_to_go_on_from,
     finished_metrics,
     read_metrics,
+    remove_partial_files,
     restore_metrics,
 )
 from milforge.cli.stored import as_plain, load_checkpoint, load_weights
 from milforge.cli.summary import write_summary
+from milforge.cli.sweep import check_metric
 from milforge.data import write_split
 from milforge.training import (
     BagClassification,
@@ -46,6 +52,10 @@ from milforge.training import (
 )
 
 logger = logging.getLogger(__name__)
+
+# How torch's backends, and its DataLoader, begin to tell that a process is gone.
+LOST_PROCESS = r"[Gg]loo|NCCL|[Cc]onnection (closed|reset)|[Bb]roken pipe|Socket"
+LOST_WORKER = r"DataLoader worker \(pid.*\) (is killed|exited)"
 
 
 def fit(config: DictConfig) -> dict[str, float]:
@@ -67,6 +77,7 @@ def fit(config: DictConfig) -> dict[str, float]:
         print_run(done, folder, None, None)
         return done
     seed_run(config)
+    leave_with_parent()
     with quiet_run(config):
         data = make_data(config)
         module = make_module(config, data)
@@ -80,18 +91,23 @@ def fit(config: DictConfig) -> dict[str, float]:
             load_weights(module, checkpoint, path, data.instance_shape, data.class_names)
         rows = read_metrics(folder)
         trainer = make_trainer(config)
+        check_processes(trainer, data, ["val", *["test"] * config.test])
+        if config.compile:
+            module.network.compile(dynamic=True)  # bags differ in size
         if trainer.is_global_zero:
             write_config(config, list(HydraConfig.get().overrides.task))
             if data.split is not None:
                 write_split(data.split, folder / "splits.csv")
             restore_metrics(trainer, rows, step)
-        trainer.fit(module, data, ckpt_path=path, weights_only=True)
-        best = best_checkpoint(trainer)
-        best_epoch = None if best is None else epoch_of(best)
-        metrics = metrics_of(module.history, best_epoch)
-        if config.test:
-            trainer.test(module, data, ckpt_path=best, weights_only=True, verbose=False)
-            metrics |= as_floats(trainer.callback_metrics)
+            remove_partial_files(folder)
+        with lost_process_told():
+            trainer.fit(module, data, ckpt_path=path, weights_only=True)
+            best = best_checkpoint(trainer)
+            best_epoch = None if best is None else epoch_of(best)
+            metrics = metrics_of(module.history, best_epoch)
+            if config.test:
+                trainer.test(module, data, ckpt_path=best, weights_only=True, verbose=False)
+                metrics |= as_floats(trainer.callback_metrics)
         if trainer.is_global_zero:
             write_summary(
                 folder,
@@ -105,6 +121,26 @@ def fit(config: DictConfig) -> dict[str, float]:
             )
             print_run(metrics, folder, best, wandb_folder(trainer))
     return metrics
+
+
+@contextmanager
+def lost_process_told() -> Iterator[None]:
+    """Says in a sentence that a process of the run, or of its loaders, has died."""
+    try:
+        yield
+    except RuntimeError as error:
+        told = str(error).splitlines()[0] if str(error) else ""
+        if isinstance(error, torch.distributed.DistError) or re.search(LOST_PROCESS, told):
+            raise ConnectionError(
+                f"another process of this run has ended, see above, or cannot be reached ({told}); "
+                "the run goes on from its last checkpoint with the same command and run=NAME"
+            ) from error
+        if re.search(LOST_WORKER, told):
+            raise ChildProcessError(
+                f"a process that reads the data has died ({told}), mostly for want of memory: "
+                "lower data.num_workers; the run goes on with the same command and run=NAME"
+            ) from error
+        raise
 
 
 def make_module(
@@ -151,6 +187,7 @@ def make_module(
             f"expected monitor to be a metric of training or validation, got {config.monitor!r}"
             f"{did_you_mean(config.monitor, known)} (there are {', '.join(known)})"
         )
+    check_metric(config.optimized_metric, known)
     return module
 
 

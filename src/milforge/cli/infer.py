@@ -14,6 +14,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from milforge.cli.build import (
     as_floats,
+    check_processes,
     make_data,
     make_network,
     make_trainer,
@@ -27,6 +28,7 @@ from milforge.cli.build import (
 from milforge.cli.check import check_targets
 from milforge.cli.closing import print_run
 from milforge.cli.members import check_alike, different_parts
+from milforge.cli.parent import leave_with_parent
 from milforge.cli.stored import empty_standardiser, load_checkpoint, load_weights
 from milforge.cli.summary import write_summary
 from milforge.data import ImageBatch
@@ -63,6 +65,7 @@ def infer(config: DictConfig, *, evaluate: bool) -> dict[str, float]:
     if not one:
         check_ensemble(config, checkpoints)
     stored = checkpoints[paths[0]]["milforge"]
+    leave_with_parent()
     with quiet_run(config):
         data = make_data(config, "test")
         data.adopt(stored["task"], stored["class_names"])
@@ -73,6 +76,7 @@ def infer(config: DictConfig, *, evaluate: bool) -> dict[str, float]:
         else:
             module = make_ensemble(checkpoints, data)
         trainer = make_trainer(config)
+        check_processes(trainer, data, ["test"])
         if trainer.is_global_zero:
             write_config(config, list(HydraConfig.get().overrides.task))
         if evaluate:

@@ -55,7 +55,7 @@ def read_run(folder: Path) -> Run:
             idle = time() - _last_change(folder)
             return Run(folder, "stopped" if idle > QUIET_SECONDS else "running", config, overrides)
         summary = _json(folder / "summary.json")
-        if not config:
+        if not config and summary.get("status") == "finished":
             raise ValueError("it has a summary.json but no config.yaml")
     except (ValueError, OSError) as error:
         return Run(folder, "unreadable", config, overrides, fault=" ".join(str(error).split()))

@@ -72,7 +72,7 @@ def survey(folders: Sequence[Path]) -> Survey:
         whole = any(job.parent.is_relative_to(folder.resolve()) for folder in folders)
         if whole and (job.parent / "multirun.yaml").is_file():
             sweeps.setdefault(job.parent, []).append(job)
-    left = sum(max(0, _planned(sweep) - len(jobs)) for sweep, jobs in sweeps.items())
+    left = sum(max(0, planned_jobs(sweep) - len(jobs)) for sweep, jobs in sweeps.items())
     return Survey([read_run(folder) for folder in found.values()], left)
 
 
@@ -96,7 +96,7 @@ def _natural(name: str) -> list[tuple[int, str]]:
     return [(int(part), "") if part.isdigit() else (-1, part) for part in re.split(r"(\d+)", name)]
 
 
-def _planned(sweep: Path) -> int:
+def planned_jobs(sweep: Path) -> int:
     """How many jobs a sweep is to have; 0 where its `multirun.yaml` does not tell."""
     from hydra.core.override_parser.overrides_parser import OverridesParser
     from hydra.errors import HydraException

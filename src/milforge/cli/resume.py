@@ -107,6 +107,12 @@ def restore_metrics(trainer: L.Trainer, rows: Rows, step: int) -> None:
                 table.writerows(kept)
 
 
+def remove_partial_files(folder: Path) -> None:
+    """Removes what a run that was killed had begun to write."""
+    for path in folder.rglob(".*.partial"):
+        path.unlink(missing_ok=True)
+
+
 def _decisive(config: Any) -> dict[str, Any]:
     chosen = {key: config.get(key) for key in DECISIVE}
     if isinstance(chosen["data"], Mapping):

@@ -62,6 +62,8 @@ class TrainConfig(RunConfig):
         class_weights: `balanced` weighs each bag against the frequency of its class.
         monitor: metric that chooses the best epoch and stops early.
         monitor_mode: whether that metric is to be smallest (min) or largest (max).
+        optimized_metric: metric of the best epoch that a search goes by; None: `monitor`.
+        compile: whether torch.compile is to make the network faster; it takes its time first.
         test: whether to test the best checkpoint after training.
         optimizer: group; builds the optimiser.
         scheduler: group; builds the learning-rate scheduler.
@@ -71,6 +73,8 @@ class TrainConfig(RunConfig):
     class_weights: str | None = None
     monitor: str = "val/loss"
     monitor_mode: str = "min"
+    optimized_metric: str | None = None
+    compile: bool = False
     test: bool = True
     optimizer: Any = None
     scheduler: Any = None

@@ -24,12 +24,32 @@ class WholeCheckpointIO(TorchCheckpointIO):
     def save_checkpoint(
         self, checkpoint: dict[str, Any], path: str | os.PathLike[str], storage_options: Any = None
     ) -> None:
-        """Writes the checkpoint, whole or not at all."""
+        """Writes the checkpoint, whole or not at all.
+
+        Raises:
+            OSError: where it cannot be written; what was there before is still there.
+        """
         path = Path(path)
-        with atomic_path(path) as partial:
-            torch.save(checkpoint, partial)
-            if path.name == "last.ckpt" and path.exists():
-                _keep(path, path.with_name(PREVIOUS))
+        try:
+            with atomic_path(path) as partial:
+                # To a file of Python's own, which tells why it cannot be written.
+                with partial.open("wb") as file:
+                    torch.save(checkpoint, file)
+                if path.name == "last.ckpt" and path.exists():
+                    _keep(path, path.with_name(PREVIOUS))
+        # torch makes an error of its own of it
+        except (OSError, RuntimeError) as error:
+            raise OSError(
+                f"cannot write {path} ({_cause(error)}); the checkpoint before it is still there: "
+                "free some room, and the run goes on with the same command and run=NAME"
+            ) from error
+
+
+def _cause(error: BaseException) -> str:
+    """What the system said, where it said anything, in one line."""
+    while error.__context__ is not None and not isinstance(error, OSError):
+        error = error.__context__
+    return str(error).splitlines()[0]
 
 
 def _keep(path: Path, copy: Path) -> None:

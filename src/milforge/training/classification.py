@@ -2,6 +2,7 @@
 
 from abc import abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from itertools import chain
 from typing import Any, Generic, TypeVar
 
 import lightning as L
@@ -9,12 +10,13 @@ import torch
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.optim.lr_scheduler import ReduceLROnPlateau
 
 from milforge.data import BagBatch, ImageBatch, Task
 from milforge.metrics import bag_metrics
 from milforge.training.predictions import BagPredictions
 from milforge.training.seeds import draw_seed
-from milforge.training.stage_metrics import StageMetrics
+from milforge.training.stage_metrics import Seen, StageMetrics
 
 Batch = TypeVar("Batch", bound=BagBatch | ImageBatch)
 
@@ -68,6 +70,7 @@ class Classification(L.LightningModule, Generic[Batch]):
         self.stored = dict(stored or {})
         self.seed = seed
         self.history: dict[str, list[tuple[float, float]]] = {}
+        self._seen: list[Seen] = []
         self.class_weights: Tensor | None
         self.register_buffer("class_weights", class_weights, persistent=False)
         metrics = bag_metrics(task, len(self.class_names))
@@ -106,12 +109,18 @@ class Classification(L.LightningModule, Generic[Batch]):
         torch.manual_seed(draw_seed(key))
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        """The loss of a batch."""
+        """The loss of a batch.
+
+        Raises:
+            ValueError: where it is not finite; names the bags. No weights are changed by it.
+        """
         batch = self.prepared(batch)
         output = self(batch)
         losses = self._losses(output.logits, batch)
+        mean_bags, unbounded = self._over_processes(losses)
+        if unbounded:
+            raise self._not_finite(losses, batch, batch_idx)
         self.measure(self.train_metrics, batch, output, losses)
-        mean_bags = self._mean_bags(len(batch))
         loss: Tensor = losses.sum() / mean_bags
         if output.penalty is not None:
             # It may be a mean over the bags of this process.
@@ -119,8 +128,23 @@ class Classification(L.LightningModule, Generic[Batch]):
         return loss
 
     def on_train_epoch_end(self) -> None:
-        """Logs the metrics of the training batches."""
+        """Logs the metrics of the training batches, and steps the scheduler.
+
+        Here, because Lightning steps it after the epoch's checkpoint is written, and a run that
+        goes on from that would lack the step.
+        """
         self._log(self.train_metrics)
+        for config in self.trainer.lr_scheduler_configs:
+            scheduler = config.scheduler
+            if not isinstance(scheduler, ReduceLROnPlateau):
+                scheduler.step()
+                continue
+            epoch, value = self.history.get(self.monitor, [(-1, 0.0)])[-1]
+            if epoch == self.current_epoch:
+                scheduler.step(value)
+
+    def lr_scheduler_step(self, scheduler: Any, metric: Any) -> None:
+        """Nothing; see `on_train_epoch_end`."""
 
     def validation_step(self, batch: Batch, batch_idx: int) -> BagPredictions:
         """Adds a batch to the validation metrics."""
@@ -155,11 +179,23 @@ class Classification(L.LightningModule, Generic[Batch]):
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Keeps in the checkpoint what is needed to build the run again, and its history."""
-        checkpoint["milforge"] = {**self.stored, "history": self.history}
+        seen: list[Any] = [self.train_metrics.seen()]
+        if self._trainer is not None and self.trainer.world_size > 1:
+            seen = _gathered(seen[0], self.trainer.world_size)
+        seen = [{name: value.cpu() for name, value in each.items()} for each in seen]
+        checkpoint["milforge"] = {**self.stored, "history": self.history, "seen": seen}
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Takes up the history of a run that goes on."""
-        self.history = checkpoint.get("milforge", {}).get("history", {})
+        """Takes up the history of a run that goes on, and its place inside the epoch."""
+        kept = checkpoint.get("milforge", {})
+        self.history = kept.get("history", {})
+        self._seen = kept.get("seen", [])
+
+    def on_train_start(self) -> None:
+        """Goes on with the metrics of the epoch in which the run was interrupted."""
+        seen = [{name: each.to(self.device) for name, each in one.items()} for one in self._seen]
+        self.train_metrics.see_again(seen, self.global_rank, self.trainer.world_size)
+        self._seen = []
 
     def probabilities(self, logits: Tensor) -> Tensor:
         """`(B,)` of the positive class (binary), else `(B, C)`, float32."""
@@ -189,13 +225,30 @@ class Classification(L.LightningModule, Generic[Batch]):
             losses = losses * torch.where(y == 1, weights[:, 1], weights[:, 0])
         return losses.mean(1)
 
-    def _mean_bags(self, bags: int) -> Tensor | int:
-        """Bags of this step a process, on average: gradients are averaged over the processes."""
+    def _over_processes(self, losses: Tensor) -> tuple[Tensor | int, bool]:
+        """Of a step: its bags a process, on average, and whether any loss is not finite.
+
+        The average, because gradients are averaged over the processes.
+        """
+        unbounded = (~losses.isfinite()).sum()
         if self.trainer.world_size == 1:
-            return bags
-        mean = self.trainer.strategy.reduce(torch.tensor(float(bags), device=self.device))
-        assert isinstance(mean, Tensor)
-        return mean
+            return len(losses), bool(unbounded)
+        here = torch.stack([unbounded.new_tensor(len(losses)), unbounded]).float()
+        means = self.trainer.strategy.reduce(here)
+        assert isinstance(means, Tensor)
+        return means[0], bool(means[1])
+
+    def _not_finite(self, losses: Tensor, batch: Batch, batch_idx: int) -> ValueError:
+        """The error of all processes, whichever of them has the bags."""
+        finite = losses.isfinite().tolist()
+        bags = [name for name, good in zip(batch.bag_id, finite, strict=True) if not good]
+        if self.trainer.world_size > 1:
+            bags = list(chain.from_iterable(_gathered(bags, self.trainer.world_size)))
+        return ValueError(
+            f"the loss is not finite in epoch {self.current_epoch}, step {batch_idx}, of "
+            f"{', '.join(map(repr, bags))}; the checkpoints are of before: look at these bags, or "
+            "lower optimizer.lr, set trainer.gradient_clip_val or trainer.precision=32-true"
+        )
 
     def _log(self, metrics: StageMetrics) -> None:
         values = metrics.compute()
@@ -205,3 +258,10 @@ class Classification(L.LightningModule, Generic[Batch]):
             self.history.setdefault(name, []).append((self.current_epoch, float(value)))
         # The values are those of all processes already.
         self.log_dict(values, sync_dist=False)
+
+
+def _gathered(value: Any, world_size: int) -> list[Any]:
+    """The values of all processes, in each."""
+    values: list[Any] = [None] * world_size
+    torch.distributed.all_gather_object(values, value)
+    return values

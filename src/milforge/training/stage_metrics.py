@@ -1,7 +1,7 @@
 """What is measured in one stage: train, val or test."""
 
 import warnings
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple, cast
 
 import torch
@@ -25,6 +25,9 @@ class _Measured(NamedTuple):
     scores: Tensor | None
     y_inst: Tensor | None
     sizes: Tensor | None
+
+
+Seen = dict[str, Tensor]
 
 
 class StageMetrics(nn.Module):
@@ -58,6 +61,7 @@ class StageMetrics(nn.Module):
         )
         self._waiting: list[_Measured] = []
         self._waiting_instances = 0
+        self._seen: list[Seen] = []
 
     @property
     def names(self) -> list[str]:
@@ -93,6 +97,7 @@ class StageMetrics(nn.Module):
             scores = scores.detach()  # or the graph of every step would wait too
         means = {"loss": losses.detach(), **means}
         self._waiting.append(_Measured(means, probabilities, y, scores, y_inst, sizes))
+        self._seen.append({**means, "probabilities": probabilities, "y": y})
         self._waiting_instances += len(y) if scores is None else len(scores)
         if self._waiting_instances >= _MOST_WAITING:
             self._measure()
@@ -112,7 +117,46 @@ class StageMetrics(nn.Module):
         self.instances.reset()
         for _, mean in self._means():
             mean.reset()
+        self._seen = []
         return values
+
+    def seen(self) -> Seen:
+        """What this process has seen since the last `compute`, to be kept in a checkpoint.
+
+        Returns:
+            `(B, ...)` each: the means by name, `probabilities` and `y`; and the sums behind each
+            metric of the instances. Empty where there were no bags.
+        """
+        if not self._seen:
+            return {}
+        self._measure()
+        bags = {name: torch.cat([each[name] for each in self._seen]) for name in self._seen[0]}
+        return {**bags, **dict(self._sums())}
+
+    def see_again(self, shards: Sequence[Seen], rank: int, world_size: int) -> None:
+        """Takes up what processes have seen, of which there may be another number now.
+
+        Args:
+            shards: what `seen` gave in each of them.
+            rank: this process.
+            world_size: the number of processes that there are now.
+        """
+        shards = [shard for shard in shards if shard]
+        if not shards:
+            return
+        names = ("probabilities", "y", *self.mean_names)
+        # Dealt bag by bag: a process without a single one would miss in the collectives.
+        mine = {name: torch.cat([s[name] for s in shards])[rank::world_size] for name in names}
+        self.update(mine.pop("loss"), mine.pop("probabilities"), **mine)
+        if rank == 0:
+            for name, total in self._sums():
+                total += sum(shard[name] for shard in shards)
+
+    def _sums(self) -> Iterator[tuple[str, Tensor]]:
+        """The states of the metrics of the instances, which are sums over the bags."""
+        for name, metric in self.instances.items(keep_base=True):
+            for state in metric._defaults:
+                yield f"{name}/{state}", getattr(metric, state)
 
     def _means(self) -> list[tuple[str, MeanMetric]]:
         metrics = cast(Iterable[MeanMetric], self.means)

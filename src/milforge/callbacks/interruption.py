@@ -1,0 +1,170 @@
+"""A run that is told to end, by a person or by the queue of a cluster, saves itself first."""
+
+import logging
+import os
+import signal
+import subprocess
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+import torch
+from lightning.pytorch.callbacks import Checkpoint
+
+logger = logging.getLogger(__name__)
+
+# What a person or a queue sends, and what `#SBATCH --signal=USR1@120` sends before the time is up.
+SIGNALS = (signal.SIGTERM, signal.SIGUSR1)
+
+
+class Interrupted(SystemExit):
+    """Ends the process with the exit code of its signal."""
+
+    def __init__(self, signum: int) -> None:
+        super().__init__(128 + signum)
+
+
+class Interruption(Checkpoint):
+    """Saves `last.ckpt` when a signal tells the process to end, and then ends it.
+
+    SIGTERM, which `kill`, `scancel`, pre-emption and torchrun send, and SIGUSR1, which
+    `#SBATCH --signal=USR1@120` has SLURM send before the time is up; on the latter the job is
+    queued again, for the run to go on in its folder. Under submitit, which has signals of its own,
+    its handler is called once the run is saved, and queues the job again.
+
+    The checkpoint is that of the last step of the optimiser. Lightning's own way of doing it saves
+    inside the signal handler, so in the middle of a step, which no run can go on from as if nothing
+    had been. All processes of a run stop at the same step, whichever of them is told.
+
+    Args:
+        dirpath: folder of the checkpoints.
+    """
+
+    def __init__(self, dirpath: str) -> None:
+        self.path = Path(dirpath) / "last.ckpt"
+        self._received = 0
+        self._outer: dict[int, Any] = {}
+        self._last_step = 0
+        self._before_validation: dict[str, Any] | None = None
+
+    def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
+        """Looks who listens for signals already, before Lightning itself does."""
+        self._received = 0
+        self._outer = {each: signal.getsignal(each) for each in (*SIGNALS, signal.SIGUSR2)}
+
+    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:  # noqa: D102
+        self._last_step = trainer.global_step
+        self._listen(trainer)
+
+    def on_test_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:  # noqa: D102
+        self._listen(trainer)
+
+    def on_train_batch_end(  # noqa: D102
+        self, trainer: L.Trainer, pl_module: L.LightningModule, *batch: Any
+    ) -> None:
+        if trainer.global_step == self._last_step:
+            return  # a checkpoint does not hold gradients that are still being accumulated
+        self._last_step = trainer.global_step
+        loop, fetcher = trainer.fit_loop, trainer.fit_loop._data_fetcher
+        assert fetcher is not None
+        if trainer.is_last_batch or loop.epoch_loop._should_check_val_fx(fetcher):
+            return  # a run that went on from here would leave out the validation
+        self._save_if_told(trainer)
+
+    def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:  # noqa: D102
+        self._save_if_told(trainer)
+
+    def on_validation_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Keeps the state of before: from within a validation no run can go on."""
+        if trainer.sanity_checking:
+            return
+        checkpoint = trainer._checkpoint_connector.dump_checkpoint(weights_only=False)
+        # Of a validation whose first batch has begun Lightning knows that it is to be done again.
+        progress = checkpoint["loops"]["fit_loop"]["epoch_loop.val_loop.batch_progress"]
+        for counts in (progress["total"], progress["current"]):
+            for each in ("ready", "started"):
+                counts[each] += 1
+        self._before_validation = checkpoint
+
+    def on_validation_batch_end(  # noqa: D102
+        self, trainer: L.Trainer, pl_module: L.LightningModule, *batch: Any
+    ) -> None:
+        # Processes have unequal numbers of batches here, so that they cannot ask each other; each
+        # has its signal, or sees the others leave.
+        if self._received and self._before_validation is not None:
+            trainer.strategy.save_checkpoint(self._before_validation, self.path)
+            self._end(trainer, saved=True)
+
+    def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:  # noqa: D102
+        self._before_validation = None
+
+    def on_test_batch_end(  # noqa: D102
+        self, trainer: L.Trainer, pl_module: L.LightningModule, *batch: Any
+    ) -> None:
+        if self._received:
+            self._end(trainer, saved=False)
+
+    def teardown(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:  # noqa: D102
+        if threading.current_thread() is threading.main_thread():
+            for signum, handler in self._outer.items():
+                signal.signal(signum, handler)
+
+    def _listen(self, trainer: L.Trainer) -> None:
+        if threading.current_thread() is not threading.main_thread():
+            return  # only the main thread may
+
+        def note(signum: int, frame: Any) -> None:
+            self._received = signum
+            kill: Callable[[int], None] | None = getattr(trainer.strategy.launcher, "kill", None)
+            if kill is not None:
+                kill(signum)  # the processes that this one started
+
+        for signum, outer in self._outer.items():
+            if signum == signal.SIGTERM and callable(outer):
+                signal.signal(signum, outer)  # submitit passes over it
+            elif signum in SIGNALS or callable(outer):
+                signal.signal(signum, note)
+
+    def _save_if_told(self, trainer: L.Trainer) -> None:
+        self._received = _of_all(self._received, trainer)
+        if self._received:
+            trainer.save_checkpoint(self.path)
+            self._end(trainer, saved=True)
+
+    def _end(self, trainer: L.Trainer, *, saved: bool) -> None:
+        """Leaves the process, by way of the handler that was there before."""
+        if trainer.is_global_zero:
+            name = signal.Signals(self._received).name
+            what = f"the run is saved in {self.path}" if saved else "training is done"
+            logger.warning("%s: %s; it goes on with the same command and run=NAME", name, what)
+        outer = self._outer[self._received]
+        if callable(outer):
+            outer(self._received, None)
+        elif self._received == signal.SIGUSR1 and trainer.is_global_zero:
+            _queue_again()
+        raise Interrupted(self._received)
+
+
+def _of_all(signum: int, trainer: L.Trainer) -> int:
+    """The signal that any of the processes has received; 0 for none."""
+    if trainer.world_size == 1:
+        return signum
+    received = torch.tensor(signum, device=trainer.strategy.root_device)
+    torch.distributed.all_reduce(received, torch.distributed.ReduceOp.MAX)
+    return int(received)
+
+
+def _queue_again() -> None:
+    """Has SLURM put this job back into its queue; nothing is done outside of SLURM."""
+    job = os.environ.get("SLURM_JOB_ID")
+    if job is None:
+        return
+    try:
+        subprocess.run(["scontrol", "requeue", job], check=True, capture_output=True, text=True)
+    except (OSError, subprocess.CalledProcessError) as error:
+        told = getattr(error, "stderr", None) or error
+        logger.warning("job %s could not be queued again: %s", job, str(told).strip())
+    else:
+        logger.warning("job %s is queued again", job)

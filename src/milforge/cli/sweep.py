@@ -1,0 +1,224 @@
+"""The jobs of a sweep: where they are, how far they are, and what they say together."""
+
+import json
+import logging
+import os
+import shutil
+import sys
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from hydra.conf import HydraConf
+from hydra.experimental.callback import Callback
+from omegaconf import DictConfig, OmegaConf, open_dict, read_write
+
+from milforge.cli.check import did_you_mean
+
+LOWER_IS_BETTER = ("loss", "ece")
+
+
+class SweepJob:
+    """A job as its folder tells of it to whoever surveys the sweep.
+
+    Args:
+        folder: of the job; that of the sweep is above it.
+        hydra: Hydra's own config of the job.
+    """
+
+    def __init__(self, folder: Path, hydra: HydraConf) -> None:
+        from milforge.cli.report_survey import planned_jobs
+
+        self.folder = folder
+        total = planned_jobs(folder.parent) or "?"
+        self.name = f"job {hydra.job.num + 1} of {total}, {os.path.relpath(folder)}"
+        self.overrides = [str(each) for each in hydra.overrides.task]
+        self.is_trial = is_search(hydra)
+
+    def begin(self) -> bool:
+        """Says how far the sweep is; gives whether the job is to run.
+
+        A job that failed runs anew when its sweep is begun again. A trial of a search does not:
+        the parameters of those after it follow from what came of it.
+        """
+        states = Counter(str(_summary(each).get("status")) for each in self.folder.parent.iterdir())
+        print(f"{self.name}: {states['finished']} done, {states['failed']} failed", flush=True)
+        before = _summary(self.folder)
+        if before.get("status") != "failed":
+            return True
+        if self.is_trial and before.get("overrides") == self.overrides:
+            self._say(f"failed when the search was run before and is left so: {before['error']}")
+            return False
+        (self.folder / "summary.json").unlink(missing_ok=True)  # by another process of the job
+        return True
+
+    def fail(self, error: str) -> None:
+        """Leaves the error in the folder."""
+        from milforge.data.files import atomic_path
+
+        summary = {"status": "failed", "error": error, "overrides": self.overrides}
+        with atomic_path(self.folder / "summary.json") as path:
+            path.write_text(json.dumps(summary, indent=2) + "\n")
+        self._say(f"failed: {error}")
+
+    def _say(self, what: str) -> None:
+        print(f"{self.name}: {what}", file=sys.stderr, flush=True)
+
+
+class Sweep(Callback):
+    """What Hydra calls where a sweep begins and where it ends."""
+
+    def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
+        """Gives a sweep without a name the name of its folder.
+
+        So every process finds that folder. Errors end the process here: Hydra would make them
+        warnings.
+        """
+        hydra = config.hydra
+        try:
+            check_metric(config.get("optimized_metric"))
+            _check_slurm(hydra)
+        except ValueError as error:
+            sys.exit(f"error: {error}")
+        folder = Path(hydra.sweep.dir)
+        with read_write(hydra), open_dict(config):
+            if config.sweep is None:
+                config.sweep = folder.name
+                hydra.overrides.task.append(f"sweep={folder.name}")
+            if hydra.launcher._target_.endswith("LocalLauncher") and not is_search(hydra):
+                # submitit would begin all jobs at once.
+                hydra.sweeper.max_batch_size = hydra.sweeper.max_batch_size or os.cpu_count()
+        if is_search(hydra):
+            _quieten_optuna()
+        folder.mkdir(parents=True, exist_ok=True)
+        OmegaConf.save(config, folder / "multirun.yaml")  # not every sweeper writes it
+
+    def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
+        """Prints the survey and the table; ends the process with code 1 where a job failed."""
+        folder = Path(os.path.relpath(config.hydra.sweep.dir))
+        searched = is_search(config.hydra)
+        metric = config.get("optimized_metric") or config.get("monitor")
+        try:
+            failed = tell(folder, [metric] if searched else None)
+        except (ValueError, OSError) as error:
+            sys.exit(f"error: {error}")
+        if searched:
+            tell_best(folder, metric)
+        elif failed:
+            sys.exit(f"error: {failed}")
+
+
+def is_search(hydra: HydraConf) -> bool:
+    """Whether a sweeper chooses the parameters by what came out before."""
+    return str(hydra.runtime.choices["hydra/sweeper"]) != "basic"
+
+
+def direction(metric: str | None, monitor: str, mode: str) -> str:
+    """Which way a search goes: that of the monitor, or of the metric named instead.
+
+    Example:
+        >>> direction(None, "val/loss", "min"), direction("val/auroc", "val/loss", "min")
+        ('minimize', 'maximize')
+    """
+    if metric is None or metric == monitor:
+        return {"min": "minimize", "max": "maximize"}.get(mode, mode)
+    return "minimize" if metric.rpartition("/")[2] in LOWER_IS_BETTER else "maximize"
+
+
+def check_metric(metric: str | None, known: Sequence[str] | None = None) -> None:
+    """Checks the metric that a search goes by.
+
+    Args:
+        metric: `optimized_metric`.
+        known: the metrics of training and validation, as soon as they are known.
+
+    Raises:
+        ValueError: for a metric of the test, or one that there is not.
+    """
+    if metric is None:
+        return
+    if metric.startswith("test/"):
+        raise ValueError(
+            f"expected optimized_metric to be a metric of validation, got {metric}: settings that "
+            "are chosen by the test bags make the test tell nothing; "
+            f"choose optimized_metric=val/{metric.removeprefix('test/')}"
+        )
+    if known is not None and metric not in known:
+        raise ValueError(
+            "expected optimized_metric to be a metric of training or validation, got "
+            f"{metric!r}{did_you_mean(metric, list(known))} (there are {', '.join(known)})"
+        )
+
+
+def check_single(overrides: Sequence[str]) -> None:
+    """Checks that a run by itself is not meant to be many.
+
+    Raises:
+        ValueError: where the command line has a launcher or a search, and no `-m`.
+    """
+    for override in overrides:
+        if override.startswith(("launcher=", "search=")) and override != "launcher=basic":
+            raise ValueError(f"{override} is for many jobs: expected -m beside it")
+
+
+def tell(folder: Path, metrics: Sequence[str] | None = None) -> str | None:
+    """Prints what `milforge-report` would on a sweep; gives a sentence on the jobs that failed.
+
+    Raises:
+        ValueError: where there is no job, or no such metric.
+    """
+    from milforge.cli.report import choose_metrics
+    from milforge.cli.report_groups import group_runs
+    from milforge.cli.report_survey import survey
+    from milforge.cli.report_table import explain, make_rows, terminal_tables
+
+    found = survey([folder])
+    print("", *found.lines(), sep="\n")
+    if any(run.metrics for run in found.finished):  # predictions have none
+        chosen = choose_metrics(found.finished, metrics)
+        grouping = group_runs(found.finished)
+        rows = make_rows(grouping.groups, chosen, [None] * len(grouping.groups))
+        print("", terminal_tables(rows), "", *grouping.notes, *explain(rows), sep="\n")
+        named = f" --metrics {' '.join(metrics)}" if metrics else ""
+        print(f"\nagain        milforge-report {folder}{named}", flush=True)
+    others = [run for run in found.runs if run.state != "finished"]
+    if not others:
+        return None
+    first = f"{others[0].folder}: {others[0].fault or others[0].state}"
+    return f"{len(others)} of {len(found.runs)} jobs did not finish, first {first}"
+
+
+def tell_best(folder: Path, metric: str) -> None:
+    """Prints what a search found."""
+    path = folder / "optimization_results.yaml"
+    best = OmegaConf.load(path)
+    overrides = " ".join(f"{key}={value}" for key, value in best.best_params.items())
+    print(f"best         {metric} {best.best_value:.4f} with {overrides}")
+    print(f"parameters   {path}", flush=True)
+
+
+def _check_slurm(hydra: HydraConf) -> None:
+    if hydra.launcher._target_.endswith("SlurmLauncher") and shutil.which("srun") is None:
+        raise ValueError(
+            "launcher submitit_slurm: expected srun and sbatch on this machine, found none; begin "
+            "the sweep on a node of the cluster that has SLURM, or choose launcher=submitit_local"
+        )
+
+
+def _quieten_optuna() -> None:
+    """Leaves out what tells nothing: the best parameters and the failures we tell ourselves."""
+    # On import Optuna sets its own level, and what it imports writes a line a plugin.
+    logging.getLogger("alembic").setLevel(logging.WARNING)
+    import optuna
+
+    optuna.logging.set_verbosity(logging.WARNING)
+    logging.getLogger("hydra_plugins.hydra_optuna_sweeper").setLevel(logging.ERROR)
+
+
+def _summary(folder: Path) -> Mapping[str, Any]:
+    try:
+        summary = json.loads((folder / "summary.json").read_bytes())
+    except (OSError, ValueError):
+        return {}  # not there, or damaged: the job itself will tell
+    return summary if isinstance(summary, dict) else {}

@@ -1,0 +1,138 @@
+"""What happens to the other processes of a run when one of them is told to end, or dies."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+import torch
+
+pytestmark = [pytest.mark.ddp, pytest.mark.slow]
+RUN = (
+    *("data.train=24", "data.val=6", "data.test=6", "data.batch_size=4"),
+    *("model.encoder.hidden=[8]", "model.encoder.dropout=0", "model.dropout=0"),
+    *("callbacks.figures=null", "callbacks.early_stopping=null", "logger=csv"),
+)
+MINUTE = 60
+
+
+def start(folder, *arguments, **env):
+    """A training of its own; many processes of it share its group."""
+    return subprocess.Popen(
+        [sys.executable, "-m", "milforge.cli.train", *RUN, *arguments],
+        cwd=folder,
+        env={**os.environ, "OMP_WAIT_POLICY": "passive", "OMP_NUM_THREADS": "1", **env},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+    )
+
+
+def wait_for(condition, seconds=240):
+    end = time.monotonic() + seconds
+    while not (found := condition()):
+        assert time.monotonic() < end, "waited in vain"
+        time.sleep(0.05)
+    return found
+
+
+def children(pid):
+    """The processes that another has started and that still run."""
+    listed = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    return [
+        int(each) for each in listed if b"milforge" in Path(f"/proc/{each}/cmdline").read_bytes()
+    ]
+
+
+def is_alive(pid):
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
+
+
+def weights(run):
+    state = torch.load(run / "checkpoints" / "last.ckpt", weights_only=True)["state_dict"]
+    return torch.cat([each.flatten().double() for each in state.values()])
+
+
+@pytest.fixture
+def ddp_run(tmp_path):
+    """A long training on two processes that has begun, its folder, and its second process."""
+    run = tmp_path / "logs" / "train" / "runs" / "a"
+    process = start(tmp_path, "trainer=ddp_cpu", "run=a", "trainer.max_epochs=100000")
+    try:
+        wait_for((run / "checkpoints" / "last.ckpt").exists)
+        (other,) = children(process.pid)
+        yield process, run, other
+    finally:
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        if process.stdout is not None and not process.stdout.closed:
+            process.communicate()
+
+
+def test_a_run_on_two_that_is_told_to_end_goes_on_on_one(ddp_run, tmp_path):
+    process, run, other = ddp_run
+    process.send_signal(signal.SIGTERM)
+    output, _ = process.communicate(timeout=MINUTE)
+    assert process.returncode == 128 + signal.SIGTERM
+    assert output.count("the run is saved") == 1
+    wait_for(lambda: not is_alive(other), MINUTE)
+    step = torch.load(run / "checkpoints" / "last.ckpt", weights_only=True)["global_step"]
+    epochs = step // 6 + 2  # of six steps each
+    length = f"trainer.max_epochs={epochs}"
+    for name in ("a", "whole"):
+        done = start(tmp_path, length, f"run={name}")
+        output, _ = done.communicate(timeout=MINUTE * 3)
+        assert done.returncode == 0, output
+    found, expected = weights(run), weights(run.parent / "whole")
+    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
+    metrics = [
+        json.loads((folder / "summary.json").read_text())["metrics"]
+        for folder in (run, run.parent / "whole")
+    ]
+    assert metrics[0] == pytest.approx(metrics[1], abs=1e-4)
+
+
+def test_when_the_second_dies_the_first_says_so_and_ends(ddp_run):
+    process, run, other = ddp_run
+    os.kill(other, signal.SIGKILL)
+    output, _ = process.communicate(timeout=MINUTE)
+    assert process.returncode != 0
+    assert "error: another process of this run has ended" in output
+    assert "Traceback" not in output
+    torch.load(run / "checkpoints" / "last.ckpt", weights_only=True)
+
+
+def test_when_the_first_dies_the_second_says_so_and_ends(ddp_run):
+    process, run, other = ddp_run
+    process.kill()
+    output, _ = process.communicate(timeout=MINUTE)  # the second holds the other end of the pipe
+    wait_for(lambda: not is_alive(other), MINUTE)
+    # Whether it sees the connection close or its parent gone first is a matter of luck.
+    assert re.search("error: (another|the first) process of this run has ended", output)
+    assert "Traceback" not in output
+    torch.load(run / "checkpoints" / "last.ckpt", weights_only=True)
+
+
+def test_when_the_first_dies_before_they_meet_the_second_ends(tmp_path):
+    """The second waits for the first, which starts it and is stopped at once."""
+    process = start(tmp_path, "trainer=ddp_cpu", "run=a")
+    try:
+        (other,) = wait_for(lambda: children(process.pid))
+        process.send_signal(signal.SIGSTOP)
+        wait_for(lambda: len(list(Path(f"/proc/{other}/task").iterdir())) > 1)
+        process.kill()
+        output, _ = process.communicate(timeout=2 * MINUTE)
+        assert "process of this run has ended" in output
+    finally:
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
