@@ -23,6 +23,10 @@ source .venv/bin/activate
 # Without this one, sbatch's --cpus-per-task does not reach srun.
 export SRUN_CPUS_PER_TASK=${SLURM_CPUS_PER_TASK:-1}
 
-# The folder is logs/train/runs/slurm_JOB, and a job that is queued again keeps its number.
+# A job that is queued again keeps its number, and so goes on in its folder.
+case " $* " in
+    *" run="*) ;;
+    *) set -- "run=slurm_$SLURM_JOB_ID" "$@" ;;
+esac
 srun --kill-on-bad-exit=1 milforge-train trainer=ddp \
     "trainer.devices=$SLURM_NTASKS_PER_NODE" "trainer.num_nodes=$SLURM_NNODES" "$@"

@@ -70,10 +70,10 @@ STUDIES = {
         [
             ["data.streams=[pixels]"],
             ["data.streams=[gradient]"],
+            ["model/fusion=concat", "~model.fusion.dim"],
             *(
                 [f"model/fusion={fusion}"]
                 for fusion in (
-                    "concat",
                     "scalar",
                     "convex",
                     "elementwise",

@@ -116,7 +116,7 @@ def test_processes_that_repeat_a_sweep_are_refused(here, monkeypatch):
     options = ("trainer=ddp_cpu", "seed=0,1", "data.train=4", "data.val=2", "data.test=2")
     error = here("train", "-m", *options, "logger=csv").error()
     assert "one process a job in a multirun" in error
-    for remedy in ("trainer=cpu", "submitit", "torchrun"):
+    for remedy in ("trainer=cpu", "launcher=submitit_slurm"):
         assert remedy in error
 
 

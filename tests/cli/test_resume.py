@@ -154,3 +154,48 @@ def test_a_killed_process_goes_on(tmp_path, here, runs):
     assert here("train", *command).returncode == 0
     assert here("train", *command[:-1], "run=undisturbed").returncode == 0
     assert torch.equal(weights(runs / "killed"), weights(runs / "undisturbed"))
+
+
+def test_a_run_that_stopped_early_stays_so(here, runs):
+    """Killed after its last epoch, before it wrote its summary."""
+    run = (*RUN, "trainer.max_epochs=40", "callbacks.early_stopping.patience=2", "run=early")
+    assert here("train", *run).returncode == 0
+    before, lines = weights(runs / "early"), rows(runs / "early")
+    epochs = torch.load(runs / "early" / "checkpoints" / "last.ckpt", weights_only=True)["epoch"]
+    assert epochs < 39
+    (runs / "early" / "summary.json").unlink()
+    assert here("train", *run).returncode == 0
+    assert torch.equal(weights(runs / "early"), before)
+    assert rows(runs / "early") == lines
+
+
+def test_a_scheduler_waits_for_epochs_with_a_validation(here, runs):
+    outcome = here(
+        *("train", *RUN, "trainer.max_epochs=4", "trainer.check_val_every_n_epoch=2"),
+        *("callbacks.early_stopping=null", "run=second"),
+    )
+    assert outcome.returncode == 0, outcome.stderr
+    assert "ReduceLROnPlateau" not in outcome.stderr
+    path = runs / "second" / "checkpoints" / "last.ckpt"
+    (scheduler,) = torch.load(path, weights_only=True)["lr_schedulers"]
+    assert scheduler["last_epoch"] == 2
+
+
+HOLD = """
+import fcntl, sys
+file = open(sys.argv[1], "a")
+fcntl.lockf(file, fcntl.LOCK_EX)
+print("held", flush=True)
+sys.stdin.read()
+"""
+
+
+def test_a_folder_that_another_run_writes_to_is_refused(here, cut, runs):
+    command = [sys.executable, "-c", HOLD, runs / "cut" / ".lock"]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as other:
+        assert other.stdout.readline() == b"held\n"
+        outcome = here("train", *RUN, "trainer.max_epochs=4", "run=cut")
+        other.stdin.close()
+    assert "another process is writing to" in outcome.error()
+    assert here("train", *RUN, "trainer.max_epochs=4", "run=cut").returncode == 0
+    assert not (runs / "cut" / ".lock").exists()

@@ -85,7 +85,7 @@ def test_a_run_writes_its_metrics_and_figures(trained):
     assert summary["data"]["bags"] == {"train": 40, "val": 20, "test": 20}
     metrics = summary["metrics"]
     for stage in ("train", "val", "test"):
-        assert 0 < metrics[f"{stage}/attention_entropy"] <= math.log(36 * 36) + 1e-6
+        assert 0 < metrics[f"{stage}/attention_entropy"] <= math.log(24 * 24) + 1e-6
         assert {f"{stage}/{name}" for name in ("loss", "auroc", "accuracy")} <= set(metrics)
     assert not any("inst_" in name for name in metrics)
     figures = {path.name: path.read_bytes() for path in (run / "figures").iterdir()}
@@ -100,7 +100,7 @@ def test_a_run_writes_its_metrics_and_figures(trained):
 @pytest.mark.slow
 def test_predictions_are_patches_with_places_and_weights(trained, best):
     bags, instances = (table.to_pydict() for table in tables(trained[0]))
-    images = megapixel(train=40, val=20, test=20, size=180, low_size=36, digit_size=24, noise=5)
+    images = megapixel(train=40, val=20, test=20, size=144, low_size=24, digit_size=24, noise=4)
     images = [images.test[i] for i in range(20)]
     assert bags["bag_id"] == [image.bag_id for image in images]
     assert bags["label"] == [image.y for image in images]
@@ -124,15 +124,15 @@ def test_predictions_are_patches_with_places_and_weights(trained, best):
     np.testing.assert_allclose(
         np.log(weights), np.array(instances["score"]).reshape(20, 6), rtol=1e-5
     )
-    # Cell (i, j) is centred at pixel (5 i + 2.5, 5 j + 2.5), a patch at its corner and 16.
-    rows, columns = (y + 16 - 2.5) / 5, (x + 16 - 2.5) / 5
+    # Cell (i, j) is centred at pixel (6 i + 3, 6 j + 3), a patch at its corner and 16.
+    rows, columns = (y + 16 - 3) / 6, (x + 16 - 3) / 6
     for cells in (rows, columns):
         np.testing.assert_allclose(cells, cells.round(), atol=0.11)
         assert cells.round().min() >= 0
-        assert cells.round().max() <= 35
+        assert cells.round().max() <= 23
     at = maps[np.arange(20)[:, None], rows.round().astype(int), columns.round().astype(int)]
     np.testing.assert_allclose(weights, at, rtol=1e-4)
-    cells = rows.round() * 36 + columns.round()
+    cells = rows.round() * 24 + columns.round()
     assert all(len(set(each)) == 6 for each in cells.tolist())  # none is drawn twice
 
 
@@ -243,7 +243,7 @@ def test_what_cannot_be_is_told_before_training(here, monkeypatch, arguments, me
             "model.patch_size=[18,40]",
             "expected patches of at least 19 x 19 pixels, got 18 x 40; raise model.patch_size",
         ),
-        ("model.n_patches=2000", "expected at most 1296 patches, the cells of an attention map"),
+        ("model.n_patches=2000", "expected at most 576 patches, the cells of an attention map"),
     ],
 )
 def test_what_does_not_fit_the_images_is_told_at_the_first_of_them(here, argument, message):

@@ -25,6 +25,7 @@ UNTOLD = {
     "milforge.graph.AdjacencyBuilder",
     "milforge.nn.MaxPool",
     "milforge.nn.MeanPool",
+    "milforge.cli.sweep.Sweep",
     "milforge.training.WholeCheckpointIO",
     "wandb.Settings",
 }

@@ -366,13 +366,14 @@ def test_the_plateau_scheduler_looks_at_the_monitor(train):
     np.testing.assert_allclose(rates[-1] / rates[0], 1e-2, rtol=1e-6)
 
 
-def test_a_diverged_run_keeps_what_it_computed(train, read_summary):
-    with pytest.warns(UserWarning, match="figure .* was not drawn"):
-        outcome = train("optimizer.lr=1e30", figures=True)
-    assert outcome.returncode == 0, outcome.stderr
-    assert read_summary(outcome.run())["metrics"]["test/loss"] is None
-    assert (outcome.run() / "predictions" / "bags.parquet").is_file()
-    assert (outcome.run() / "figures" / "learning_curves.png").is_file()
+def test_a_run_that_diverges_stops_with_the_names_of_its_bags(train):
+    """The second epoch begins at a learning rate that is too high."""
+    step = "{_target_: torch.optim.lr_scheduler.StepLR, _partial_: true, step_size: 1, gamma: 1e30}"
+    outcome = train(f"+scheduler={step}")
+    assert "the loss is not finite in epoch 1, step 1, of 'train_00" in outcome.error()
+    last = torch.load(outcome.run() / "checkpoints" / "last.ckpt", weights_only=True)
+    assert last["epoch"] == 0
+    assert all(each.isfinite().all() for each in last["state_dict"].values())
 
 
 def test_the_commit_of_the_repository_is_kept(train, tmp_path, read_summary):

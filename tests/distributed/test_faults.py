@@ -136,3 +136,19 @@ def test_when_the_first_dies_before_they_meet_the_second_ends(tmp_path):
     finally:
         with suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
+
+
+def test_a_signal_to_all_processes_of_a_job_is_no_matter_to_those_that_read(tmp_path):
+    """As SLURM sends it: the readers have it first, and the run needs them until it is saved."""
+    run = tmp_path / "logs" / "train" / "runs" / "a"
+    with_reader = ("data.num_workers=1", "run=a")
+    process = start(tmp_path, *with_reader, "trainer.max_epochs=100000")
+    try:
+        wait_for((run / "checkpoints" / "last.ckpt").exists)
+        os.killpg(process.pid, signal.SIGUSR1)
+        output, _ = process.communicate(timeout=MINUTE)
+    finally:
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+    assert process.returncode == 128 + signal.SIGUSR1, output
+    assert "the run is saved" in output

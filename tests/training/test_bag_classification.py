@@ -260,3 +260,10 @@ def test_a_checkpoint_holds_no_modules(tmp_path):
     other.load_state_dict(checkpoint["state_dict"])
     other.on_load_checkpoint(checkpoint)
     assert other.history == trained.history
+
+
+def test_weights_that_are_not_finite_are_not_saved():
+    module = make_module("binary", torch.tensor([0.0, float("inf")]))
+    module._trainer = None
+    with pytest.raises(ValueError, match="the weights are not finite in epoch 0"):
+        module.on_save_checkpoint({})

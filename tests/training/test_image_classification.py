@@ -232,7 +232,7 @@ def test_the_losses_of_uneven_shards_average_to_that_of_the_whole_batch():
     """Three images on one process and two on the other: 2.5 in the mean."""
     images = Stripes("train", 5)
     whole = step(make_module(entropy=0.5), batch_of(images, range(5)))
-    strategy = SimpleNamespace(reduce=lambda bags: torch.tensor(2.5))
+    strategy = SimpleNamespace(reduce=lambda counts: torch.tensor([2.5, 0.0]))
     shards = [
         step(make_module(entropy=0.5), batch_of(images, part), world_size=2, strategy=strategy)
         for part in (range(3), range(3, 5))

@@ -17,13 +17,21 @@ logger = logging.getLogger(__name__)
 
 # What a person or a queue sends, and what `#SBATCH --signal=USR1@120` sends before the time is up.
 SIGNALS = (signal.SIGTERM, signal.SIGUSR1)
+# Whichever comes later counts where there are several: a job that is to be queued again may be told
+# to end, too.
+RISING = (0, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2)
 
 
 class Interrupted(SystemExit):
-    """Ends the process with the exit code of its signal."""
+    """Ends the process.
+
+    Args:
+        signum: the signal; gives the exit code. 0 in all processes of a run but the first, because
+            what started them kills the first too where another one fails.
+    """
 
     def __init__(self, signum: int) -> None:
-        super().__init__(128 + signum)
+        super().__init__(128 + signum if signum else 0)
 
 
 class Interruption(Checkpoint):
@@ -56,6 +64,12 @@ class Interruption(Checkpoint):
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:  # noqa: D102
         self._last_step = trainer.global_step
+        self._listen(trainer)
+
+    def on_sanity_check_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:  # noqa: D102
+        self._listen(trainer)
+
+    def on_predict_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:  # noqa: D102
         self._listen(trainer)
 
     def on_test_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:  # noqa: D102
@@ -91,16 +105,32 @@ class Interruption(Checkpoint):
     def on_validation_batch_end(  # noqa: D102
         self, trainer: L.Trainer, pl_module: L.LightningModule, *batch: Any
     ) -> None:
-        # Processes have unequal numbers of batches here, so that they cannot ask each other; each
-        # has its signal, or sees the others leave.
-        if self._received and self._before_validation is not None:
+        if not self._received:
+            return
+        if self._before_validation is not None:
             trainer.strategy.save_checkpoint(self._before_validation, self.path)
-            self._end(trainer, saved=True)
-
-    def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:  # noqa: D102
+        # Processes have unequal numbers of batches here, and cannot ask each other before the end.
+        if trainer.world_size == 1:
+            self._end(trainer, saved=self._before_validation is not None)
         self._before_validation = None
 
+    def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:  # noqa: D102
+        before, self._before_validation = self._before_validation, None
+        if trainer.sanity_checking or trainer.world_size == 1:
+            return
+        self._received = _of_all(self._received, trainer)
+        if self._received:
+            if before is not None:
+                trainer.strategy.save_checkpoint(before, self.path)
+            self._end(trainer, saved=True)
+
     def on_test_batch_end(  # noqa: D102
+        self, trainer: L.Trainer, pl_module: L.LightningModule, *batch: Any
+    ) -> None:
+        if self._received:
+            self._end(trainer, saved=False)
+
+    def on_predict_batch_end(  # noqa: D102
         self, trainer: L.Trainer, pl_module: L.LightningModule, *batch: Any
     ) -> None:
         if self._received:
@@ -116,7 +146,7 @@ class Interruption(Checkpoint):
             return  # only the main thread may
 
         def note(signum: int, frame: Any) -> None:
-            self._received = signum
+            self._received = max(self._received, signum, key=RISING.index)
             kill: Callable[[int], None] | None = getattr(trainer.strategy.launcher, "kill", None)
             if kill is not None:
                 kill(signum)  # the processes that this one started
@@ -137,23 +167,23 @@ class Interruption(Checkpoint):
         """Leaves the process, by way of the handler that was there before."""
         if trainer.is_global_zero:
             name = signal.Signals(self._received).name
-            what = f"the run is saved in {self.path}" if saved else "training is done"
+            what = f"the run is saved in {self.path}" if saved else "stopped"
             logger.warning("%s: %s; it goes on with the same command and run=NAME", name, what)
         outer = self._outer[self._received]
         if callable(outer):
             outer(self._received, None)
         elif self._received == signal.SIGUSR1 and trainer.is_global_zero:
             _queue_again()
-        raise Interrupted(self._received)
+        raise Interrupted(self._received if trainer.is_global_zero else 0)
 
 
 def _of_all(signum: int, trainer: L.Trainer) -> int:
     """The signal that any of the processes has received; 0 for none."""
     if trainer.world_size == 1:
         return signum
-    received = torch.tensor(signum, device=trainer.strategy.root_device)
+    received = torch.tensor(RISING.index(signum), device=trainer.strategy.root_device)
     torch.distributed.all_reduce(received, torch.distributed.ReduceOp.MAX)
-    return int(received)
+    return int(RISING[int(received)])
 
 
 def _queue_again() -> None:

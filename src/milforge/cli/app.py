@@ -16,6 +16,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from milforge.cli import schema, sweep
 from milforge.cli.explain import config_dir, explain
+from milforge.cli.parent import started_by
 
 # What a command does; a search goes by the number.
 Task = Callable[[DictConfig], float | None]
@@ -39,7 +40,7 @@ def run(task: Task, config_name: str, before: Callable[[], None] = lambda: None)
     _folders.clear()
     _prepare()
     try:
-        _share_folder()
+        _check_folder()
         before()
         with _full_error(True):
             main = hydra.main(version_base="1.3", config_path=config_dir(), config_name=config_name)
@@ -128,32 +129,27 @@ def _prepare() -> None:
     OmegaConf.register_new_resolver("search_direction", sweep.direction, replace=True)
 
 
-def _share_folder() -> None:
-    """Names the folder of a run of which torchrun or srun has started several processes.
+def _check_folder() -> None:
+    """Checks that all processes of a run that torchrun or srun has started write to one folder.
 
     Each composes the config for itself, and would make a folder of its own.
 
     Raises:
         ValueError: where they have no name in common, or would each begin a whole sweep.
     """
-    env, arguments = os.environ, sys.argv[1:]
-    by_torchrun = "TORCHELASTIC_RUN_ID" in env and int(env.get("WORLD_SIZE", 1)) > 1
-    by_srun = "SLURM_PROCID" in env and int(env.get("SLURM_NTASKS", 1)) > 1
-    if not by_torchrun and not by_srun:
+    starter, arguments = started_by(), sys.argv[1:]
+    if starter is None:
         return
     if {"-m", "--multirun"} & set(arguments):
         raise ValueError(
-            "a sweep is begun by one process, and each of those that torchrun or srun started "
+            f"a sweep is begun by one process, and {starter} has started several, each of which "
             "would begin it; choose launcher=submitit_slurm, which starts those of each job"
         )
-    if any(each.startswith("run=") for each in arguments):
-        return
-    if by_torchrun:
+    if not any(each.startswith("run=") for each in arguments):
         raise ValueError(
-            "torchrun has started several processes, which are to write to one folder: name it "
+            f"{starter} has started several processes, which are to write to one folder: name it "
             "with run=NAME"
         )
-    sys.argv.append(f"run=slurm_{env['SLURM_JOB_ID']}")
 
 
 def _now() -> str:

@@ -41,6 +41,7 @@ HARMLESS = (
     ".*requested to overfit but enabled.*",  # our order of the bags is fixed then
     ".*dirpath has changed from.*",  # a run that goes on writes to a folder of its own
     ".*no last checkpoint available.*",  # ckpt_path=last of a job that is only now begun
+    ".*ReduceLROnPlateau conditioned on metric.*",  # in epochs without validation
     ".*isinstance.treespec, LeafSpec.*",  # between Lightning and torch
 )
 

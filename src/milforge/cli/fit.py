@@ -3,7 +3,7 @@
 import logging
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from time import monotonic
@@ -36,6 +36,7 @@ from milforge.cli.resume import (
     check_same_run,
     checkpoint_to_go_on_from,
     finished_metrics,
+    only_writer,
     read_metrics,
     remove_partial_files,
     restore_metrics,
@@ -78,7 +79,8 @@ def fit(config: DictConfig) -> dict[str, float]:
         return done
     seed_run(config)
     leave_with_parent()
-    with quiet_run(config):
+    with ExitStack() as stack:
+        stack.enter_context(quiet_run(config))
         data = make_data(config)
         module = make_module(config, data)
         given = None if config.ckpt_path == "last" else config.ckpt_path
@@ -92,6 +94,7 @@ def fit(config: DictConfig) -> dict[str, float]:
         rows = read_metrics(folder)
         trainer = make_trainer(config)
         check_processes(trainer, data, ["val", *["test"] * config.test])
+        stack.enter_context(only_writer(folder, trainer.is_global_zero))
         if config.compile:
             module.network.compile(dynamic=True)  # bags differ in size
         if trainer.is_global_zero:
@@ -193,8 +196,8 @@ def make_module(
 
 def best_checkpoint(trainer: L.Trainer) -> str | None:
     """Path of the best checkpoint, or None where none was written."""
-    callback: Any = trainer.checkpoint_callback
-    return callback.best_model_path or None if isinstance(callback, ModelCheckpoint) else None
+    kept = [each for each in trainer.checkpoint_callbacks if isinstance(each, ModelCheckpoint)]
+    return kept[0].best_model_path or None if kept else None
 
 
 def metrics_of(

@@ -10,13 +10,27 @@ SECONDS = 5
 FIRST = "MILFORGE_FIRST_PROCESS"
 
 
+def started_by() -> str | None:
+    """What has started several processes of this command: torchrun, srun, or None.
+
+    SLURM sets most of its variables in a batch script, too, and in a shell on one of its nodes.
+    """
+    env = os.environ
+    if "TORCHELASTIC_RUN_ID" in env and int(env.get("WORLD_SIZE", 1)) > 1:
+        return "torchrun"
+    in_shell = env.get("SLURM_JOB_NAME") in ("bash", "interactive")
+    if "SLURM_STEP_ID" in env and int(env.get("SLURM_NTASKS", 1)) > 1 and not in_shell:
+        return "srun"
+    return None
+
+
 def leave_with_parent() -> None:
     """Watches the process that started this one, where Lightning did so for DDP.
 
     That one watches those it has started, but should it be killed, they would wait for it in the
     next collective: up to half an hour. torchrun and SLURM look after their processes themselves.
     """
-    if {"TORCHELASTIC_RUN_ID", "SLURM_PROCID"} & os.environ.keys():
+    if started_by() is not None:
         return
     if int(os.environ.get("LOCAL_RANK", 0)) == 0:
         os.environ[FIRST] = str(os.getpid())

@@ -1,9 +1,11 @@
 """A run's folder that holds a run already: go on with it, or leave it as it is."""
 
 import csv
+import fcntl
 import json
 import logging
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -105,6 +107,38 @@ def restore_metrics(trainer: L.Trainer, rows: Rows, step: int) -> None:
                 table = csv.DictWriter(lines, writer.metrics_keys)
                 table.writeheader()
                 table.writerows(kept)
+
+
+@contextmanager
+def only_writer(folder: Path, writes: bool) -> Iterator[None]:
+    """Keeps a second run out of a folder while the first one writes there.
+
+    Args:
+        folder: of the run.
+        writes: whether this process is the one of its run that writes.
+
+    Raises:
+        ValueError: where another run does.
+    """
+    if not writes:
+        yield
+        return
+    path = folder / ".lock"
+    with path.open("a") as file:
+        try:
+            # Of this process alone, and gone with it, unlike a lock that its children would share.
+            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except (BlockingIOError, PermissionError) as error:
+            raise ValueError(
+                f"another process is writing to {folder}: wait for its end, or choose another "
+                "folder (run=NAME, or sweep=NAME)"
+            ) from error
+        except OSError:  # a file system without locks
+            logger.debug("%s cannot be locked", path)
+        try:
+            yield
+        finally:
+            path.unlink(missing_ok=True)
 
 
 def remove_partial_files(folder: Path) -> None:

@@ -57,6 +57,8 @@ class SweepJob:
         """Leaves the error in the folder."""
         from milforge.data.files import atomic_path
 
+        if _summary(self.folder):
+            return  # another process of this job knows better, or is done
         summary = {"status": "failed", "error": error, "overrides": self.overrides}
         with atomic_path(self.folder / "summary.json") as path:
             path.write_text(json.dumps(summary, indent=2) + "\n")

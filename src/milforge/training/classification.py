@@ -7,6 +7,7 @@ from typing import Any, Generic, TypeVar
 
 import lightning as L
 import torch
+from lightning.pytorch.callbacks import EarlyStopping
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -158,6 +159,10 @@ class Classification(L.LightningModule, Generic[Batch]):
         """Adds a batch to the test metrics."""
         return self._evaluate(batch, self.test_metrics)
 
+    def on_test_start(self) -> None:
+        """Forgets the place in the epoch of the checkpoint that is tested."""
+        self._seen = []
+
     def on_test_epoch_end(self) -> None:
         """Logs the test metrics."""
         self._log(self.test_metrics)
@@ -174,16 +179,29 @@ class Classification(L.LightningModule, Generic[Batch]):
         optimizer = self.optimizer(self.parameters())
         if self.scheduler is None:
             return optimizer
-        scheduler = {"scheduler": self.scheduler(optimizer), "monitor": self.monitor}
+        scheduler: dict[str, Any] = {"scheduler": self.scheduler(optimizer)}
+        # Not strict: there may be epochs without validation; see `on_train_epoch_end`.
+        scheduler |= {"monitor": self.monitor, "strict": False}
         return {"optimizer": optimizer, "lr_scheduler": scheduler}  # type: ignore[return-value]
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Keeps in the checkpoint what is needed to build the run again, and its history."""
-        seen: list[Any] = [self.train_metrics.seen()]
+        """Keeps in the checkpoint what is needed to build the run again, and its history.
+
+        Raises:
+            ValueError: where weights are not finite, from which no run could go on.
+        """
+        if not all(bool(each.isfinite().all()) for each in self.parameters()):
+            raise ValueError(
+                f"the weights are not finite in epoch {self.current_epoch}; the checkpoints are of "
+                "before: lower optimizer.lr, set trainer.gradient_clip_val or "
+                "trainer.precision=32-true"
+            )
+        mine = {name: value.cpu() for name, value in self.train_metrics.seen().items()}
+        seen = [mine]
         if self._trainer is not None and self.trainer.world_size > 1:
-            seen = _gathered(seen[0], self.trainer.world_size)
-        seen = [{name: value.cpu() for name, value in each.items()} for each in seen]
-        checkpoint["milforge"] = {**self.stored, "history": self.history, "seen": seen}
+            seen = _gathered(mine, self.trainer.world_size)
+        history = {name: list(points) for name, points in self.history.items()}
+        checkpoint["milforge"] = {**self.stored, "history": history, "seen": seen}
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Takes up the history of a run that goes on, and its place inside the epoch."""
@@ -192,7 +210,14 @@ class Classification(L.LightningModule, Generic[Batch]):
         self._seen = kept.get("seen", [])
 
     def on_train_start(self) -> None:
-        """Goes on with the metrics of the epoch in which the run was interrupted."""
+        """Goes on with the metrics of the epoch in which the run was interrupted.
+
+        A run that had stopped early stays so: of that no checkpoint tells.
+        """
+        trainer: Any = self.trainer
+        for callback in trainer.callbacks:
+            if isinstance(callback, EarlyStopping) and callback.wait_count >= callback.patience:
+                trainer.should_stop = True
         seen = [{name: each.to(self.device) for name, each in one.items()} for one in self._seen]
         self.train_metrics.see_again(seen, self.global_rank, self.trainer.world_size)
         self._seen = []

@@ -26,7 +26,7 @@ from milforge.data import (
 )
 from milforge.data.faults import Fault, list_faults
 from milforge.data.label_table import LabelTable
-from milforge.training.loader import TrainLoader
+from milforge.training.loader import TrainLoader, outlast_signals
 
 logger = logging.getLogger(__name__)
 
@@ -207,6 +207,7 @@ class ClassificationDataModule(L.LightningDataModule, Generic[Item]):
             "collate_fn": self.collate_fn,
             "pin_memory": self._pin(),
             "persistent_workers": self.num_workers > 0,
+            "worker_init_fn": outlast_signals,
         }
         trainer: L.Trainer | None = self.trainer
         if trainer is None:
@@ -246,6 +247,7 @@ class ClassificationDataModule(L.LightningDataModule, Generic[Item]):
             collate_fn=self.collate_fn,
             pin_memory=self._pin(),
             persistent_workers=self.num_workers > 0,
+            worker_init_fn=outlast_signals,
         )
 
     def _process(self) -> tuple[int, int]:

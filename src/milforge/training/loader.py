@@ -1,5 +1,8 @@
-"""A DataLoader that can go on in the middle of an epoch."""
+"""A DataLoader that can go on in the middle of an epoch, and whose workers outlast signals."""
 
+import os
+import signal
+import threading
 from collections.abc import Callable
 from typing import Any, TypeVar
 
@@ -8,6 +11,24 @@ from torch.utils.data import DataLoader
 from milforge.data import TrainBatches
 
 Item = TypeVar("Item")
+
+
+def outlast_signals(worker: int) -> None:
+    """Has a process that reads data leave only when the one that started it says so.
+
+    A queue sends its signals to every process of a job, and the run needs its readers until it is
+    saved. To be called in the process, as the `worker_init_fn` of a DataLoader.
+    """
+    for signum in (signal.SIGUSR1, signal.SIGUSR2):
+        signal.signal(signum, signal.SIG_IGN)
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+    threading.Thread(target=_wait_for_parent, daemon=True).start()
+
+
+def _wait_for_parent() -> None:
+    while signal.sigwaitinfo({signal.SIGTERM}).si_pid != os.getppid():
+        pass
+    os._exit(0)
 
 
 class TrainLoader(DataLoader[Item]):
