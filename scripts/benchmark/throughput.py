@@ -100,7 +100,7 @@ def milforge(folder: Path, workers: int, budget: int | None) -> Callable[[], int
         "model/encoder=identity",
         f"model.pool.att_dim={ATT_DIM}",
         "logger=none",
-        "callbacks=null",
+        "~callbacks",
         "trainer.max_epochs=1",
         "+trainer.limit_val_batches=0",
         "+trainer.enable_checkpointing=false",
@@ -130,8 +130,8 @@ def torchmil_epoch(folder: Path, count: int, workers: int) -> Callable[[], int]:
 
     names = [f"bag_{i}" for i in range(count - 2)]
 
-    def read(path: str) -> torch.Tensor:
-        return torch.from_numpy(np.load(path)).float()
+    def read(path: str, kind: str) -> np.ndarray:
+        return np.load(path).astype(np.float32).squeeze()
 
     dataset = ProcessedMILDataset(
         features_path=str(folder / "torchmil" / "features"),

@@ -278,16 +278,18 @@ def test_the_sweep_of_wandb_composes():
     assert told["metric"]["goal"].startswith(config.monitor_mode)
 
 
-GUIDE = (Path(__file__).parents[2] / "docs" / "sweeps.md").read_text(encoding="utf-8")
-COMMANDS = re.findall(r"^milforge-train -m (.+)$", GUIDE, re.M)
+DOCS = Path(__file__).parents[2] / "docs"
+GUIDE = (DOCS / "sweeps.md").read_text(encoding="utf-8")
+SCALING = (DOCS / "scaling.md").read_text(encoding="utf-8")
+COMMANDS = re.findall(r"^milforge-train(?: -m)? ([^#\n]+)", f"{GUIDE}\n{SCALING}", re.M)
 
 
-def test_the_guide_has_commands():
-    assert len(COMMANDS) > 6
+def test_the_guides_have_commands():
+    assert len(COMMANDS) > 12
 
 
 @pytest.mark.parametrize("command", COMMANDS)
-def test_the_commands_of_the_guide_compose(command):
+def test_the_commands_of_the_guides_compose(command):
     swept = r"=(?:tag|interval)\(.*|=([^\[,]+),.*"
     overrides = [re.sub(swept, r"=\1", each) for each in shlex.split(command)]
     config = hydra_config(*[each for each in overrides if not each.endswith("=")])
