@@ -49,7 +49,10 @@ def on_process(data, rank, world_size, overfit_batches=0):
     progress = SimpleNamespace(batch_progress=SimpleNamespace(current=None))
     data.trainer = SimpleNamespace(
         current_epoch=0,
-        fit_loop=SimpleNamespace(epoch_loop=progress),
+        fit_loop=SimpleNamespace(
+            epoch_loop=progress,
+            epoch_progress=SimpleNamespace(current=SimpleNamespace(processed=0)),
+        ),
         global_rank=rank,
         world_size=world_size,
         strategy=strategy,

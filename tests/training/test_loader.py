@@ -27,6 +27,18 @@ class Save(L.Callback):
             raise RuntimeError("interrupted")
 
 
+class SaveAtEnd(L.pytorch.callbacks.Checkpoint):
+    """Saves at the end of an epoch, after the module has done with it, and stops there."""
+
+    def __init__(self, path, epoch):
+        self.path, self.epoch = path, epoch
+
+    def on_train_epoch_end(self, trainer, *_):
+        if trainer.current_epoch == self.epoch:
+            trainer.save_checkpoint(self.path)
+            raise RuntimeError("interrupted")
+
+
 def fit(tmp_path, callback=None, workers=0, ckpt_path=None, **options):
     torch.manual_seed(0)
     data = ImageBagsDataModule(
@@ -43,7 +55,6 @@ def fit(tmp_path, callback=None, workers=0, ckpt_path=None, **options):
         max_epochs=EPOCHS,
         accelerator="cpu",
         logger=False,
-        enable_checkpointing=False,
         enable_progress_bar=False,
         enable_model_summary=False,
         use_distributed_sampler=False,
@@ -76,6 +87,17 @@ def test_workers_that_read_ahead_make_no_difference(tmp_path, undisturbed, step)
     with pytest.raises(RuntimeError, match="interrupted"):
         fit(tmp_path, Save(path, step), workers=2)
     assert torch.equal(fit(tmp_path, workers=2, ckpt_path=path), undisturbed)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("workers", [0, 1])
+@pytest.mark.parametrize("epoch", [0, 1])
+def test_a_run_goes_on_from_the_end_of_an_epoch(tmp_path, undisturbed, workers, epoch):
+    """Workers read ahead in the next epoch before Lightning tells it."""
+    path = tmp_path / "a.ckpt"
+    with pytest.raises(RuntimeError, match="interrupted"):
+        fit(tmp_path, SaveAtEnd(path, epoch), workers=workers)
+    assert torch.equal(fit(tmp_path, workers=workers, ckpt_path=path), undisturbed)
 
 
 def test_other_batches_are_refused(tmp_path):

@@ -215,9 +215,11 @@ class ClassificationDataModule(L.LightningDataModule, Generic[Item]):
         if trainer.overfit_batches > 0:  # type: ignore[attr-defined]
             # The bags to be learnt by heart must be the same ones in every epoch.
             return DataLoader(self.splits.train, batch_sampler=list(batches), **options)  # type: ignore[arg-type]
-        # A run that goes on: workers read ahead before Lightning tells the epoch.
-        batches.set_epoch(trainer.current_epoch)
-        progress: Any = trainer.fit_loop.epoch_loop.batch_progress.current
+        # A run that goes on: workers read ahead before Lightning tells the epoch. (From a
+        # checkpoint of the end of an epoch, `current_epoch` is still that one.)
+        loop: Any = trainer.fit_loop
+        batches.set_epoch(loop.epoch_progress.current.processed)
+        progress = loop.epoch_loop.batch_progress.current
         return TrainLoader(self.splits.train, batches, lambda: progress.processed, **options)
 
     def val_dataloader(self) -> DataLoader[Item] | list[DataLoader[Item]]:
