@@ -48,7 +48,6 @@ def on_process(data, rank, world_size, overfit_batches=0):
     strategy = SimpleNamespace(root_device=torch.device("cpu"))
     progress = SimpleNamespace(batch_progress=SimpleNamespace(current=None))
     data.trainer = SimpleNamespace(
-        current_epoch=0,
         fit_loop=SimpleNamespace(
             epoch_loop=progress,
             epoch_progress=SimpleNamespace(current=SimpleNamespace(processed=0)),
