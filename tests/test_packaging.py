@@ -23,8 +23,8 @@ PROJECT = PYPROJECT["project"]
 
 # The names that a user writes: one that vanishes breaks their code, one that comes is a promise.
 SNAPSHOT = """
-callbacks: BagRecord FigureWriter Interrupted Interruption PredictionWriter RecordCollector
-callbacks: SamplingFigures SmoothingMonitor progress
+callbacks: BagRecord FigureWriter Interruption PredictionWriter RecordCollector SamplingFigures
+callbacks: SmoothingMonitor progress
 data: ArraySource Bag BagBatch BagDataset BagError BagHeader BagReader BagSplits CachedReader Canvas
 data: EvaluationBags Fault FeatureBags GraphBags GraphCounts ImageBags ImageBatch ImageDataset
 data: ImageFolder ImageSplits Inspection LabelTable LabelledDataset LargeImage MegapixelImages

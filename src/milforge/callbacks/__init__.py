@@ -1,7 +1,7 @@
 """What happens beside training: predictions, figures, diagnostics, progress."""
 
 from milforge.callbacks.figures import FigureWriter
-from milforge.callbacks.interruption import Interrupted, Interruption
+from milforge.callbacks.interruption import Interruption
 from milforge.callbacks.predictions import PredictionWriter
 from milforge.callbacks.progress import progress
 from milforge.callbacks.records import BagRecord, RecordCollector
@@ -11,7 +11,6 @@ from milforge.callbacks.smoothing import SmoothingMonitor
 __all__ = [
     "BagRecord",
     "FigureWriter",
-    "Interrupted",
     "Interruption",
     "PredictionWriter",
     "RecordCollector",

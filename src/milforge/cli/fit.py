@@ -1,9 +1,8 @@
 """One training run."""
 
 import logging
-import re
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import asdict
 from pathlib import Path
 from time import monotonic
@@ -31,6 +30,7 @@ from milforge.cli.build import (
 )
 from milforge.cli.check import did_you_mean
 from milforge.cli.closing import print_run
+from milforge.cli.lost_process import lost_process_told
 from milforge.cli.parent import leave_with_parent
 from milforge.cli.resume import (
     check_same_run,
@@ -54,10 +54,6 @@ from milforge.training import (
 
 logger = logging.getLogger(__name__)
 
-# How torch's backends, and its DataLoader, begin to tell that a process is gone.
-LOST_PROCESS = r"[Gg]loo|NCCL|[Cc]onnection (closed|reset)|[Bb]roken pipe|Socket"
-LOST_WORKER = r"DataLoader worker \(pid.*\) (is killed|exited)"
-
 
 def fit(config: DictConfig) -> dict[str, float]:
     """Trains, tests the best checkpoint, and writes the run's folder.
@@ -79,8 +75,7 @@ def fit(config: DictConfig) -> dict[str, float]:
         return done
     seed_run(config)
     leave_with_parent()
-    with ExitStack() as stack:
-        stack.enter_context(quiet_run(config))
+    with quiet_run(config), lost_process_told(), ExitStack() as stack:
         data = make_data(config)
         module = make_module(config, data)
         given = None if config.ckpt_path == "last" else config.ckpt_path
@@ -93,7 +88,7 @@ def fit(config: DictConfig) -> dict[str, float]:
             load_weights(module, checkpoint, path, data.instance_shape, data.class_names)
         rows = read_metrics(folder)
         trainer = make_trainer(config)
-        check_processes(trainer, data, ["val", *["test"] * config.test])
+        check_processes(trainer, data, ("val", "test") if config.test else ("val",))
         stack.enter_context(only_writer(folder, trainer.is_global_zero))
         if config.compile:
             module.network.compile(dynamic=True)  # bags differ in size
@@ -103,14 +98,13 @@ def fit(config: DictConfig) -> dict[str, float]:
                 write_split(data.split, folder / "splits.csv")
             restore_metrics(trainer, rows, step)
             remove_partial_files(folder)
-        with lost_process_told():
-            trainer.fit(module, data, ckpt_path=path, weights_only=True)
-            best = best_checkpoint(trainer)
-            best_epoch = None if best is None else epoch_of(best)
-            metrics = metrics_of(module.history, best_epoch)
-            if config.test:
-                trainer.test(module, data, ckpt_path=best, weights_only=True, verbose=False)
-                metrics |= as_floats(trainer.callback_metrics)
+        trainer.fit(module, data, ckpt_path=path, weights_only=True)
+        best = best_checkpoint(trainer)
+        best_epoch = None if best is None else epoch_of(best)
+        metrics = metrics_of(module.history, best_epoch)
+        if config.test:
+            trainer.test(module, data, ckpt_path=best, weights_only=True, verbose=False)
+            metrics |= as_floats(trainer.callback_metrics)
         if trainer.is_global_zero:
             write_summary(
                 folder,
@@ -124,26 +118,6 @@ def fit(config: DictConfig) -> dict[str, float]:
             )
             print_run(metrics, folder, best, wandb_folder(trainer))
     return metrics
-
-
-@contextmanager
-def lost_process_told() -> Iterator[None]:
-    """Says in a sentence that a process of the run, or of its loaders, has died."""
-    try:
-        yield
-    except RuntimeError as error:
-        told = str(error).splitlines()[0] if str(error) else ""
-        if isinstance(error, torch.distributed.DistError) or re.search(LOST_PROCESS, told):
-            raise ConnectionError(
-                f"another process of this run has ended, see above, or cannot be reached ({told}); "
-                "the run goes on from its last checkpoint with the same command and run=NAME"
-            ) from error
-        if re.search(LOST_WORKER, told):
-            raise ChildProcessError(
-                f"a process that reads the data has died ({told}), mostly for want of memory: "
-                "lower data.num_workers; the run goes on with the same command and run=NAME"
-            ) from error
-        raise
 
 
 def make_module(

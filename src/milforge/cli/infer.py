@@ -27,6 +27,7 @@ from milforge.cli.build import (
 )
 from milforge.cli.check import check_targets
 from milforge.cli.closing import print_run
+from milforge.cli.lost_process import lost_process_told
 from milforge.cli.members import check_alike, different_parts
 from milforge.cli.parent import leave_with_parent
 from milforge.cli.stored import empty_standardiser, load_checkpoint, load_weights
@@ -66,7 +67,7 @@ def infer(config: DictConfig, *, evaluate: bool) -> dict[str, float]:
         check_ensemble(config, checkpoints)
     stored = checkpoints[paths[0]]["milforge"]
     leave_with_parent()
-    with quiet_run(config):
+    with quiet_run(config), lost_process_told():
         data = make_data(config, "test")
         data.adopt(stored["task"], stored["class_names"])
         for path, checkpoint in checkpoints.items():

@@ -4,6 +4,7 @@ from milforge.data.bag import Bag
 from milforge.data.batch import BagBatch, collate_bags, unbatch
 from milforge.data.cached_reader import CachedReader
 from milforge.data.canvas import Canvas
+from milforge.data.check_split import check_split
 from milforge.data.choose_split import Splitting
 from milforge.data.dataset import (
     SPLITS,
@@ -19,6 +20,7 @@ from milforge.data.dataset import (
 )
 from milforge.data.digits import digits_bags
 from milforge.data.digits_grid import digits_grid
+from milforge.data.evaluation_bags import EvaluationBags
 from milforge.data.faults import BagError, Fault
 from milforge.data.feature_bags import FeatureBags
 from milforge.data.graph_bags import GraphBags, GraphCounts
@@ -32,7 +34,7 @@ from milforge.data.megapixel import MegapixelImages, megapixel
 from milforge.data.mnist import mnist_bags
 from milforge.data.moments import feature_moments
 from milforge.data.readers import BagHeader, BagReader, open_reader
-from milforge.data.samplers import EvaluationBags, TrainBatches
+from milforge.data.samplers import TrainBatches
 from milforge.data.sources import (
     ArraySource,
     SlideSource,
@@ -43,7 +45,7 @@ from milforge.data.sources import (
     open_source,
 )
 from milforge.data.split_files import read_splits, write_split
-from milforge.data.splits import Split, check_split, kfold_splits, monte_carlo_splits
+from milforge.data.splits import Split, kfold_splits, monte_carlo_splits
 from milforge.data.two_stream_digits import two_stream_digits
 
 __all__ = [

@@ -6,8 +6,9 @@ from pathlib import Path
 
 from numpy.typing import ArrayLike
 
+from milforge.data.check_split import check_split
 from milforge.data.split_files import read_splits
-from milforge.data.splits import Split, check_split, kfold_splits, monte_carlo_splits
+from milforge.data.splits import Split, kfold_splits, monte_carlo_splits
 
 
 @dataclass(frozen=True)

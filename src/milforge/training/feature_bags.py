@@ -2,7 +2,6 @@
 
 import logging
 from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Literal
 
@@ -12,7 +11,6 @@ from torch import Tensor, nn
 
 from milforge.data import (
     SPLITS,
-    BagDataset,
     BagSplits,
     CachedReader,
     FeatureBags,
@@ -20,19 +18,17 @@ from milforge.data import (
     Splitting,
     feature_moments,
 )
-from milforge.data.faults import BagError, Fault, list_faults
+from milforge.data.faults import BagError, list_faults
 from milforge.data.inspect import Inspection, inspect_folder
 from milforge.data.label_table import LabelTable, read_labels, stored_labels
 from milforge.data.readers import BagReader, open_reader
+from milforge.data.unreadable import unreadable
 from milforge.graph import AdjacencyBuilder
 from milforge.nn import EachStream, Standardise
 from milforge.training.bag_datamodule import BagDataModule
 from milforge.training.datamodule import STAGE_PARTS, task_of
 
 logger = logging.getLogger(__name__)
-
-# Files are waited for more than computed on; so many bags are in memory at once.
-_THREADS = 4
 
 # Instances whose mean and deviation stand for all: those of more differ in the third digit.
 _MOST_MEASURED = 1_000_000
@@ -257,24 +253,9 @@ class FeatureBagsDataModule(BagDataModule):
 
     def _read_all(self, parts: Sequence[str]) -> None:
         """Raises one error that tells the faults of all bags of these parts."""
-        bags: list[tuple[BagDataset, int]] = []
-        for name in parts:
-            part = getattr(self.splits, name)
-            part = part.bags if isinstance(part, GraphBags) else part
-            bags += [(part, number) for number in range(len(part))]
-
-        def faults_of(bag: tuple[BagDataset, int]) -> Sequence[Fault]:
-            try:
-                bag[0][bag[1]]
-            except BagError as error:
-                return error.faults
-            return ()
-
-        faults: list[Fault] = []
-        with ThreadPoolExecutor(_THREADS) as pool:
-            for done, found in enumerate(pool.map(faults_of, bags), 1):
-                faults += found
-                _tell(done, len(bags))
+        chosen = [getattr(self.splits, name) for name in parts]
+        bags = [part.bags if isinstance(part, GraphBags) else part for part in chosen]
+        faults = unreadable(bags, _tell)
         if faults:
             raise BagError(list_faults(str(self.root), faults), faults)
 
