@@ -10,6 +10,10 @@ import torch
 from hypothesis import settings
 from jaxtyping import install_import_hook
 
+# Tests may run in a job of SLURM's, but are no part of it: they would have it queued again.
+for name in [each for each in os.environ if each.startswith("SLURM_")]:
+    del os.environ[name]
+
 # While tests run, the shapes in the signatures of the operators are checked; not of those that
 # raise a ValueError of their own, which would be forestalled.
 install_import_hook(

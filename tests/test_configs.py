@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+import torch
 from hydra import compose, initialize_config_dir
 from hydra.core.config_store import ConfigNode, ConfigStore
 from hydra.core.plugins import Plugins
@@ -140,6 +141,13 @@ def test_an_experiment_with_a_misspelt_key_is_refused(tmp_path, text, wrong, rig
     sentence = explain(caught.value, "train")
     assert wrong in sentence
     assert f"did you mean '{right}'" in sentence or f".{right}'" in sentence
+
+
+def test_a_full_device_is_told_with_its_remedy():
+    error = torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB.")
+    sentence = explain(error, "train")
+    assert sentence.startswith("the memory of the device is full: lower data.batch_size")
+    assert "20.00 GiB" in sentence
 
 
 def test_a_right_experiment_of_a_user_is_taken(tmp_path):

@@ -49,7 +49,7 @@ def load(path: str, images: int | None) -> tuple[ImageClassification, list[Image
         )
     module = ImageClassification(make_network(config, data), data.task, data.class_names)
     load_weights(module, checkpoint, path, data.instance_shape, data.class_names)
-    test, size = data.splits.test, data.eval_batch_size
+    test, size = data.splits.test, data.eval_batch_size or data.batch_size
     total = len(test) if images is None else min(images, len(test))
     batches = [
         collate_images([test[i] for i in range(start, min(start + size, total))])

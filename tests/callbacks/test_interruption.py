@@ -3,10 +3,13 @@
 import os
 import signal
 from functools import partial
+from types import SimpleNamespace
 
 import lightning as L
 import pytest
 import torch
+from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch.loggers.logger import Logger
 
 from milforge.callbacks import Interruption
 from milforge.cli.build import HARMLESS
@@ -33,7 +36,23 @@ class Send(L.Callback):
         setattr(self, hook, send)
 
 
-def fit(folder, *callbacks, ckpt_path=None, accumulate=1):
+class Rows(Logger):
+    """Keeps what is logged, by step and name."""
+
+    name = version = "rows"
+
+    def __init__(self, values):
+        super().__init__()
+        self.values = values
+
+    def log_metrics(self, metrics, step=None):
+        self.values |= {(step, name): value for name, value in metrics.items()}
+
+    def log_hyperparams(self, params):
+        pass
+
+
+def fit(folder, *callbacks, ckpt_path=None, accumulate=1, rows=None):
     torch.manual_seed(0)
     data = ImageBagsDataModule("digits", train=20, val=8, test=8, batch_size=4, eval_batch_size=4)
     module = BagClassification(
@@ -48,25 +67,35 @@ def fit(folder, *callbacks, ckpt_path=None, accumulate=1):
     trainer = L.Trainer(
         max_epochs=EPOCHS,
         accelerator="cpu",
-        logger=False,
+        logger=Rows({} if rows is None else rows),
+        log_every_n_steps=1,
         enable_progress_bar=False,
         enable_model_summary=False,
         use_distributed_sampler=False,
         accumulate_grad_batches=accumulate,
-        callbacks=[*callbacks, Interruption(str(folder))],
+        callbacks=[
+            *callbacks,
+            ModelCheckpoint(
+                folder, "best", monitor="val/inst_auroc", mode="max", enable_version_counter=False
+            ),
+            Interruption(str(folder)),
+        ],
         plugins=[WholeCheckpointIO()],
         default_root_dir=folder,
     )
     trainer.fit(module, data, ckpt_path=ckpt_path, weights_only=ckpt_path is not None or None)
     state = {"scheduler": trainer.lr_scheduler_configs[0].scheduler.state_dict()}
     state["history"] = module.history
+    state["best"] = torch.load(folder / "best.ckpt", weights_only=True)["global_step"]
     return torch.cat([each.detach().flatten() for each in module.parameters()]), state, trainer
 
 
 @pytest.fixture(scope="module", params=[1, 2], ids=["each step", "every second batch"])
 def undisturbed(request, tmp_path_factory):
-    """The end of a run that nothing interrupted, and how many batches make a step."""
-    return fit(tmp_path_factory.mktemp("whole"), accumulate=request.param), request.param
+    """The end of a run that nothing interrupted, what it logged, and the batches of a step."""
+    rows = {}
+    end = fit(tmp_path_factory.mktemp("whole"), accumulate=request.param, rows=rows)
+    return end, rows, request.param
 
 
 @pytest.mark.parametrize(
@@ -74,23 +103,49 @@ def undisturbed(request, tmp_path_factory):
     [
         *(("on_train_batch_start", call) for call in (1, 4, 5, 8)),
         *(("on_validation_batch_start", call) for call in (1, 2, 4)),
-        ("on_validation_epoch_end", 1),
+        *(("on_validation_epoch_end", call) for call in (1, 2, 3)),
         ("on_train_epoch_end", 2),
+        ("on_train_epoch_end", EPOCHS),
     ],
 )
 def test_it_goes_on_and_ends_where_it_would_have_ended(tmp_path, undisturbed, hook, call):
-    (weights, state, _), accumulate = undisturbed
+    (weights, state, _), expected_rows, accumulate = undisturbed
+    rows = {}
     before = signal.getsignal(signal.SIGTERM)
     with pytest.raises(SystemExit) as end:
-        fit(tmp_path, Send(hook, call), accumulate=accumulate)
+        fit(tmp_path, Send(hook, call), accumulate=accumulate, rows=rows)
     assert end.value.code == 128 + signal.SIGTERM
     assert signal.getsignal(signal.SIGTERM) is before
     path = tmp_path / "last.ckpt"
     there = torch.load(path, weights_only=True)["global_step"]
-    found, found_state, trainer = fit(tmp_path, ckpt_path=path, accumulate=accumulate)
-    assert 0 < there < trainer.global_step
+    found, found_state, trainer = fit(tmp_path, ckpt_path=path, accumulate=accumulate, rows=rows)
+    assert 0 < there <= trainer.global_step
     assert torch.equal(found, weights)
     assert found_state == state
+    assert rows == expected_rows
+
+
+def test_a_signal_at_the_end_of_training_ends_the_run_before_its_test(tmp_path):
+    *_, trainer = fit(tmp_path, Send("on_fit_end", 1))
+    with pytest.raises(SystemExit) as end:
+        trainer.test(trainer.lightning_module, trainer.datamodule)
+    assert end.value.code == 128 + signal.SIGTERM
+    assert not (tmp_path / "last.ckpt").exists()
+
+
+@pytest.mark.parametrize("first", [True, False])
+def test_of_several_processes_only_the_first_leaves_a_test(first):
+    """The others would be waited for where the bags of all are gathered."""
+    callback = Interruption("here")
+    trainer = SimpleNamespace(is_global_zero=first, world_size=2)
+    callback.on_test_batch_end(trainer, None)
+    callback._received = signal.SIGTERM
+    callback._outer = {signal.SIGTERM: signal.SIG_DFL}
+    if not first:
+        callback.on_test_batch_end(trainer, None)
+        return
+    with pytest.raises(SystemExit):
+        callback.on_test_batch_end(trainer, None)
 
 
 def test_nothing_is_saved_of_a_run_that_no_signal_reached(tmp_path):
@@ -124,15 +179,25 @@ def test_the_handler_of_submitit_is_called_once_the_run_is_saved(tmp_path):
     assert torch.load(path, weights_only=True)["global_step"] == 5
 
 
-@pytest.mark.parametrize("answer", [0, 1])
-def test_slurm_is_asked_to_queue_the_job_again(tmp_path, monkeypatch, caplog, answer):
-    asked = tmp_path / "asked"
-    scontrol = tmp_path / "bin" / "scontrol"
-    scontrol.parent.mkdir()
-    scontrol.write_text(f'#!/bin/sh\necho "$@" >> {asked}\necho no such job >&2\nexit {answer}\n')
-    scontrol.chmod(0o755)
-    monkeypatch.setenv("PATH", f"{scontrol.parent}:{os.environ['PATH']}")
+@pytest.fixture
+def scontrol(tmp_path, monkeypatch):
+    """Makes a stand-in for SLURM's command, and gives the file of what it is asked."""
+    command, asked = tmp_path / "bin" / "scontrol", tmp_path / "asked"
+    command.parent.mkdir()
+    monkeypatch.setenv("PATH", f"{command.parent}:{os.environ['PATH']}")
     monkeypatch.setenv("SLURM_JOB_ID", "42")
+
+    def make(lines):
+        command.write_text(f'#!/bin/sh\necho "$@" >> {asked}\n{lines}\n')
+        command.chmod(0o755)
+        return asked
+
+    return make
+
+
+@pytest.mark.parametrize("answer", [0, 1])
+def test_slurm_is_asked_to_queue_the_job_again(tmp_path, scontrol, caplog, answer):
+    asked = scontrol(f"echo no such job >&2; exit {answer}")
     with pytest.raises(SystemExit) as end:
         fit(tmp_path, Send("on_train_batch_start", 3, signal.SIGUSR1))
     assert end.value.code == 128 + signal.SIGUSR1
@@ -140,3 +205,40 @@ def test_slurm_is_asked_to_queue_the_job_again(tmp_path, monkeypatch, caplog, an
     assert (tmp_path / "last.ckpt").exists()
     expected = "is queued again" if answer == 0 else "could not be queued again: no such job"
     assert expected in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("job", "requests"),
+    [
+        # As SLURM 22.05 tells of a job with grace, a cancelled one, and one that it kills at once.
+        ("PreemptEligibleTime=2026-01-01T00:00:00 PreemptTime=2026-01-01T01:00:00", ["requeue 42"]),
+        ("PreemptEligibleTime=2026-01-01T00:00:00 PreemptTime=None", []),
+        ("JobState=COMPLETING Restarts=1", []),
+    ],
+    ids=["grace", "cancelled", "no grace"],
+)
+def test_a_preempted_job_that_ends_in_its_grace_is_queued_again(tmp_path, scontrol, job, requests):
+    asked = scontrol(f'if [ "$1" = show ]; then echo "{job}"; fi')
+    with pytest.raises(SystemExit) as end:
+        fit(tmp_path, Send("on_train_batch_start", 3))
+    assert end.value.code == 128 + signal.SIGTERM
+    assert asked.read_text().splitlines() == ["show job 42", *requests]
+    assert (tmp_path / "last.ckpt").exists()
+
+
+def test_one_job_of_an_array_is_queued_again_alone(tmp_path, scontrol, monkeypatch):
+    """The number of one of them is that of them all."""
+    monkeypatch.setenv("SLURM_ARRAY_JOB_ID", "42")
+    monkeypatch.setenv("SLURM_ARRAY_TASK_ID", "7")
+    asked = scontrol("")
+    with pytest.raises(SystemExit):
+        fit(tmp_path, Send("on_train_batch_start", 3, signal.SIGUSR1))
+    assert asked.read_text() == "requeue 42_7\n"
+
+
+def test_without_slurm_nothing_is_asked(tmp_path, scontrol, monkeypatch):
+    asked = scontrol("")
+    monkeypatch.delenv("SLURM_JOB_ID")
+    with pytest.raises(SystemExit):
+        fit(tmp_path, Send("on_train_batch_start", 3, signal.SIGUSR1))
+    assert not asked.exists()

@@ -96,6 +96,27 @@ def test_coords_have_a_column_each(tmp_path, axes):
         assert instances[f"coord_{axis}"].to_pylist() == coords[:, axis].tolist()
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.int64])
+def test_coords_that_some_bags_lack_are_null(tmp_path, dtype):
+    coords = torch.arange(6, dtype=dtype).reshape(2, 3)
+    records = [
+        make_record("a", 1, 0.5),
+        make_record("b", 2, 0.5, coords=coords[:, :2]),
+        make_record("c", 2, 0.5, coords=coords, **attention(1.0, 2.0)),
+        make_record("d", 0, 0.5, coords=coords[:0]),
+    ]
+    _, instances = write(tmp_path, records)
+    assert instances["bag_id"].to_pylist() == ["a", "b", "b", "c", "c"]
+    assert instances["coord_0"].to_pylist() == [None, 0, 3, 0, 3]
+    assert instances["coord_1"].to_pylist() == [None, 1, 4, 1, 4]
+    assert instances["coord_2"].to_pylist() == [None, None, None, 2, 5]
+    _, whole = write(tmp_path, records[2:])
+    for axis in range(3):
+        name = f"coord_{axis}"
+        assert instances.schema.field(name).type == whole.schema.field(name).type
+        assert whole[name].null_count == 0
+
+
 def test_probabilities_that_are_not_numbers_are_kept(tmp_path):
     bags, _ = write(tmp_path, [make_record("a", 1, float("nan"), 1, **attention(float("nan")))])
     assert np.isnan(bags["probability_1"].to_pylist()).all()

@@ -1,5 +1,6 @@
 """Records of bags, from batches and from several processes."""
 
+import pickle
 from types import SimpleNamespace
 
 import numpy as np
@@ -105,6 +106,33 @@ def test_only_wanted_images_are_kept():
     assert torch.equal(records[1].images, torch.ones(2, 1, 2, 2))
 
 
+def test_records_hold_nothing_of_the_batch_but_their_own():
+    bags = [
+        Bag(
+            torch.zeros(500, 1, 4, 4),
+            y=torch.tensor([0, 1, 1]),
+            y_inst=torch.zeros(500, dtype=torch.int64),
+            coords=torch.zeros(500, 2),
+            bag_id=str(i),
+        )
+        for i in range(16)
+    ]
+    batch = collate_bags(bags)
+    outputs = outputs_of(batch) | {"probabilities": torch.zeros(16, 3)}
+    collector = Kept(images=8)
+    collector.on_test_batch_end(None, None, outputs, batch, 0)
+    records = collector._records
+    names = ("y", "probabilities", "scores", "weights", "y_inst", "coords", "images")
+    tensors = [getattr(record, name) for record in records for name in names]
+    tensors = [each for each in tensors if each is not None]
+    assert len(tensors) == 16 * 6 + 8
+    for each in tensors:
+        assert each.untyped_storage().nbytes() == each.nbytes
+    # Pickling takes a few hundred bytes for each tensor, however small.
+    size = sum(each.nbytes for each in tensors)
+    assert len(pickle.dumps(records)) < 1.5 * size + 1000 * len(tensors)
+
+
 def test_feature_vectors_are_no_images():
     ((_, records),) = run(Kept(images=9), [collate_bags(make_bags(3))]).finished
     assert all(record.images is None for record in records)
@@ -145,10 +173,11 @@ def test_the_records_of_all_processes_come_in_the_order_of_the_data_set(monkeypa
     bags = make_bags(n)
     shards, collectors = [], []
 
-    def gather(into, mine):
-        into[:] = shards
+    def gather(mine, into):
+        if into is not None:
+            into[:] = shards
 
-    monkeypatch.setattr(torch.distributed, "all_gather_object", gather)
+    monkeypatch.setattr(torch.distributed, "gather_object", gather)
     for rank in range(world_size):
         collector = Kept()
         batch = collate_bags(bags[rank::world_size])

@@ -102,6 +102,16 @@ def test_clam_is_trained_evaluated_and_predicted(tmp_path, fit, apply):
     assert predicted(good(apply("predict", run), "predict")) == bags
 
 
+def test_the_fingerprint_does_not_depend_on_how_long_a_run_trained(tmp_path, fit):
+    """Also where each epoch draws other instances of a bag."""
+    labelled_bags(tmp_path / "bags")
+    runs = [
+        good(fit(LABELS, "data.max_instances_per_bag=2", f"trainer.max_epochs={n}")) for n in (1, 3)
+    ]
+    one, other = (summary(run)["data"]["fingerprint"] for run in runs)
+    assert one == other
+
+
 def test_each_fold_tests_other_bags_and_all_of_them_together(tmp_path, here):
     labels = labelled_bags(tmp_path / "bags")
     outcome = here("train", "-m", *RUN, LABELS, "data.fold=range(3)", "sweep=folds")

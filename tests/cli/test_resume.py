@@ -3,6 +3,7 @@
 import csv
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -100,9 +101,25 @@ def test_a_finished_run_is_left_as_it_is(here, whole):
     assert after == before
 
 
+def test_a_finished_run_without_a_number_is_left_too(here, whole):
+    """AUROC of test bags of one class."""
+    path = whole / "summary.json"
+    summary = json.loads(path.read_text())
+    summary["metrics"]["test/auroc"] = None
+    path.write_text(json.dumps(summary))
+    outcome = here("train", *RUN, "trainer.max_epochs=4", "run=whole")
+    assert outcome.returncode == 0, outcome.stderr
+    assert re.search(r"test/auroc +nan\n", outcome.stdout)
+
+
 @pytest.mark.parametrize(
     ("override", "named"),
-    [("data.target=3", "data.target is 9 there and 3 here"), ("seed=5", "seed is 0 there")],
+    [
+        ("data.target=3", "data.target is 9 there and 3 here"),
+        ("seed=5", "seed is 0 there"),
+        ("trainer.gradient_clip_val=0.5", "trainer.gradient_clip_val is None there and 0.5 here"),
+        ("+trainer.limit_train_batches=2", "trainer.limit_train_batches is None there and 2 here"),
+    ],
 )
 def test_other_settings_are_refused(here, cut, override, named):
     outcome = here("train", *RUN, override, "run=cut")

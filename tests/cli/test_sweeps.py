@@ -6,15 +6,18 @@ import re
 import shlex
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 
+import lightning as L
 import pytest
 import yaml
 from hydra import compose, initialize_config_dir
 from hydra.core.config_store import ConfigStore
 from hydra.core.plugins import Plugins
+from hydra.types import RunMode
 from omegaconf import OmegaConf
 
-from milforge.cli import app, sweep
+from milforge.cli import app, build, sweep
 from milforge.cli.check import check_targets
 from milforge.cli.report_survey import planned_jobs
 
@@ -231,6 +234,31 @@ def test_slurm_is_needed_where_it_is_asked_for(here, monkeypatch):
     monkeypatch.setattr("milforge.cli.sweep.shutil.which", lambda name: None)
     error = here("train", "-m", "launcher=submitit_slurm", "seed=0,1").error()
     assert error.startswith("launcher submitit_slurm: expected srun and sbatch on this machine")
+
+
+@pytest.mark.parametrize("launcher", ["SlurmLauncher", "BasicLauncher"])
+@pytest.mark.parametrize("started", [True, False], ids=["by srun", "by itself"])
+def test_a_job_of_slurm_may_have_several_processes(monkeypatch, launcher, started):
+    """srun has started them all: the command line is not run again, as each other job would be."""
+    if started:
+        for name in ("NTASKS", "NTASKS_PER_NODE"):
+            monkeypatch.setenv(f"SLURM_{name}", "2")
+        for name in ("PROCID", "LOCALID", "NODEID"):
+            monkeypatch.setenv(f"SLURM_{name}", "0")
+        monkeypatch.setenv("SLURM_JOB_NAME", "train")
+        monkeypatch.setenv("SLURM_NNODES", "1")
+    hydra = SimpleNamespace(
+        mode=RunMode.MULTIRUN, launcher=SimpleNamespace(_target_=f"plugin.{launcher}")
+    )
+    monkeypatch.setattr(build.HydraConfig, "get", lambda: hydra)
+    trainer = L.Trainer(
+        accelerator="cpu", strategy="ddp", devices=2, logger=False, enable_checkpointing=False
+    )
+    if started and launcher == "SlurmLauncher":
+        build._check_launch(trainer)
+        return
+    with pytest.raises(ValueError, match="one process a job in a multirun"):
+        build._check_launch(trainer)
 
 
 def test_the_script_for_slurm(tmp_path, monkeypatch):

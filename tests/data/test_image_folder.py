@@ -10,7 +10,7 @@ import tifffile
 import torch
 from torch.utils.data import DataLoader
 
-from milforge.data import ImageFolder, collate_images
+from milforge.data import ImageFolder, close_files, collate_images
 from milforge.data.image_folder import find_images, open_images, unmatched
 from milforge.data.sources import LevelSource, TensorSource, TolerantSource, open_source
 from milforge.data.sources.tolerant import unreadable
@@ -160,6 +160,41 @@ def test_windows_that_cannot_be_read_are_black_and_counted(tmp_path, caplog):
     assert dict(unreadable) == {str(path): 1}
     assert "column 64" in caplog.text
     assert pickle.loads(pickle.dumps(tolerant)).shape == (3, 128, 128)
+
+
+@pytest.mark.parametrize("name", ["image.npy", "image.tif"])
+@pytest.mark.parametrize("loss", ["deleted", "truncated"])
+def test_a_file_that_is_lost_after_it_was_opened_is_black_and_counted(tmp_path, caplog, name, loss):
+    path = tmp_path / name
+    image = RNG.random((128, 128, 3)).astype(np.float32)
+    if path.suffix == ".npy":
+        np.save(path, image)
+    else:
+        write_tiff(path, image)
+    opened, faults = open_images({"image": path}, tolerant=True)
+    assert not faults
+    tolerant = opened["image"]
+    close_files()  # as others would have it closed where there are many
+    if loss == "deleted":
+        path.unlink()
+    else:
+        path.write_bytes(path.read_bytes()[:1000])
+    unreadable.clear()
+    offsets = torch.tensor([[0, 0], [64, 64]])
+    with caplog.at_level(logging.WARNING):
+        windows = tolerant.read(offsets, (32, 40))
+    assert torch.equal(windows, torch.zeros(2, 3, 32, 40))
+    assert dict(unreadable) == {str(path): 2}
+    assert caplog.text.count("the window counts as black") == 2
+    assert str(path) in caplog.text
+    assert not ImageFolder(opened, low_size=(16, 16))[0].low.any()
+    assert unreadable[str(path)] == 3
+    with pytest.raises(OSError, match=name):
+        tolerant.source.read(offsets, (32, 40))
+    with pytest.raises(ValueError, match="one of its levels"):
+        tolerant.read(offsets, (32, 40), level=1)
+    with pytest.raises(ValueError, match=r"offsets of shape \(n, 2\)"):
+        tolerant.read(offsets[0], (32, 40))
 
 
 @pytest.mark.parametrize("workers", [0, 1])

@@ -1,3 +1,5 @@
+from itertools import pairwise
+
 import pytest
 import torch
 from hypothesis import given
@@ -113,10 +115,27 @@ def test_gradients_where_there_is_no_instance(reduction):
     assert x.grad.shape == (0, 3)
 
 
-def test_gradient_of_max_is_shared_by_ties():
-    x = torch.tensor([[2.0], [1.0], [2.0], [5.0]], requires_grad=True)
-    segment_max(x, torch.tensor([0, 3, 4])).sum().backward()
-    assert x.grad.tolist() == [[0.5], [0.0], [0.5], [1.0]]
+def max_gradients(x, ptr, grad):
+    """Each gradient goes in equal parts to the instances that are the largest of their bag."""
+    out = torch.zeros_like(x)
+    for b, (start, stop) in enumerate(pairwise(ptr.tolist())):
+        for d in range(x.shape[1]):
+            values = x[start:stop, d].tolist()
+            best = [start + i for i, value in enumerate(values) if value == max(values)]
+            for n in best:
+                out[n, d] = grad[b, d] / len(best)
+    return out
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16, torch.float16])
+@given(sizes=sizes, seed=seeds)
+def test_gradient_of_max_is_shared_by_ties(dtype, sizes, seed):
+    generator = torch.Generator().manual_seed(seed)
+    x = torch.randint(-1, 2, (sum(sizes), 3), generator=generator).to(dtype).requires_grad_()
+    grad = torch.randn(len(sizes), 3, generator=generator).to(dtype)
+    ptr = torch.tensor([0, *sizes]).cumsum(0)
+    segment_max(x, ptr).backward(grad)
+    assert_close(x.grad, max_gradients(x.detach(), ptr, grad))
 
 
 def test_mean_and_max_of_negative_instances_beside_an_empty_bag():

@@ -267,3 +267,21 @@ def test_weights_that_are_not_finite_are_not_saved():
     module._trainer = None
     with pytest.raises(ValueError, match="the weights are not finite in epoch 0"):
         module.on_save_checkpoint({})
+
+
+@pytest.mark.parametrize("steps", [[5, 5], [5, 0]])
+def test_processes_that_begin_at_different_steps_are_told(monkeypatch, steps):
+    """The folder of the run is not the same one on all machines."""
+    module = make_module("binary", torch.zeros(2))
+    module._trainer = SimpleNamespace(world_size=2)
+    module.on_load_checkpoint({"global_step": steps[0]})
+    told = []
+    monkeypatch.setattr(
+        "milforge.training.processes.gathered", lambda own, _: told.append(own) or steps
+    )
+    if steps[0] == steps[1]:
+        module.on_fit_start()
+    else:
+        with pytest.raises(ValueError, match=r"same step, got \[5, 0\].*all machines share"):
+            module.on_fit_start()
+    assert told == steps[:1]

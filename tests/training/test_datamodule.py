@@ -96,8 +96,8 @@ def test_the_batch_size_of_evaluation_is_that_of_training_where_none_is_given():
 
 def test_processes_share_the_bags():
     loaders = [on_process(Data([0, 1] * 4, batch_size=4), rank, 2) for rank in (0, 1)]
-    shares = [list(chain(*ids(data.test_dataloader()))) for data in loaders]
-    assert shares == [["0", "2", "4", "6"], ["1", "3", "5", "7"]]
+    shares = [ids(data.test_dataloader()) for data in loaders]
+    assert shares == [[["0", "2"], ["4", "6"]], [["1", "3"], ["5", "7"]]]
     batches = [ids(data.train_dataloader()) for data in loaders]
     assert [[len(batch) for batch in each] for each in batches] == [[2, 2], [2, 2]]
     assert sorted(chain(*chain(*batches))) == [str(i) for i in range(8)]

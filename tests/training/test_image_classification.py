@@ -10,7 +10,14 @@ import torch
 from scipy.stats import entropy
 from torch.nn.functional import avg_pool2d
 
-from milforge.data import ImageSplits, LargeImage, TensorSource, collate_images
+from milforge.data import (
+    ArraySource,
+    ImageSplits,
+    LargeImage,
+    TensorSource,
+    collate_images,
+    low_resolution,
+)
 from milforge.models import SamplingNetwork
 from milforge.nn import AttentionCNN, PatchCNN
 from milforge.training import ImageClassification, ImageDataModule, MegapixelDataModule
@@ -268,6 +275,27 @@ def test_predictions_tell_the_patches_and_where_they_lie(labelled):
             torch.testing.assert_close(weight, told["attention"][i][cell])
         # Without replacement no place is looked at twice.
         assert len(set(zip(x[i].tolist(), y[i].tolist(), strict=True))) == 3
+
+
+@pytest.mark.parametrize("dtype", [np.float64, np.float16])
+@pytest.mark.parametrize("stored", [True, False])
+def test_images_of_any_float_are_looked_at_in_single_precision(tmp_path, dtype, stored):
+    # Of quarters and areas of 4 x 4, so that float16 rounds nothing.
+    pixels = np.random.default_rng(0).integers(0, 4, (3, SIDE, SIDE)) / 4
+
+    def results(dtype):
+        images = []
+        for i, image in enumerate(pixels.astype(dtype)):
+            path = tmp_path / f"{i}.npy"
+            np.save(path, image)
+            high = ArraySource(path) if stored else TensorSource(torch.from_numpy(image)[None])
+            low = low_resolution(high, scale=0.25)
+            assert low.numpy().dtype == dtype
+            images.append(LargeImage(low, high, i % 2, str(i)))
+        batch, module = collate_images(images), make_module()
+        return step(module, batch), module.eval().test_step(batch, 0)
+
+    torch.testing.assert_close(results(dtype), results(np.float32))
 
 
 def test_what_steps_tell_needs_no_gradient_and_is_on_the_cpu():

@@ -110,12 +110,11 @@ def test_every_stream_is_standardised_by_its_own_statistics():
         module.prepared(collate_bags([Bag({"uni": torch.zeros(1, 1)})]))
 
 
-def test_half_precision_becomes_single_in_every_stream():
+def test_half_and_double_precision_become_single_in_every_stream():
     x = {"a": torch.ones(1, 2).half(), "b": torch.ones(1, 3).bfloat16(), "c": torch.ones(1, 1)}
+    x["d"] = torch.ones(1, 2).double()
     prepared = make_module(nn.Identity()).prepared(collate_bags([Bag(x)])).x
-    assert {name: each.dtype for name, each in prepared.items()} == dict.fromkeys(
-        "abc", torch.float32
-    )
+    assert {name: each.dtype for name, each in prepared.items()} == dict.fromkeys(x, torch.float32)
 
 
 def test_the_digits_in_two_streams():

@@ -1,9 +1,7 @@
 """A run that is told to end, by a person or by the queue of a cluster, saves itself first."""
 
 import logging
-import os
 import signal
-import subprocess
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -13,12 +11,14 @@ import lightning as L
 import torch
 from lightning.pytorch.callbacks import Checkpoint
 
+from milforge.callbacks.slurm import preempted, queue_again
+
 logger = logging.getLogger(__name__)
 
 # What a person or a queue sends, and what `#SBATCH --signal=USR1@120` sends before the time is up.
 SIGNALS = (signal.SIGTERM, signal.SIGUSR1)
-# Whichever comes later counts where there are several: a job that is to be queued again may be told
-# to end, too.
+# Of several signals the one that stands last here counts, in whatever order they came: a job that
+# is to be queued again may be told to end, too.
 RISING = (0, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2)
 
 
@@ -38,13 +38,16 @@ class Interruption(Checkpoint):
     """Saves `last.ckpt` when a signal tells the process to end, and then ends it.
 
     SIGTERM, which `kill`, `scancel`, pre-emption and torchrun send, and SIGUSR1, which
-    `#SBATCH --signal=USR1@120` has SLURM send before the time is up; on the latter the job is
-    queued again, for the run to go on in its folder. Under submitit, which has signals of its own,
-    its handler is called once the run is saved, and queues the job again.
+    `#SBATCH --signal=USR1@120` has SLURM send before the time is up. On the latter, and where SLURM
+    pre-empts the job, it is queued again, for the run to go on in its folder. Under submitit, which
+    has signals of its own, its handler is called once the run is saved, and queues the job again.
 
     The checkpoint is that of the last step of the optimiser. Lightning's own way of doing it saves
     inside the signal handler, so in the middle of a step, which no run can go on from as if nothing
-    had been. All processes of a run stop at the same step, whichever of them is told.
+    had been. All processes of a run stop at the same step, whichever of them is told; in a test,
+    where nothing is to be saved, the first of them ends the others with it.
+
+    It belongs behind the callbacks that save checkpoints, whose state is saved with the rest.
 
     Args:
         dirpath: folder of the checkpoints.
@@ -55,12 +58,15 @@ class Interruption(Checkpoint):
         self._received = 0
         self._outer: dict[int, Any] = {}
         self._last_step = 0
+        self._ending = False
         self._before_validation: dict[str, Any] | None = None
 
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
         """Looks who listens for signals already, before Lightning itself does."""
-        self._received = 0
+        if stage == "fit":  # what came while training ended counts in the test behind it
+            self._received = 0
         self._outer = {each: signal.getsignal(each) for each in (*SIGNALS, signal.SIGUSR2)}
+        self._listen(trainer)  # for Lightning to put it back where its own handlers end
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:  # noqa: D102
         self._last_step = trainer.global_step
@@ -74,6 +80,13 @@ class Interruption(Checkpoint):
 
     def on_test_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:  # noqa: D102
         self._listen(trainer)
+        self._received = _of_all(self._received, trainer)
+        if self._received:
+            self._end(trainer, saved=False)
+
+    def on_train_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:  # noqa: D102
+        if self._ending:
+            self._end(trainer, saved=True)
 
     def on_train_batch_end(  # noqa: D102
         self, trainer: L.Trainer, pl_module: L.LightningModule, *batch: Any
@@ -86,9 +99,16 @@ class Interruption(Checkpoint):
         if trainer.is_last_batch or loop.epoch_loop._should_check_val_fx(fetcher):
             return  # a run that went on from here would leave out the validation
         self._save_if_told(trainer)
+        if self._ending:
+            self._end(trainer, saved=True)
 
-    def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:  # noqa: D102
+    def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Saves, but ends the run only when Lightning has logged the metrics of the epoch."""
         self._save_if_told(trainer)
+
+    def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:  # noqa: D102
+        if self._ending:
+            self._end(trainer, saved=True)
 
     def on_validation_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Keeps the state of before: from within a validation no run can go on."""
@@ -127,19 +147,20 @@ class Interruption(Checkpoint):
     def on_test_batch_end(  # noqa: D102
         self, trainer: L.Trainer, pl_module: L.LightningModule, *batch: Any
     ) -> None:
-        if self._received:
-            self._end(trainer, saved=False)
+        self._end_evaluation(trainer)
 
     def on_predict_batch_end(  # noqa: D102
         self, trainer: L.Trainer, pl_module: L.LightningModule, *batch: Any
     ) -> None:
-        if self._received:
-            self._end(trainer, saved=False)
+        self._end_evaluation(trainer)
 
     def teardown(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:  # noqa: D102
-        if threading.current_thread() is threading.main_thread():
-            for signum, handler in self._outer.items():
-                signal.signal(signum, handler)
+        self._hush(trainer)
+
+    def on_exception(  # noqa: D102
+        self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException
+    ) -> None:
+        self._hush(trainer)
 
     def _listen(self, trainer: L.Trainer) -> None:
         if threading.current_thread() is not threading.main_thread():
@@ -157,11 +178,25 @@ class Interruption(Checkpoint):
             elif signum in SIGNALS or callable(outer):
                 signal.signal(signum, note)
 
+    def _hush(self, trainer: L.Trainer) -> None:
+        """Puts back the handlers of before the run."""
+        if threading.current_thread() is threading.main_thread():
+            for signum, handler in self._outer.items():
+                signal.signal(signum, handler)
+        # After an exception Lightning puts back, later, what it found: ours.
+        trainer._signal_connector._original_handlers.update(self._outer)
+
     def _save_if_told(self, trainer: L.Trainer) -> None:
         self._received = _of_all(self._received, trainer)
         if self._received:
             trainer.save_checkpoint(self.path)
-            self._end(trainer, saved=True)
+            self._ending = True
+
+    def _end_evaluation(self, trainer: L.Trainer) -> None:
+        # Processes have unequal numbers of batches: one that left would be waited for. With the
+        # first one, what started them ends all.
+        if self._received and trainer.is_global_zero:
+            self._end(trainer, saved=False)
 
     def _end(self, trainer: L.Trainer, *, saved: bool) -> None:
         """Leaves the process, by way of the handler that was there before."""
@@ -172,8 +207,8 @@ class Interruption(Checkpoint):
         outer = self._outer[self._received]
         if callable(outer):
             outer(self._received, None)
-        elif self._received == signal.SIGUSR1 and trainer.is_global_zero:
-            _queue_again()
+        elif trainer.is_global_zero and (self._received == signal.SIGUSR1 or preempted()):
+            queue_again()
         raise Interrupted(self._received if trainer.is_global_zero else 0)
 
 
@@ -184,17 +219,3 @@ def _of_all(signum: int, trainer: L.Trainer) -> int:
     received = torch.tensor(RISING.index(signum), device=trainer.strategy.root_device)
     torch.distributed.all_reduce(received, torch.distributed.ReduceOp.MAX)
     return int(RISING[int(received)])
-
-
-def _queue_again() -> None:
-    """Has SLURM put this job back into its queue; nothing is done outside of SLURM."""
-    job = os.environ.get("SLURM_JOB_ID")
-    if job is None:
-        return
-    try:
-        subprocess.run(["scontrol", "requeue", job], check=True, capture_output=True, text=True)
-    except (OSError, subprocess.CalledProcessError) as error:
-        told = getattr(error, "stderr", None) or error
-        logger.warning("job %s could not be queued again: %s", job, str(told).strip())
-    else:
-        logger.warning("job %s is queued again", job)

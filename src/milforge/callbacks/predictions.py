@@ -21,8 +21,8 @@ class PredictionWriter(RecordCollector):
     whose names stand in the file's metadata under `class_names`.
 
     `instances.parquet`, a row an instance: `bag_id`; `index`, the instance's number in its bag;
-    `coord_0`, ... where there are coords; attention `score` and `weight`, null where the pooling
-    has none; `label`, null where unknown.
+    `coord_0`, ... where there are coords, null in a bag without them or without that axis;
+    attention `score` and `weight`, null where the pooling has none; `label`, null where unknown.
 
     Args:
         folder: where to write.
@@ -77,9 +77,8 @@ def instances_table(records: list[BagRecord]) -> pa.Table:
         "index": index.numpy(),
     }
     coords = [record.coords for record in records if record.coords is not None]
-    if coords:
-        table = torch.cat(coords)
-        columns |= {f"coord_{axis}": table[:, axis].numpy() for axis in range(table.shape[1])}
+    for axis in range(max((each.shape[1] for each in coords), default=0)):
+        columns[f"coord_{axis}"] = _coords(records, axis)
     for name in ("score", "weight"):
         parts = [getattr(record, f"{name}s") for record in records]
         known = all(part is not None for part in parts)
@@ -93,3 +92,15 @@ def instances_table(records: list[BagRecord]) -> pa.Table:
     ).numpy()
     columns["label"] = pa.array(labels, mask=labels < 0)
     return pa.table(columns)
+
+
+def _coords(records: list[BagRecord], axis: int) -> pa.Array:
+    """The coords of all instances along an axis, null in bags that do not have it."""
+    parts = [
+        None if r.coords is None or r.coords.shape[1] <= axis else r.coords[:, axis]
+        for r in records
+    ]
+    missing = [torch.full((r.size,), p is None) for r, p in zip(records, parts, strict=True)]
+    # What stands for missing ones is bool, which leaves the others the dtype that they have.
+    values = [m if p is None else p for p, m in zip(parts, missing, strict=True)]
+    return pa.array(torch.cat(values).numpy(), mask=torch.cat(missing).numpy())

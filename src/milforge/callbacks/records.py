@@ -100,12 +100,14 @@ class RecordCollector(Callback):
         sizes = outputs["sizes"].tolist()
 
         def split(name: str) -> Sequence[Tensor | None]:
-            return torch.split(outputs[name], sizes) if name in outputs else [None] * len(batch)
+            if name not in outputs:
+                return [None] * len(batch)
+            return [_own(part) for part in torch.split(outputs[name], sizes)]
 
         columns = zip(
             batch.bag_id,
-            [None] * len(batch) if batch.y is None else batch.y.cpu(),
-            outputs["probabilities"],
+            [None] * len(batch) if batch.y is None else map(_own, batch.y.cpu()),
+            map(_own, outputs["probabilities"]),
             split("scores"),
             split("weights"),
             split("y_inst"),
@@ -118,16 +120,24 @@ class RecordCollector(Callback):
             record = replace(BagRecord(*row), sampled=isinstance(batch, ImageBatch))
             x = batch.x if isinstance(batch, BagBatch) else None
             if isinstance(x, Tensor) and x.ndim == 4 and self.keep_images(record):
-                record = replace(record, images=x[start : start + record.size].cpu())
+                record = replace(record, images=_own(x[start : start + record.size]))
             self._records.append(record)
 
     def _finish(self, trainer: L.Trainer, module: L.LightningModule, stage: str) -> None:
         records, self._records = self._records, []
         if trainer.world_size > 1:
-            shards: list[Any] = [None] * trainer.world_size
-            torch.distributed.all_gather_object(shards, records)
+            shards: list[Any] | None = None
+            if trainer.is_global_zero:
+                shards = [None] * trainer.world_size
+            torch.distributed.gather_object(records, shards)
+            if shards is None:
+                return
             # Process r holds the bags r, r + world size, ...
             dealt = chain.from_iterable(zip_longest(*shards))
             records = [record for record in dealt if record is not None]
-        if trainer.is_global_zero:
-            self.finish(trainer, module, records, stage)
+        self.finish(trainer, module, records, stage)
+
+
+def _own(part: Tensor) -> Tensor:
+    """A copy on the host: a view would keep the batch, and be pickled with all of it."""
+    return part.to("cpu", copy=True)

@@ -21,6 +21,7 @@ from lightning.pytorch.utilities import rank_zero_only
 from omegaconf import DictConfig, OmegaConf
 from torch import nn
 
+from milforge.callbacks import Interruption
 from milforge.data import BagBatch, ImageBatch
 from milforge.data.files import atomic_path
 from milforge.training import (
@@ -42,8 +43,11 @@ HARMLESS = (
     ".*dirpath has changed from.*",  # a run that goes on writes to a folder of its own
     ".*no last checkpoint available.*",  # ckpt_path=last of a job that is only now begun
     ".*ReduceLROnPlateau conditioned on metric.*",  # in epochs without validation
+    ".*srun. command is available.*",  # scripts/slurm_train.sh uses it where it is meant to
     ".*isinstance.treespec, LeafSpec.*",  # between Lightning and torch
 )
+
+PRECISIONS = ("32-true", "16-mixed", "bf16-mixed")
 
 
 def seed_run(config: DictConfig) -> None:
@@ -127,8 +131,10 @@ def make_trainer(config: DictConfig) -> L.Trainer:
     callbacks: list[Callback] = [make(node) for node in _nodes(config.callbacks)]
     if not loggers:
         callbacks = [each for each in callbacks if not isinstance(each, LearningRateMonitor)]
+    callbacks.sort(key=lambda each: isinstance(each, Interruption))
     trainer: L.Trainer = make(config.trainer, callbacks=callbacks, logger=loggers or False)
     _check_launch(trainer)
+    _check_trainer(trainer)
     for logger in loggers:
         if not isinstance(logger, CSVLogger):  # config.yaml stands beside metrics.csv already
             logger.log_hyperparams(resolved(config))
@@ -175,12 +181,34 @@ def _check_launch(trainer: L.Trainer) -> None:
     """
     launcher = trainer.strategy.launcher
     starts_anew = launcher is not None and not launcher.is_interactive_compatible
+    if HydraConfig.get().launcher._target_.endswith("SlurmLauncher"):
+        environment = getattr(trainer.strategy, "cluster_environment", None)
+        starts_anew &= environment is None or not environment.creates_processes_externally
     if starts_anew and HydraConfig.get().mode == RunMode.MULTIRUN:
         raise ValueError(
             "expected one process a job in a multirun, got a trainer that starts "
             f"{trainer.world_size} by running the whole command again; choose trainer=cpu or "
             "trainer=gpu, launcher=submitit_slurm, which starts them itself, or run the jobs one "
             "by one"
+        )
+
+
+def _check_trainer(trainer: L.Trainer) -> None:
+    """Refuses what no run can be trained, or go on, with.
+
+    Raises:
+        ValueError: names the key and the remedy.
+    """
+    if trainer.precision not in PRECISIONS:
+        raise ValueError(
+            f"expected trainer.precision to be {', '.join(PRECISIONS[:-1])} or {PRECISIONS[-1]}, "
+            f"got {trainer.precision}: coords and graphs of a batch are not to be converted"
+        )
+    if trainer.max_steps != -1 and not trainer.fast_dev_run:  # type: ignore[attr-defined]
+        raise ValueError(
+            f"expected no trainer.max_steps, got {trainer.max_steps}: with it Lightning begins an "
+            "epoch anew when a run goes on; give trainer.max_epochs, with "
+            "trainer.limit_train_batches for a short one"
         )
 
 

@@ -68,6 +68,11 @@ def explain(error: Exception, config_name: str, sweep: Path | None = None) -> st
             f"(milforge-report {folder}), begin again with the same command and "
             f"sweep={folder.name}: finished jobs are left as they are, the others go on"
         )
+    if type(error).__name__ == "OutOfMemoryError":  # torch's, of a device
+        return (
+            "the memory of the device is full: lower data.batch_size, data.max_instances or "
+            f"data.eval_batch_size ({_one_line(error)})"
+        )
     return _one_line(error) if _is_sentence(error) else None
 
 

@@ -86,10 +86,12 @@ def fit(config: DictConfig) -> dict[str, float]:
             checkpoint = load_checkpoint(path)
             step = checkpoint["global_step"]
             load_weights(module, checkpoint, path, data.instance_shape, data.class_names)
+        # Before the trainer: a second run in this folder shall not touch the W&B run of the first.
+        stack.enter_context(only_writer(folder))
         rows = read_metrics(folder)
         trainer = make_trainer(config)
         check_processes(trainer, data, ("val", "test") if config.test else ("val",))
-        stack.enter_context(only_writer(folder, trainer.is_global_zero))
+        description = data.description() if trainer.is_global_zero else None
         if config.compile:
             module.network.compile(dynamic=True)  # bags differ in size
         if trainer.is_global_zero:
@@ -114,7 +116,7 @@ def fit(config: DictConfig) -> dict[str, float]:
                 best_epoch=best_epoch,
                 checkpoint=best,
                 wall_seconds=round(monotonic() - start, 2),
-                data=data.description(),
+                data=description,
             )
             print_run(metrics, folder, best, wandb_folder(trainer))
     return metrics

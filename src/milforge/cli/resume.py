@@ -4,13 +4,16 @@ import csv
 import fcntl
 import json
 import logging
+import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from math import nan
 from pathlib import Path
 from typing import Any
 
 import lightning as L
 from lightning.pytorch.loggers import CSVLogger
+from lightning.pytorch.utilities import rank_zero_only
 from omegaconf import DictConfig, OmegaConf
 
 from milforge.cli.build import resolved
@@ -31,6 +34,18 @@ DECISIVE = (
     "monitor",
     "monitor_mode",
 )
+# Keys of the trainer that decide it, too.
+DECISIVE_TRAINER = (
+    "precision",
+    "accumulate_grad_batches",
+    "gradient_clip_val",
+    "gradient_clip_algorithm",
+    "limit_train_batches",
+    "limit_val_batches",
+    "overfit_batches",
+    "check_val_every_n_epoch",
+    "val_check_interval",
+)
 # Keys of the data that change nothing but time and memory.
 HARMLESS_DATA = ("num_workers", "eval_batch_size", "adjacency_cache", "cache", "check")
 
@@ -46,7 +61,10 @@ def finished_metrics(folder: Path) -> dict[str, float] | None:
         summary = json.loads(path.read_text())
     except ValueError as error:
         raise ValueError(f"{path} is damaged ({error}): remove it to have the run go on") from error
-    return dict(summary["metrics"]) if summary["status"] == "finished" else None
+    if summary["status"] != "finished":
+        return None
+    # JSON has no NaN, which is what there is to say of AUROC where all bags are of one class.
+    return {name: nan if value is None else value for name, value in summary["metrics"].items()}
 
 
 def check_same_run(config: DictConfig, folder: Path) -> None:
@@ -110,17 +128,15 @@ def restore_metrics(trainer: L.Trainer, rows: Rows, step: int) -> None:
 
 
 @contextmanager
-def only_writer(folder: Path, writes: bool) -> Iterator[None]:
-    """Keeps a second run out of a folder while the first one writes there.
-
-    Args:
-        folder: of the run.
-        writes: whether this process is the one of its run that writes.
+def only_writer(folder: Path) -> Iterator[None]:
+    """Keeps a second run out of a folder while the first process of a run writes there.
 
     Raises:
         ValueError: where another run does.
     """
-    if not writes:
+    node = os.environ.get("NODE_RANK", os.environ.get("GROUP_RANK", "0"))
+    # There is no trainer yet to ask.
+    if rank_zero_only.rank != 0 or int(node) != 0:  # type: ignore[attr-defined]
         yield
         return
     path = folder / ".lock"
@@ -151,7 +167,8 @@ def _decisive(config: Any) -> dict[str, Any]:
     chosen = {key: config.get(key) for key in DECISIVE}
     if isinstance(chosen["data"], Mapping):
         chosen["data"] = {k: v for k, v in chosen["data"].items() if k not in HARMLESS_DATA}
-    return chosen
+    trainer = config.get("trainer") or {}
+    return chosen | {"trainer": {key: trainer.get(key) for key in DECISIVE_TRAINER}}
 
 
 def _flat(node: Any, prefix: str = "") -> dict[str, Any]:

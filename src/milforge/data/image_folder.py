@@ -123,10 +123,10 @@ def open_images(
         try:
             source: ImageSource = open_source(paths[name], axes)
             source = LevelSource(source, level) if level else source
+            return TolerantSource(source) if tolerant else source
         except (OSError, ValueError) as error:
             text = str(error).removeprefix(f"{paths[name]}: ")
             return Fault(name, paths[name], text, "replace the file, or leave it out")
-        return TolerantSource(source) if tolerant else source
 
     with ThreadPoolExecutor(_THREADS) as pool:
         opened = dict(zip(paths, pool.map(attempt, paths), strict=True))

@@ -122,6 +122,27 @@ def segment_mean(
     return total / ptr.diff().clamp(min=1)[:, None].to(total.dtype)
 
 
+class _SegmentMax(torch.autograd.Function):
+    """`max_n x_n`; torch would share a gradient between ties only where it is positive."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, ptr: Tensor) -> Tensor:
+        out = torch.segment_reduce(x, "max", offsets=ptr, axis=0, unsafe=True)
+        out.masked_fill_((ptr.diff() == 0)[:, None], 0.0)
+        ctx.save_for_backward(x, out, ptr)
+        return out
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
+        x, out, ptr = ctx.saved_tensors
+        index = segment_index(ptr, len(x))
+        # In place, as are the gradients: each table is as large as x.
+        hit = out.index_select(0, index).eq_(x)
+        ties = segment_sum(hit, ptr).clamp(min=1)
+        return (grad / ties).to(x.dtype).index_select(0, index).mul_(hit), None
+
+
 def segment_max(
     x: Float[Tensor, "instances features"], ptr: Int[Tensor, "bounds"]
 ) -> Float[Tensor, "bounds-1 features"]:
@@ -135,8 +156,8 @@ def segment_max(
                 [ 0.],
                 [-4.]])
     """
-    out = torch.segment_reduce(x, "max", offsets=ptr, axis=0, unsafe=True)
-    return out.masked_fill((ptr.diff() == 0)[:, None], 0.0)
+    out: Tensor = _SegmentMax.apply(x, ptr)  # type: ignore[no-untyped-call]
+    return out
 
 
 def segment_softmax(

@@ -91,11 +91,13 @@ class _Approx(torch.autograd.Function):
             return _steps(grad.contiguous(), adj_t, alpha, steps), None, None, None
         # <grad, Â^k U> = <(Â^T)^k grad, U>: the powers that make the gradient of U hold that of α.
         power = grad.clone(memory_format=torch.contiguous_format)
-        spare = torch.empty_like(power)
+        # Not empty: deterministic algorithms fill that with NaN, which a backend that multiplies
+        # by beta = 0 would keep.
+        spare = torch.zeros_like(power)
         grad_u = (1 - alpha) * power
         grad_alpha = -torch.dot(power.flatten(), u.flatten())
         for k in range(1, steps + 1):
-            # Into its own `out`, addmm copies nothing beforehand; with beta = 0 it reads nothing.
+            # Into its own `out`, addmm copies nothing beforehand.
             torch.addmm(spare, adj_t, power, beta=0, out=spare)
             power, spare = spare, power
             inner = torch.dot(power.flatten(), u.flatten())

@@ -26,7 +26,7 @@ class BagClassification(Classification[BagBatch]):
         return tuple(map(_weight_of, getattr(self.network, "weighed_streams", ())))
 
     def prepared(self, batch: BagBatch) -> BagBatch:
-        """The batch with standardised features; half precision, as files have it, made single."""
+        """The batch with standardised features; half and double, as files have it, made single."""
         if self.standardise is not None:
             return replace(batch, x=self.standardise(batch.x))
         if isinstance(batch.x, Tensor):
@@ -69,4 +69,4 @@ def _weight_of(stream: str) -> str:
 
 
 def _single(x: Tensor) -> Tensor:
-    return x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
+    return x.to(torch.get_default_dtype()) if x.is_floating_point() else x

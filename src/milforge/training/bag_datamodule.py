@@ -34,8 +34,8 @@ class BagDataModule(ClassificationDataModule[Bag]):
 
     Args:
         batch_size: bags in an optimiser step, over all processes.
-        eval_batch_size: bags in a batch of validation, test and prediction. Results do not
-            depend on it; memory and time do. None: `batch_size`.
+        eval_batch_size: bags in a batch of validation, test and prediction, on each process.
+            Results do not depend on it; memory and time do. None: its share of `batch_size`.
         num_workers: processes that read bags; 0 reads in the training process.
         adjacency: builds the graph of each bag, once. None: bags have the one they bring along,
             or none.

@@ -16,6 +16,7 @@ from torch.optim.lr_scheduler import ReduceLROnPlateau
 from milforge.data import BagBatch, ImageBatch, Task
 from milforge.metrics import bag_metrics
 from milforge.training.predictions import BagPredictions
+from milforge.training.processes import check_same_step, gathered
 from milforge.training.seeds import draw_seed
 from milforge.training.stage_metrics import Seen, StageMetrics
 
@@ -72,6 +73,7 @@ class Classification(L.LightningModule, Generic[Batch]):
         self.seed = seed
         self.history: dict[str, list[tuple[float, float]]] = {}
         self._seen: list[Seen] = []
+        self._begins_at = 0
         self.class_weights: Tensor | None
         self.register_buffer("class_weights", class_weights, persistent=False)
         metrics = bag_metrics(task, len(self.class_names))
@@ -199,15 +201,24 @@ class Classification(L.LightningModule, Generic[Batch]):
         mine = {name: value.cpu() for name, value in self.train_metrics.seen().items()}
         seen = [mine]
         if self._trainer is not None and self.trainer.world_size > 1:
-            seen = _gathered(mine, self.trainer.world_size)
+            seen = gathered(mine, self.trainer.world_size)
         history = {name: list(points) for name, points in self.history.items()}
         checkpoint["milforge"] = {**self.stored, "history": history, "seen": seen}
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Takes up the history of a run that goes on, and its place inside the epoch."""
+        self._begins_at = checkpoint.get("global_step", 0)
         kept = checkpoint.get("milforge", {})
         self.history = kept.get("history", {})
         self._seen = kept.get("seen", [])
+
+    def on_fit_start(self) -> None:
+        """Checks that all processes begin at the same step.
+
+        Raises:
+            ValueError: where some found a checkpoint that others do not see.
+        """
+        check_same_step(self._begins_at, self.trainer.world_size)
 
     def on_train_start(self) -> None:
         """Goes on with the metrics of the epoch in which the run was interrupted.
@@ -268,7 +279,7 @@ class Classification(L.LightningModule, Generic[Batch]):
         finite = losses.isfinite().tolist()
         bags = [name for name, good in zip(batch.bag_id, finite, strict=True) if not good]
         if self.trainer.world_size > 1:
-            bags = list(chain.from_iterable(_gathered(bags, self.trainer.world_size)))
+            bags = list(chain.from_iterable(gathered(bags, self.trainer.world_size)))
         return ValueError(
             f"the loss is not finite in epoch {self.current_epoch}, step {batch_idx}, of "
             f"{', '.join(map(repr, bags))}; the checkpoints are of before: look at these bags, or "
@@ -283,10 +294,3 @@ class Classification(L.LightningModule, Generic[Batch]):
             self.history.setdefault(name, []).append((self.current_epoch, float(value)))
         # The values are those of all processes already.
         self.log_dict(values, sync_dist=False)
-
-
-def _gathered(value: Any, world_size: int) -> list[Any]:
-    """The values of all processes, in each."""
-    values: list[Any] = [None] * world_size
-    torch.distributed.all_gather_object(values, value)
-    return values

@@ -49,8 +49,8 @@ class ClassificationDataModule(L.LightningDataModule, Generic[Item]):
 
     Args:
         batch_size: bags in an optimiser step, over all processes.
-        eval_batch_size: bags in a batch of validation, test and prediction. Results do not
-            depend on it; memory and time do. None: `batch_size`.
+        eval_batch_size: bags in a batch of validation, test and prediction, on each process.
+            Results do not depend on it; memory and time do. None: its share of `batch_size`.
         num_workers: processes that read bags; 0 reads in the training process.
         seed: of the order of the bags.
 
@@ -74,13 +74,12 @@ class ClassificationDataModule(L.LightningDataModule, Generic[Item]):
         seed: int = 0,
     ) -> None:
         super().__init__()
-        eval_batch_size = batch_size if eval_batch_size is None else eval_batch_size
         for name, value, least in (
             ("batch_size", batch_size, 1),
             ("eval_batch_size", eval_batch_size, 1),
             ("num_workers", num_workers, 0),
         ):
-            if value < least:
+            if value is not None and value < least:
                 raise ValueError(f"expected data.{name} of at least {least}, got {value}")
         self.batch_size = batch_size
         self.eval_batch_size = eval_batch_size
@@ -121,7 +120,7 @@ class ClassificationDataModule(L.LightningDataModule, Generic[Item]):
         _ = self.splits
 
     def description(self) -> dict[str, Any]:
-        """The data set of a run, for its summary."""
+        """The data set of a run, for its summary; before training, which may draw from bags."""
         return {
             "fingerprint": self.fingerprint(),
             "bags": {name: len(getattr(self.splits, name)) for name in SPLITS},
@@ -241,10 +240,11 @@ class ClassificationDataModule(L.LightningDataModule, Generic[Item]):
         return batch.to(device)
 
     def _evaluation_loader(self, bags: LabelledDataset[Item]) -> DataLoader[Item]:
+        rank, world_size = self._process()
         return DataLoader(
             bags,  # type: ignore[arg-type]
-            sampler=EvaluationBags(len(bags), *self._process()),
-            batch_size=self.eval_batch_size,
+            sampler=EvaluationBags(len(bags), rank, world_size),
+            batch_size=self.eval_batch_size or max(1, self.batch_size // world_size),
             num_workers=self.num_workers,
             collate_fn=self.collate_fn,
             pin_memory=self._pin(),

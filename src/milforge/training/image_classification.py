@@ -25,10 +25,14 @@ class ImageClassification(Classification[ImageBatch]):
     network: SamplingNetwork
 
     def prepared(self, batch: ImageBatch) -> ImageBatch:
-        """The batch with the seeds that its patches are drawn with."""
+        """The batch with the seeds that its patches are drawn with; float images made single."""
         when = f"{self.seed} {self.current_epoch}" if self.training else "evaluation"
         seeds = [draw_seed(f"{when} {bag_id}") for bag_id in batch.bag_id]
-        return replace(batch, seeds=torch.tensor(seeds, dtype=torch.int64))
+        x_low = batch.x_low
+        if x_low.is_floating_point():
+            # As views of uint8 become; the patches follow.
+            x_low = x_low.to(torch.get_default_dtype())
+        return replace(batch, x_low=x_low, seeds=torch.tensor(seeds, dtype=torch.int64))
 
     def measure(
         self, metrics: StageMetrics, batch: ImageBatch, output: SamplingOutput, losses: Tensor

@@ -1,6 +1,7 @@
 """What all sources share that read a file."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -61,12 +62,13 @@ class FileSource:
 
         Raises:
             ValueError: for a level that there is not, or offsets or size of another form.
-            OSError: where a window cannot be read; names file and window.
+            OSError: where a window cannot be read; names file and window. Where the file is no
+                longer there, or no longer what it was; names the file.
         """
         check_read(self.name, self._levels, offsets, size, level)
         height, width = size
         rows, columns = self._levels[level]
-        with handles.lend(*self._key, stamp=self._stamp) as handle:
+        with self._lend() as handle:
             out = np.empty((len(offsets), handle.channels, height, width), handle.dtype)
             for window, (row, column) in zip(out, offsets.tolist(), strict=True):
                 top, left = max(row, 0), max(column, 0)
@@ -88,6 +90,16 @@ class FileSource:
                         "there, restore it from where it came from"
                     ) from error
         return torch.from_numpy(out)
+
+    @contextmanager
+    def _lend(self) -> Iterator[Handle]:
+        """The open file; one that was opened before, and cannot be now, is an OSError."""
+        with ExitStack() as stack:
+            try:
+                handle = stack.enter_context(handles.lend(*self._key, stamp=self._stamp))
+            except ValueError as error:
+                raise OSError(f"{error}; it could be read before") from error
+            yield handle
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.name!r})"

@@ -21,10 +21,15 @@ class TolerantSource:
 
     Args:
         source: the image.
+
+    Raises:
+        OSError: where it cannot be opened.
     """
 
     def __init__(self, source: ImageSource) -> None:
         self.source = source
+        # Now, for nothing can be asked of a file that is gone.
+        self._dtype = source.read(torch.empty(0, 2, dtype=torch.int64), (1, 1)).dtype
 
     @property
     def name(self) -> str:
@@ -55,5 +60,4 @@ class TolerantSource:
         except OSError as error:
             logger.warning("%s; the window counts as black", error)
             unreadable[self.name] += 1
-            empty = self.source.read(offset[:0], size, level)
-            return empty.new_zeros((1, *empty.shape[1:]))
+            return torch.zeros((1, self.shape[0], *size), dtype=self._dtype)
