@@ -110,7 +110,12 @@ def test_what_cannot_be_read_is_skipped_and_counted(here, tmp_path, options):
     assert sum(data["bags"].values()) == 11
     (name,) = data["unreadable_windows"]
     assert name.endswith("s0.tif")
-    assert data["unreadable_windows"][name] >= 1
+    once = data["unreadable_windows"][name]
+    assert once >= 1
+    unreadable.clear()
+    outcome = here("train", *options, "data.on_error=skip", "trainer.max_epochs=3", "run=longer")
+    summary = json.loads((tmp_path / "logs/train/runs/longer/summary.json").read_text())
+    assert summary["data"]["unreadable_windows"][name] > once  # those of training count
 
 
 def test_a_damaged_tile_stops_training_and_is_named(here, tmp_path, options):

@@ -62,11 +62,11 @@ class Interruption(Checkpoint):
         self._before_validation: dict[str, Any] | None = None
 
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
-        """Looks who listens for signals already, before Lightning itself does."""
+        """Listens to signals, before Lightning itself does, and keeps who did so already."""
         if stage == "fit":  # what came while training ended counts in the test behind it
-            self._received = 0
+            self._received, self._ending = 0, False
         self._outer = {each: signal.getsignal(each) for each in (*SIGNALS, signal.SIGUSR2)}
-        self._listen(trainer)  # for Lightning to put it back where its own handlers end
+        self._listen(trainer)  # Lightning puts these back where its own handlers end
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:  # noqa: D102
         self._last_step = trainer.global_step

@@ -131,6 +131,7 @@ def make_trainer(config: DictConfig) -> L.Trainer:
     callbacks: list[Callback] = [make(node) for node in _nodes(config.callbacks)]
     if not loggers:
         callbacks = [each for each in callbacks if not isinstance(each, LearningRateMonitor)]
+    # What it saves holds the state of those that save checkpoints: behind them, wherever it stands.
     callbacks.sort(key=lambda each: isinstance(each, Interruption))
     trainer: L.Trainer = make(config.trainer, callbacks=callbacks, logger=loggers or False)
     _check_launch(trainer)

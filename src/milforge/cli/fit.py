@@ -91,7 +91,6 @@ def fit(config: DictConfig) -> dict[str, float]:
         rows = read_metrics(folder)
         trainer = make_trainer(config)
         check_processes(trainer, data, ("val", "test") if config.test else ("val",))
-        description = data.description() if trainer.is_global_zero else None
         if config.compile:
             module.network.compile(dynamic=True)  # bags differ in size
         if trainer.is_global_zero:
@@ -116,7 +115,7 @@ def fit(config: DictConfig) -> dict[str, float]:
                 best_epoch=best_epoch,
                 checkpoint=best,
                 wall_seconds=round(monotonic() - start, 2),
-                data=description,
+                data=data.description(),
             )
             print_run(metrics, folder, best, wandb_folder(trainer))
     return metrics

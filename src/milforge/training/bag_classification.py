@@ -2,13 +2,13 @@
 
 from dataclasses import replace
 
-import torch
 from torch import Tensor
 
 from milforge.data import BagBatch
 from milforge.functional import segment_softmax
 from milforge.models import BagOutput
 from milforge.training.classification import Classification
+from milforge.training.precision import single
 from milforge.training.predictions import BagPredictions
 from milforge.training.stage_metrics import StageMetrics
 
@@ -30,8 +30,8 @@ class BagClassification(Classification[BagBatch]):
         if self.standardise is not None:
             return replace(batch, x=self.standardise(batch.x))
         if isinstance(batch.x, Tensor):
-            return replace(batch, x=_single(batch.x))
-        return replace(batch, x={name: _single(x) for name, x in batch.x.items()})
+            return replace(batch, x=single(batch.x))
+        return replace(batch, x={name: single(x) for name, x in batch.x.items()})
 
     def measure(
         self, metrics: StageMetrics, batch: BagBatch, output: BagOutput, losses: Tensor
@@ -66,7 +66,3 @@ class BagClassification(Classification[BagBatch]):
 
 def _weight_of(stream: str) -> str:
     return f"weight_{stream}"
-
-
-def _single(x: Tensor) -> Tensor:
-    return x.to(torch.get_default_dtype()) if x.is_floating_point() else x

@@ -120,7 +120,7 @@ class ClassificationDataModule(L.LightningDataModule, Generic[Item]):
         _ = self.splits
 
     def description(self) -> dict[str, Any]:
-        """The data set of a run, for its summary; before training, which may draw from bags."""
+        """The data set of a run, for its summary."""
         return {
             "fingerprint": self.fingerprint(),
             "bags": {name: len(getattr(self.splits, name)) for name in SPLITS},
@@ -179,8 +179,12 @@ class ClassificationDataModule(L.LightningDataModule, Generic[Item]):
     def fingerprint(self) -> str:
         """A hash of the bag labels and of the first and last bag of each part.
 
-        Two runs with the same fingerprint saw, as far as that tells, the same data.
+        Two runs with the same fingerprint saw, as far as that tells, the same data, however long
+        they were trained: of bags that differ between epochs it is that of the first.
         """
+        set_epoch = getattr(self.splits.train, "set_epoch", None)
+        if set_epoch is not None:
+            set_epoch(0)
         digest = hashlib.sha256()
         for name in SPLITS:
             bags: LabelledDataset[Item] = getattr(self.splits, name)

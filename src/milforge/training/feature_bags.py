@@ -19,10 +19,10 @@ from milforge.data import (
     feature_moments,
 )
 from milforge.data.faults import BagError, list_faults
+from milforge.data.find_faults import find_faults
 from milforge.data.inspect import Inspection, inspect_folder
 from milforge.data.label_table import LabelTable, read_labels, stored_labels
 from milforge.data.readers import BagReader, open_reader
-from milforge.data.unreadable import unreadable
 from milforge.graph import AdjacencyBuilder
 from milforge.nn import EachStream, Standardise
 from milforge.training.bag_datamodule import BagDataModule
@@ -255,7 +255,7 @@ class FeatureBagsDataModule(BagDataModule):
         """Raises one error that tells the faults of all bags of these parts."""
         chosen = [getattr(self.splits, name) for name in parts]
         bags = [part.bags if isinstance(part, GraphBags) else part for part in chosen]
-        faults = unreadable(bags, _tell)
+        faults = find_faults(bags, _tell)
         if faults:
             raise BagError(list_faults(str(self.root), faults), faults)
 

@@ -8,6 +8,7 @@ from torch import Tensor
 from milforge.data import ImageBatch
 from milforge.models import SamplingNetwork, SamplingOutput
 from milforge.training.classification import Classification
+from milforge.training.precision import single
 from milforge.training.predictions import ImagePredictions
 from milforge.training.seeds import draw_seed
 from milforge.training.stage_metrics import StageMetrics
@@ -28,10 +29,7 @@ class ImageClassification(Classification[ImageBatch]):
         """The batch with the seeds that its patches are drawn with; float images made single."""
         when = f"{self.seed} {self.current_epoch}" if self.training else "evaluation"
         seeds = [draw_seed(f"{when} {bag_id}") for bag_id in batch.bag_id]
-        x_low = batch.x_low
-        if x_low.is_floating_point():
-            # As views of uint8 become; the patches follow.
-            x_low = x_low.to(torch.get_default_dtype())
+        x_low = single(batch.x_low)  # the patches follow
         return replace(batch, x_low=x_low, seeds=torch.tensor(seeds, dtype=torch.int64))
 
     def measure(

@@ -10,7 +10,9 @@ from milforge.data.faults import BagError, Fault
 _THREADS = 4
 
 
-def unreadable(datasets: Iterable[BagDataset], progress: Callable[[int, int], None]) -> list[Fault]:
+def find_faults(
+    datasets: Iterable[BagDataset], progress: Callable[[int, int], None]
+) -> list[Fault]:
     """Reads every bag and gives what is wrong with any, in the order of the bags.
 
     Args:
