@@ -139,13 +139,46 @@ def test_of_several_processes_only_the_first_leaves_a_test(first):
     callback = Interruption("here")
     trainer = SimpleNamespace(is_global_zero=first, world_size=2)
     callback.on_test_batch_end(trainer, None)
-    callback._received = signal.SIGTERM
+    callback._received.add(signal.SIGTERM)
     callback._outer = {signal.SIGTERM: signal.SIG_DFL}
     if not first:
         callback.on_test_batch_end(trainer, None)
         return
     with pytest.raises(SystemExit):
         callback.on_test_batch_end(trainer, None)
+
+
+@pytest.mark.parametrize("told", [[signal.SIGUSR1], [signal.SIGTERM, signal.SIGUSR1]])
+def test_a_signal_is_heard_while_the_processes_ask_each_other(tmp_path, monkeypatch, told):
+    """It comes when what this process has received is with the others already."""
+    asked, saved = [], []
+
+    def all_reduce(tensor, op):
+        asked.append(tensor)
+        if len(asked) == 1:
+            for signum in told:
+                signal.raise_signal(signum)
+
+    monkeypatch.setattr(torch.distributed, "all_reduce", all_reduce)
+    trainer = SimpleNamespace(
+        world_size=2,
+        is_global_zero=True,
+        strategy=SimpleNamespace(root_device="cpu", launcher=None),
+        save_checkpoint=saved.append,
+        _signal_connector=SimpleNamespace(_original_handlers={}),
+    )
+    callback = Interruption(str(tmp_path))
+    callback.setup(trainer, None, "fit")
+    try:
+        callback.on_train_epoch_end(trainer, None)
+        assert not saved
+        callback.on_train_epoch_end(trainer, None)
+        assert saved == [tmp_path / "last.ckpt"]
+    finally:
+        callback.teardown(trainer, None, "fit")
+    with pytest.raises(SystemExit) as end:
+        callback.on_train_end(trainer, None)
+    assert end.value.code == 128 + signal.SIGUSR1
 
 
 def test_nothing_is_saved_of_a_run_that_no_signal_reached(tmp_path):

@@ -263,6 +263,7 @@ def test_a_job_of_slurm_that_is_told_queues_itself_again_and_goes_on(trained, tm
                     "-m",
                     "milforge.cli.train",
                     *SMALL,
+                    "callbacks.early_stopping=null",
                     f"trainer.max_epochs={epochs}",
                     "run=slurm_42",
                 ],

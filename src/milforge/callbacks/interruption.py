@@ -17,9 +17,9 @@ logger = logging.getLogger(__name__)
 
 # What a person or a queue sends, and what `#SBATCH --signal=USR1@120` sends before the time is up.
 SIGNALS = (signal.SIGTERM, signal.SIGUSR1)
-# Of several signals the one that stands last here counts, in whatever order they came: a job that
-# is to be queued again may be told to end, too.
-RISING = (0, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2)
+# Of several signals the one that stands first here counts, in whatever order they came: a job that
+# is to be queued again may be told to end, too. 0 stands for none.
+BY_WEIGHT = (signal.SIGUSR2, signal.SIGUSR1, signal.SIGTERM, 0)
 
 
 class Interrupted(SystemExit):
@@ -55,7 +55,9 @@ class Interruption(Checkpoint):
 
     def __init__(self, dirpath: str) -> None:
         self.path = Path(dirpath) / "last.ckpt"
-        self._received = 0
+        # Handlers only add to it, at any moment: what is told in between is not written over.
+        self._received: set[int] = set()
+        self._told = 0  # of what any process received, what all of them act on; 0 for none
         self._outer: dict[int, Any] = {}
         self._last_step = 0
         self._ending = False
@@ -64,7 +66,7 @@ class Interruption(Checkpoint):
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
         """Listens to signals, before Lightning itself does, and keeps who did so already."""
         if stage == "fit":  # what came while training ended counts in the test behind it
-            self._received, self._ending = 0, False
+            self._received, self._told, self._ending = set(), 0, False
         self._outer = {each: signal.getsignal(each) for each in (*SIGNALS, signal.SIGUSR2)}
         self._listen(trainer)  # Lightning puts these back where its own handlers end
 
@@ -80,8 +82,7 @@ class Interruption(Checkpoint):
 
     def on_test_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:  # noqa: D102
         self._listen(trainer)
-        self._received = _of_all(self._received, trainer)
-        if self._received:
+        if self._ask(trainer):
             self._end(trainer, saved=False)
 
     def on_train_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:  # noqa: D102
@@ -131,6 +132,7 @@ class Interruption(Checkpoint):
             trainer.strategy.save_checkpoint(self._before_validation, self.path)
         # Processes have unequal numbers of batches here, and cannot ask each other before the end.
         if trainer.world_size == 1:
+            self._ask(trainer)
             self._end(trainer, saved=self._before_validation is not None)
         self._before_validation = None
 
@@ -138,8 +140,7 @@ class Interruption(Checkpoint):
         before, self._before_validation = self._before_validation, None
         if trainer.sanity_checking or trainer.world_size == 1:
             return
-        self._received = _of_all(self._received, trainer)
-        if self._received:
+        if self._ask(trainer):
             if before is not None:
                 trainer.strategy.save_checkpoint(before, self.path)
             self._end(trainer, saved=True)
@@ -167,7 +168,7 @@ class Interruption(Checkpoint):
             return  # only the main thread may
 
         def note(signum: int, frame: Any) -> None:
-            self._received = max(self._received, signum, key=RISING.index)
+            self._received.add(signum)
             kill: Callable[[int], None] | None = getattr(trainer.strategy.launcher, "kill", None)
             if kill is not None:
                 kill(signum)  # the processes that this one started
@@ -187,8 +188,7 @@ class Interruption(Checkpoint):
         trainer._signal_connector._original_handlers.update(self._outer)
 
     def _save_if_told(self, trainer: L.Trainer) -> None:
-        self._received = _of_all(self._received, trainer)
-        if self._received:
+        if self._ask(trainer):
             trainer.save_checkpoint(self.path)
             self._ending = True
 
@@ -196,26 +196,32 @@ class Interruption(Checkpoint):
         # Processes have unequal numbers of batches: one that left would be waited for. With the
         # first one, what started them ends all.
         if self._received and trainer.is_global_zero:
+            self._told = BY_WEIGHT[self._heaviest()]
             self._end(trainer, saved=False)
+
+    def _ask(self, trainer: L.Trainer) -> bool:
+        """Whether any of the processes was told to end; all of them must ask."""
+        heaviest = self._heaviest()
+        if trainer.world_size > 1:
+            of_all = torch.tensor(heaviest, device=trainer.strategy.root_device)
+            torch.distributed.all_reduce(of_all, torch.distributed.ReduceOp.MIN)
+            heaviest = int(of_all)
+        self._told = BY_WEIGHT[heaviest]
+        return self._told != 0
+
+    def _heaviest(self) -> int:
+        """The place in `BY_WEIGHT` of what this process received."""
+        return next(k for k, each in enumerate(BY_WEIGHT) if each in self._received or not each)
 
     def _end(self, trainer: L.Trainer, *, saved: bool) -> None:
         """Leaves the process, by way of the handler that was there before."""
         if trainer.is_global_zero:
-            name = signal.Signals(self._received).name
+            name = signal.Signals(self._told).name
             what = f"the run is saved in {self.path}" if saved else "stopped"
             logger.warning("%s: %s; it goes on with the same command and run=NAME", name, what)
-        outer = self._outer[self._received]
+        outer = self._outer[self._told]
         if callable(outer):
-            outer(self._received, None)
-        elif trainer.is_global_zero and (self._received == signal.SIGUSR1 or preempted()):
+            outer(self._told, None)
+        elif trainer.is_global_zero and (self._told == signal.SIGUSR1 or preempted()):
             queue_again()
-        raise Interrupted(self._received if trainer.is_global_zero else 0)
-
-
-def _of_all(signum: int, trainer: L.Trainer) -> int:
-    """The signal that any of the processes has received; 0 for none."""
-    if trainer.world_size == 1:
-        return signum
-    received = torch.tensor(RISING.index(signum), device=trainer.strategy.root_device)
-    torch.distributed.all_reduce(received, torch.distributed.ReduceOp.MAX)
-    return int(RISING[int(received)])
+        raise Interrupted(self._told if trainer.is_global_zero else 0)
