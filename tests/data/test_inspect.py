@@ -1,5 +1,4 @@
 import re
-import time
 
 import numpy as np
 import pytest
@@ -178,7 +177,7 @@ def test_coords_all_at_one_place_have_no_stride(tmp_path):
 
 
 def test_headers_alone_are_read(tmp_path, monkeypatch):
-    """Opening and inspecting many files reads no features, and takes a moment."""
+    """Opening and inspecting many files reads no features."""
     plain_folder(tmp_path, [3] * 300)
     features_read = []
     load = array_file.StoredArray.read
@@ -188,9 +187,7 @@ def test_headers_alone_are_read(tmp_path, monkeypatch):
         return load(self, rows)
 
     monkeypatch.setattr(array_file.StoredArray, "read", spy)
-    start = time.perf_counter()
     reader = open_reader(tmp_path)
-    assert time.perf_counter() - start < 2
     assert features_read == []
     inspection = inspect_folder(reader)
     assert len(inspection.headers) == 300
