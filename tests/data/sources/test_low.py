@@ -113,6 +113,22 @@ def test_files(tmp_path, image, pyramid):
     assert torch.equal(low_resolution(TiffSource(path), size=size), low_resolution(half, size=size))
 
 
+@pytest.mark.parametrize("sides", [(2070, 2055), (2048, 2048), (2047, 2017), (63, 64), (20, 1000)])
+def test_a_scale_asks_for_no_more_than_the_level_of_that_scale_has(sides):
+    """Levels are halved again and again, what is left over cut off."""
+    source = Levels()
+    halved = [tuple(max(1, side >> i) for side in sides) for i in range(7)]
+    source.shape, source.levels = (1, *sides), tuple(halved)
+    assert tuple(low_resolution(source, scale=1 / 32).shape[1:]) == halved[5]
+    assert source.read_levels == {5} if halved[5] != halved[6] else {6}
+
+
+@pytest.mark.parametrize(("side", "scale", "size"), [(100, 0.29, 29), (30, 0.1, 3), (9, 0.99, 8)])
+def test_a_scale_that_floats_miss_is_met(side, scale, size):
+    view = low_resolution(TensorSource(torch.zeros(1, side, side)), scale=scale)
+    assert tuple(view.shape[1:]) == (size, size)
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [

@@ -39,6 +39,47 @@ def test_pyramids(compression, channels, layout, tmp_path, image, pyramid, cut):
     assert_same(TiffSource(path), levels, cut)
 
 
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("layout", ["subifds", "pages"])
+@pytest.mark.parametrize("factors", [(1, 8), (1, 8, 64), (1, 4, 16, 32), (1, 2, 4, 16), (1, 5, 10)])
+def test_levels_are_any_fraction_of_the_one_before(
+    factors, layout, channels, tmp_path, image, pyramid, cut
+):
+    """Their sides rounded up or down, as writers have it."""
+    whole = image(615, 453, channels)
+    levels = [whole]
+    for number, factor in enumerate(factors[1:]):
+        up = number % 2
+        h, w = ((n + up * (factor - 1)) // factor for n in whole.shape[:2])
+        levels.append(image(h, w, channels))
+    path = pyramid(tmp_path / "a.tif", levels, layout)
+    assert_same(TiffSource(path), levels, cut)
+
+
+@pytest.mark.parametrize(
+    ("shape", "dtype", "options"),
+    [
+        ((100, 75, 3), np.uint8, {}),
+        ((100, 75, 3), np.uint8, {"metadata": None}),
+        ((100, 79, 3), np.uint8, {"subfiletype": 1}),
+        ((94, 75, 3), np.uint8, {"subfiletype": 1}),
+        ((100, 75), np.uint8, {"subfiletype": 1, "photometric": "minisblack"}),
+        ((100, 75, 3), np.uint16, {"subfiletype": 1}),
+        ((1000, 755, 3), np.uint8, {"subfiletype": 1}),
+    ],
+    ids=["second", "plain second", "wide", "flat", "grey", "uint16", "larger"],
+)
+def test_images_of_another_kind_are_no_levels(shape, dtype, options, tmp_path, image, cut):
+    """A label, a thumbnail that was cut, a second image."""
+    whole = image(800, 604, 3)
+    other = np.zeros(shape, dtype)
+    options = {"photometric": "rgb", "tile": (64, 48), **options}
+    with tifffile.TiffWriter(tmp_path / "a.tif") as tiff:
+        tiff.write(whole, photometric="rgb", tile=(64, 48), metadata=options.get("metadata", {}))
+        tiff.write(other, **options)
+    assert_same(TiffSource(tmp_path / "a.tif"), [whole], cut)
+
+
 @pytest.mark.parametrize(
     "options",
     [

@@ -29,7 +29,8 @@ def low_resolution(
         source: the image.
         size: height and width of the view; at most those of the image. The ratio of the sides may
             change.
-        scale: instead of a size, what each side of the image is multiplied by, in (0, 1].
+        scale: instead of a size, what each side of the image is multiplied by, in (0, 1], and
+            rounded down.
 
     Returns:
         `(C, h, w)`, uint8 (rounded) for an image of uint8, else of its float dtype.
@@ -79,7 +80,9 @@ def view_size(
     if (size is None) == (scale is None):
         raise ValueError(f"expected either a size or a scale, got size={size}, scale={scale}")
     if scale is not None:
-        size = [max(1, round(side * scale)) for side in full]
+        # Down, as levels of resolution mostly are: rounded up, a view would be a pixel larger than
+        # the level that is meant for it. Products of whole numbers may come out just below them.
+        size = [max(1, int(side * scale + 1e-9)) for side in full]
     assert size is not None  # one of them is given
     check_size("size", size)
     if size[0] > full[0] or size[1] > full[1] or (scale is not None and not 0 < scale <= 1):

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from milforge.data.sources.packages import require
 from milforge.data.sources.pixels import pixel_dtype
+from milforge.data.sources.tiff_pyramid import pyramid
 
 # A window costs whole tiles, or strips where there are none: larger ones could not be read often.
 _MOST_BYTES = 64 * 2**20
@@ -72,9 +73,10 @@ def read_header(stream: BinaryIO, path: Path) -> Header:
             images = tiff.series
             if not images:
                 raise ValueError("it holds no image")
-            levels = tuple(_level(level, tifffile.TIFF) for level in images[0].levels)
+            stored = pyramid(images)
+            levels = tuple(_level(level, tifffile.TIFF) for level in stored)
             dtype = images[0].dtype
-            last = max(last_byte(page) for level in images[0].levels for page in level.pages)
+            last = max(last_byte(page) for level in stored for page in level.pages)
     except _Unsuited as error:
         raise ValueError(f"{path}: {error}") from None
     except (ValueError, OSError, struct.error, LookupError, TypeError) as error:
