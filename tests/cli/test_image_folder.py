@@ -8,7 +8,6 @@ import pytest
 import tifffile
 
 from milforge.data import read_splits
-from milforge.data.sources.tolerant import unreadable
 
 SMALL = (
     "model=attention_sampling",
@@ -90,7 +89,9 @@ def test_all_faults_are_told_before_training(here, tmp_path, options):
     assert not list(tmp_path.rglob("summary.json"))
 
 
-def test_what_cannot_be_read_is_skipped_and_counted(here, tmp_path, options):
+@pytest.mark.slow
+@pytest.mark.ddp
+def test_what_cannot_be_read_is_skipped_and_counted(here, process, tmp_path, options):
     (tmp_path / "slides" / "s3.tif").write_bytes(b"nothing")
     damaged = tmp_path / "slides" / "s0.tif"
     with tifffile.TiffFile(damaged) as tiff:
@@ -100,7 +101,6 @@ def test_what_cannot_be_read_is_skipped_and_counted(here, tmp_path, options):
         for offset, count in tiles:
             file.seek(offset)
             file.write(b"\xff" * count)
-    unreadable.clear()
     stopped = here("train", *options, "data.on_error=raise")
     assert "s3.tif" in stopped.stderr
     outcome = here("train", *options, "data.on_error=skip")
@@ -112,10 +112,22 @@ def test_what_cannot_be_read_is_skipped_and_counted(here, tmp_path, options):
     assert name.endswith("s0.tif")
     once = data["unreadable_windows"][name]
     assert once >= 1
-    unreadable.clear()
-    outcome = here("train", *options, "data.on_error=skip", "trainer.max_epochs=3", "run=longer")
-    summary = json.loads((tmp_path / "logs/train/runs/longer/summary.json").read_text())
-    assert summary["data"]["unreadable_windows"][name] > once  # those of training count
+
+    def lost(command, run, *more):
+        outcome = command("train", *options, "data.on_error=skip", f"run={run}", *more)
+        assert outcome.returncode == 0, outcome.stderr
+        summary = json.loads((tmp_path / f"logs/train/runs/{run}/summary.json").read_text())
+        windows = summary["data"]["unreadable_windows"]
+        assert list(windows) == [name]
+        return windows[name], (outcome.stdout + outcome.stderr).count("counts as black")
+
+    # Each view and patch of it counts once, whoever reads it and whatever was run before.
+    assert lost(here, "again")[0] == once
+    assert lost(here, "longer", "trainer.max_epochs=3")[0] > once  # those of training count
+    assert lost(process, "workers", "data.num_workers=1")[0] == once
+    # What each of several processes met is logged by it; the fingerprint reads the view once more.
+    found, logged = lost(process, "two", "trainer=ddp_cpu")
+    assert found == logged - 1 >= once
 
 
 def test_a_damaged_tile_stops_training_and_is_named(here, tmp_path, options):

@@ -62,6 +62,14 @@ def test_an_image_that_does_not_fit_the_others_is_named(other, message):
         collate_images([make_image(y=1), make_image(1, **{"y": 0, **other})])
 
 
+@pytest.mark.parametrize("value", [torch.nan, torch.inf])
+def test_an_image_with_values_that_are_not_finite_is_named(value):
+    image = make_image(1)
+    image.low[0, 2, 3] = value
+    with pytest.raises(ValueError, match=r"^image 'image 1': expected finite pixels.*leave it out"):
+        collate_images([make_image(0), image])
+
+
 def test_no_image_makes_no_batch():
     with pytest.raises(ValueError, match="at least one image, got an empty list"):
         collate_images([])

@@ -1,6 +1,7 @@
 """Large images on disk as a data set."""
 
 import logging
+import os
 import pickle
 from collections import Counter
 
@@ -13,6 +14,7 @@ from torch.utils.data import DataLoader
 from milforge.data import ImageFolder, close_files, collate_images
 from milforge.data.image_folder import find_images, open_images, unmatched
 from milforge.data.sources import LevelSource, TensorSource, TolerantSource, open_source
+from milforge.data.sources.level import at_full_resolution
 from milforge.data.sources.tolerant import unreadable
 
 RNG = np.random.default_rng(0)
@@ -96,12 +98,14 @@ def test_faults_are_told_together(folder, tmp_path):
     (root / "d.tif").write_bytes(b"no TIFF")
     np.save(root / "e.npy", np.zeros((50, 50), np.uint8))
     write_tiff(root / "more" / "b.tiff", np.zeros((70, 70, 3), np.uint8))
+    np.save(root / "f.npy", np.zeros((15, 19, 3), np.uint8))
     paths, double = find_images(root)
     assert [fault.bag_id for fault in double] == ["b"]
-    opened, faults = open_images(paths)
-    assert list(opened) == ["a", "b", "c"]
-    assert [fault.bag_id for fault in faults] == ["d", "e"]
-    assert "expected 3 channels, as most images have, got 1" in str(faults[1])
+    opened, faults = open_images(paths, low_size=(15, 20))
+    assert list(opened) == ["a", "c"]  # nobody knows of which b a label speaks
+    assert [fault.bag_id for fault in faults] == ["d", "f", "e"]
+    assert "expected a view no larger than the image, 15 x 19, got (15, 20)" in str(faults[1])
+    assert "expected 3 channels, as most images have, got 1" in str(faults[2])
     assert all(str(paths[fault.bag_id]) in str(fault) for fault in faults)
     alone = unmatched(["a", "b"], ["b", "x"], tmp_path / "labels.csv")
     assert [(fault.bag_id, "label for image" in str(fault)) for fault in alone] == [
@@ -133,9 +137,14 @@ def test_a_level_is_an_image_of_its_own(tmp_path):
     np.testing.assert_array_equal(window, image[::2, ::2][10:40, 20:60].transpose(2, 0, 1))
     with pytest.raises(ValueError, match=r"data\.level to be one of its levels \(0: 130 x 170, 1"):
         LevelSource(whole, 2)
-    opened, faults = open_images({"p": tmp_path / "p.tif"}, level=1)
-    assert opened["p"].shape == (3, 65, 85)
-    assert not faults
+    places = torch.tensor([[0, 0], [64, 84], [-7, 3]])
+    assert torch.equal(at_full_resolution(level, places), 2 * places)
+    assert torch.equal(at_full_resolution(whole, places), places)
+    for tolerant in (False, True):
+        opened, faults = open_images({"p": tmp_path / "p.tif"}, level=1, tolerant=tolerant)
+        assert opened["p"].shape == (3, 65, 85)
+        assert torch.equal(at_full_resolution(opened["p"], places), 2 * places)
+        assert not faults
     opened, (fault,) = open_images({"p": tmp_path / "p.tif"}, level=4)
     assert not opened
     assert "data.level" in str(fault)
@@ -195,6 +204,45 @@ def test_a_file_that_is_lost_after_it_was_opened_is_black_and_counted(tmp_path, 
         tolerant.read(offsets, (32, 40), level=1)
     with pytest.raises(ValueError, match=r"offsets of shape \(n, 2\)"):
         tolerant.read(offsets[0], (32, 40))
+
+
+@pytest.mark.parametrize("how", ["strict", "tolerant"])
+def test_an_array_that_is_cut_off_while_it_is_open(tmp_path, how):
+    """What is mapped but no longer there would kill the process."""
+    path = tmp_path / "image.npy"
+    np.save(path, RNG.integers(1, 256, (128, 128, 3)).astype(np.uint8))
+    opened, _ = open_images({"image": path}, tolerant=how == "tolerant")
+    offsets = torch.tensor([[0, 0]])
+    assert opened["image"].read(offsets, (8, 8)).any()
+    os.truncate(path, 8192)
+    if how == "tolerant":
+        assert not opened["image"].read(offsets, (8, 8)).any()
+        return
+    with pytest.raises(OSError, match=r"image\.npy.*expected a file of 49280 bytes, got 8192"):
+        opened["image"].read(offsets, (8, 8))
+
+
+@pytest.mark.parametrize("other", [(128, 128, 1), (120, 128, 3)])
+@pytest.mark.parametrize("name", ["image.npy", "image.tif"])
+def test_another_image_in_its_place_is_noticed(tmp_path, name, other):
+    path = tmp_path / name
+
+    def write(shape):
+        image = RNG.integers(1, 256, shape).astype(np.uint8)
+        if path.suffix == ".npy":
+            np.save(path, image)
+        else:
+            write_tiff(path, image.squeeze(), photometric=None)
+
+    write((128, 128, 3))
+    source = open_source(path)
+    close_files()
+    write((128, 128, 3))
+    assert source.read(torch.tensor([[0, 0]]), (8, 8)).shape == (1, 3, 8, 8)
+    close_files()
+    write(other)
+    with pytest.raises(OSError, match="another was put in its place, start again"):
+        source.read(torch.tensor([[0, 0]]), (8, 8))
 
 
 @pytest.mark.parametrize("workers", [0, 1])

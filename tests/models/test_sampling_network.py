@@ -58,7 +58,7 @@ def test_it_is_attention_sampling_then_a_linear_head(inference, estimator):
     assert torch.equal(out.logits, features @ network.head.weight.T + network.head.bias)
     assert torch.equal(out.attention, attention)
     assert torch.equal(out.patches, patches)
-    assert torch.equal(out.penalty, MultinomialEntropy(0.3)(attention))
+    torch.testing.assert_close(out.penalty, MultinomialEntropy(0.3)(attention))
 
 
 def test_without_a_regulariser_the_penalty_is_zero():
@@ -232,6 +232,15 @@ def test_images_of_other_channels_are_refused(built, given):
     message = f"expected images of {built} channels, for which the network was built, got {given}"
     with pytest.raises(ValueError, match=message):
         make_network(built)(make_batch(given))
+
+
+@pytest.mark.parametrize("inference", ["sample", "topk", "full"])
+def test_errors_of_sampling_name_the_images(inference):
+    network, batch = make_network(inference=inference).eval(), make_batch()
+    for weights in network.sampling.attention.parameters():
+        weights.data.fill_(torch.nan)
+    with pytest.raises(ValueError, match=r"^batch of images image 0, image 1, image 2: .*NaN"):
+        network(batch)
 
 
 def test_it_says_what_it_takes():

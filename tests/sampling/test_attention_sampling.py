@@ -285,8 +285,9 @@ def test_the_penalty():
     assert model.penalty(attention) == 0
     term = MultinomialEntropy(0.1)
     model = build(attention_regularizer=term)
-    assert model.penalty(attention) == term(attention)
+    torch.testing.assert_close(model.penalty(attention), term(attention))
     assert model.penalty(attention).ndim == 0
+    torch.testing.assert_close(model.penalty(7 * attention), term(attention))
 
 
 def test_scalar_features_and_features_with_more_dimensions():
@@ -327,6 +328,8 @@ def test_errors_of_the_arguments(options, message):
 def test_errors_of_the_input(inference):
     x_low, x_high = images()
     model = build(inference=inference).eval()
+    with pytest.raises(ValueError, match="NaN"):
+        model(x_low * torch.nan, x_high)
     with pytest.raises(ValueError, match=r"low-resolution.*\(2, 6, 8\)"):
         model(x_low[0], x_high)
     with pytest.raises(ValueError, match=r"and \(2, 60, 80\)"):

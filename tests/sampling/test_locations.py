@@ -164,6 +164,15 @@ def test_errors(maps, n, options, message):
         sample_locations(maps, n, **options)
 
 
+@pytest.mark.parametrize(
+    ("cells", "message"),
+    [([1.0, -0.1], "negative"), ([1.0, torch.nan], "NaN"), ([0.0, 0.0], "map of zeros")],
+)
+def test_the_most_probable_cells_of_what_is_no_attention(cells, message):
+    with pytest.raises(ValueError, match=message):
+        top_locations(torch.tensor([[[1.0, 2.0]], [cells]]), 1)
+
+
 def test_with_replacement_more_than_there_are_cells():
     indices, _ = sample_locations(torch.tensor([[[1.0, 0.0]]]), 30, replace=True)
     assert indices.shape == (1, 30, 2)

@@ -1,5 +1,6 @@
 """Attention sampling under a real trainer, on images of a few pixels."""
 
+from dataclasses import replace
 from functools import partial
 from types import SimpleNamespace
 
@@ -18,6 +19,7 @@ from milforge.data import (
     collate_images,
     low_resolution,
 )
+from milforge.data.sources import LevelSource
 from milforge.models import SamplingNetwork
 from milforge.nn import AttentionCNN, PatchCNN
 from milforge.training import ImageClassification, ImageDataModule, MegapixelDataModule
@@ -275,6 +277,22 @@ def test_predictions_tell_the_patches_and_where_they_lie(labelled):
             torch.testing.assert_close(weight, told["attention"][i][cell])
         # Without replacement no place is looked at twice.
         assert len(set(zip(x[i].tolist(), y[i].tolist(), strict=True))) == 3
+
+
+def test_predictions_tell_places_at_full_resolution_of_patches_of_a_level():
+    module, image = make_module().eval(), StripesData(test=1).splits.test[0]
+    source = SimpleNamespace(
+        name="a",
+        shape=(1, 4 * SIDE, 4 * SIDE),
+        levels=((4 * SIDE, 4 * SIDE), (SIDE, SIDE)),
+        read=lambda offsets, size, level: image.high.read(offsets, size),
+    )
+    told = []
+    for high in (image.high, LevelSource(source, 1)):
+        batch = module.prepared(collate_images([replace(image, high=high)]))
+        told.append(module.predictions(batch, module(batch)))
+    assert torch.equal(told[1]["coords"], 4 * told[0]["coords"])
+    assert torch.equal(told[1]["offsets"], told[0]["offsets"])
 
 
 @pytest.mark.parametrize("dtype", [np.float64, np.float16])

@@ -86,7 +86,7 @@ def collate_images(images: Sequence[LargeImage]) -> ImageBatch:
     """Stacks images into a batch: for `DataLoader(..., collate_fn=collate_images)`.
 
     Args:
-        images: at least one, with views of one shape and dtype, all labelled or none.
+        images: at least one, with finite views of one shape and dtype, all labelled or none.
 
     Raises:
         ValueError: where an image does not fit the others; the message names it.
@@ -107,6 +107,11 @@ def collate_images(images: Sequence[LargeImage]) -> ImageBatch:
                 f"image {image.bag_id!r}: expected a low-resolution view of shape "
                 f"{tuple(first.low.shape)} and {first.low.dtype}, as that of {first.bag_id!r}, got "
                 f"{tuple(image.low.shape)} and {image.low.dtype}; give data.low_size"
+            )
+        if image.low.is_floating_point() and not image.low.isfinite().all():
+            raise ValueError(
+                f"image {image.bag_id!r}: expected finite pixels, got a low-resolution view with "
+                f"NaN or infinite ones: mend {image.high.name}, or leave it out"
             )
         if (image.y is None) != (first.y is None):
             raise ValueError(

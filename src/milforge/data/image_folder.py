@@ -11,6 +11,7 @@ from milforge.data.faults import Fault
 from milforge.data.image import LargeImage
 from milforge.data.readers import bag_id_of
 from milforge.data.sources import LevelSource, TolerantSource, low_resolution, open_source
+from milforge.data.sources.low import view_size
 from milforge.data.sources.open import ARRAYS, SLIDES, TIFFS
 from milforge.data.sources.tolerant import unreadable
 from milforge.sampling import ImageSource
@@ -70,7 +71,8 @@ def find_images(root: str | Path) -> tuple[dict[str, Path], list[Fault]]:
     """The large images of a folder and of the folders in it, by name without suffix.
 
     Returns:
-        The images in the order of their names, and a fault for each that has the name of another.
+        The images in the order of their names, and a fault for each that has the name of another:
+        as nobody knows which of them a label means, none of that name is given.
 
     Raises:
         FileNotFoundError: where there is no such folder, or no image in it.
@@ -96,6 +98,8 @@ def find_images(root: str | Path) -> tuple[dict[str, Path], list[Fault]]:
         raise FileNotFoundError(
             f"{root}: expected images with one of the suffixes {', '.join(known)}, found none"
         )
+    for name in {fault.bag_id for fault in faults}:
+        del found[name]
     return dict(sorted(found.items())), faults
 
 
@@ -105,6 +109,8 @@ def open_images(
     level: int = 0,
     axes: str | None = None,
     tolerant: bool = False,
+    low_size: Sequence[int] | None = None,
+    low_scale: float = 1 / 32,
 ) -> tuple[dict[str, ImageSource], list[Fault]]:
     """Opens images by their headers, many at once.
 
@@ -113,17 +119,21 @@ def open_images(
         level: level of the pyramid that patches are cut from.
         axes: of arrays, as `ArraySource` takes them.
         tolerant: whether windows that cannot be read are black, see `TolerantSource`.
+        low_size: of the views, as `ImageFolder` takes it.
+        low_scale: likewise.
 
     Returns:
         The images that could be opened, in the order given, and a fault for each that could not,
-        or that has other channels than most.
+        that is smaller than its view is to be, or that has other channels than most.
     """
 
     def attempt(name: str) -> ImageSource | Fault:
         try:
             source: ImageSource = open_source(paths[name], axes)
+            source = TolerantSource(source) if tolerant else source
             source = LevelSource(source, level) if level else source
-            return TolerantSource(source) if tolerant else source
+            view_size(source, low_size, None if low_size is not None else low_scale)
+            return source
         except (OSError, ValueError) as error:
             text = str(error).removeprefix(f"{paths[name]}: ")
             return Fault(name, paths[name], text, "replace the file, or leave it out")

@@ -90,14 +90,18 @@ class SamplingNetwork(nn.Module):
         """Classifies each image of the batch.
 
         Raises:
-            ValueError: where the images have other channels than the network was built for.
+            ValueError: where the images have other channels than the network was built for, and as
+                `AttentionSampling`; names the images.
         """
         if batch.x_low.shape[1] != self.channels:
             raise ValueError(
                 f"expected images of {self.channels} channels, for which the network was built, "
                 f"got {batch.x_low.shape[1]}"
             )
-        z, attention, patches = self.sampling(batch.x_low, batch.x_high, seeds=batch.seeds)
+        try:
+            z, attention, patches = self.sampling(batch.x_low, batch.x_high, seeds=batch.seeds)
+        except ValueError as error:
+            raise ValueError(f"batch of images {', '.join(batch.bag_id)}: {error}") from error
         logits = self.head(self.dropout(z.to(self.head.weight.dtype)))
         if logits.shape[1] == 1:
             logits = logits[:, 0]

@@ -207,10 +207,13 @@ class AttentionSampling(nn.Module):
         return torch.cat(indices), torch.cat(probabilities)
 
     def penalty(self, attention: Tensor) -> Tensor:
-        """The regulariser's term for these maps, 0-dim, to be added to the loss; 0 without one."""
+        """The regulariser's term for these maps, 0-dim, to be added to the loss; 0 without one.
+
+        It is given their probabilities: a map is divided by its sum.
+        """
         if self.attention_regularizer is None:
             return attention.new_zeros(())
-        return self.attention_regularizer(attention)
+        return self.attention_regularizer(attention_probabilities(attention))
 
     def extra_repr(self) -> str:
         """The arguments that are no modules, for `print`."""

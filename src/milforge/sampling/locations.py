@@ -47,8 +47,7 @@ def sample_locations(
         ([[0, 1], [1, 0]], tensor(1.))
     """
     check_map(attention, n, replace=replace)
-    if attention.device.type == "cpu":
-        _check_values(attention.detach(), use_logits)
+    _check_values(attention.detach(), use_logits)
     probabilities = attention_probabilities(attention, use_logits=use_logits).flatten(1)
     known = probabilities.detach().double()
     if replace:
@@ -90,7 +89,8 @@ def top_locations(attention: Tensor, n: int) -> tuple[Tensor, Tensor]:
         As `sample_locations`.
 
     Raises:
-        ValueError: for a map of the wrong rank or dtype, and n below 1 or above `h * w`.
+        ValueError: for a map of the wrong rank or dtype, n below 1 or above `h * w`, and in host
+            memory for negative, infinite, NaN or all-zero maps.
 
     Example:
         >>> top_locations(torch.tensor([[[1.0, 3.0], [0.0, 4.0]]]), 2)
@@ -98,6 +98,7 @@ def top_locations(attention: Tensor, n: int) -> tuple[Tensor, Tensor]:
                  [0, 1]]]), tensor([[0.5000, 0.3750]]))
     """
     check_map(attention, n)
+    _check_values(attention.detach())
     probabilities, cells = attention_probabilities(attention).flatten(1).topk(n)
     return as_indices(cells, attention.shape[2]), probabilities
 
@@ -128,7 +129,9 @@ def check_map(attention: Tensor, n: int, *, replace: bool = False) -> None:
         )
 
 
-def _check_values(attention: Tensor, use_logits: bool) -> None:
+def _check_values(attention: Tensor, use_logits: bool = False) -> None:
+    if attention.device.type != "cpu":
+        return  # a GPU would have to be waited for
     if use_logits:
         if attention.isnan().any() or attention.isposinf().any():
             raise ValueError("expected attention scores below infinity, got a map with NaN or inf")
@@ -143,7 +146,7 @@ def _check_values(attention: Tensor, use_logits: bool) -> None:
     if not (least >= 0).all() or not most.isfinite().all():
         raise ValueError(
             "expected finite attention of at least 0, got a map with NaN, infinite or negative "
-            "values: pass scores with use_logits=True"
+            "values: scores are taken by sample_locations with use_logits=True"
         )
     if not (most > 0).all():
         raise ValueError("expected attention above 0 somewhere in each map, got a map of zeros")

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from milforge.data import ImageBatch
+from milforge.data.sources.level import at_full_resolution
 from milforge.models import SamplingNetwork, SamplingOutput
 from milforge.training.classification import Classification
 from milforge.training.precision import single
@@ -46,17 +47,19 @@ class ImageClassification(Classification[ImageBatch]):
         """Probabilities of the images; the patches, where they lie and their attention.
 
         The instances of an image are its patches in the order drawn: `coords` are x and y of the
-        upper left corner at full resolution, weights their probabilities under the attention,
-        scores the logarithms of these.
+        upper left corner at full resolution, whatever level they were cut from, weights their
+        probabilities under the attention, scores the logarithms of these.
         """
         offsets, weights = self.network.places(batch, output.attention)
         offsets, weights = offsets.cpu(), weights.float().cpu()
+        pairs = zip(batch.x_high, offsets, strict=True)
+        coords = torch.cat([at_full_resolution(source, each) for source, each in pairs])
         return ImagePredictions(
             probabilities=self.probabilities(output.logits).cpu(),
             sizes=torch.full((len(batch),), offsets.shape[1]),
             scores=weights.log().flatten(),
             weights=weights.flatten(),
-            coords=offsets.flip(2).flatten(0, 1).float(),
+            coords=coords.flip(1).float(),
             attention=output.attention.detach().float().cpu(),
             offsets=offsets,
             patches=output.patches.detach().cpu(),

@@ -1,6 +1,8 @@
 """Large images for training."""
 
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
+from functools import cached_property
 from typing import Any, Literal
 
 import torch
@@ -16,6 +18,7 @@ from milforge.data import (
 )
 from milforge.data.sources.tolerant import unreadable
 from milforge.training.datamodule import ClassificationDataModule
+from milforge.training.processes import gathered
 
 
 class ImageDataModule(ClassificationDataModule[LargeImage]):
@@ -44,9 +47,22 @@ class ImageDataModule(ClassificationDataModule[LargeImage]):
             unreadable.update(batch.unreadable)
         return super().transfer_batch_to_device(batch, device, dataloader_idx)
 
+    @cached_property
+    def unreadable(self) -> Counter[str]:
+        """Windows that no process could read in the stages that are over, by the image."""
+        return Counter()
+
+    def teardown(self, stage: str | None = None) -> None:
+        """Adds up what the processes could not read in this stage."""
+        lost = dict(unreadable)
+        unreadable.clear()
+        _, world_size = self._process()
+        for each in gathered(lost, world_size) if world_size > 1 else [lost]:
+            self.unreadable.update(each)
+
     def description(self) -> dict[str, Any]:
-        """The data set of a run and what of it could not be read, for its summary."""
-        return super().description() | {"unreadable_windows": dict(+unreadable)}
+        """The data set, and what of it the stages that are over could not read."""
+        return super().description() | {"unreadable_windows": dict(self.unreadable)}
 
     def tensors(self, item: LargeImage) -> Iterator[Tensor]:
         """The low-resolution view of an image, and its size."""

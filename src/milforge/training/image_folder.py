@@ -10,6 +10,7 @@ from milforge.data import ImageFolder, ImageSplits, Splitting
 from milforge.data.faults import BagError, list_faults
 from milforge.data.image_folder import find_images, open_images, unmatched
 from milforge.data.label_table import LabelTable, read_labels
+from milforge.data.sources.tolerant import unreadable
 from milforge.training.datamodule import task_of
 from milforge.training.image_datamodule import ImageDataModule
 
@@ -101,14 +102,18 @@ class ImageFolderDataModule(ImageDataModule):
 
     def make_splits(self) -> ImageSplits:
         """Opens the images and splits them."""
+        unreadable.clear()  # of a job before this one, in the same process
         skip = self.on_error == "skip"
         paths, faults = find_images(self.root)
-        images, broken = open_images(paths, level=self.level, axes=self.axes, tolerant=skip)
+        named = [*paths, *(fault.bag_id for fault in faults)]
+        images, broken = open_images(
+            paths, level=self.level, axes=self.axes, tolerant=skip, **self.view
+        )
         faults += broken
         table = None
         if self.labels is not None:
             table = read_labels(self.labels, **self.columns, strict=False)
-            faults += [*table.faults, *unmatched(paths, table.ids, table.source)]
+            faults += [*table.faults, *unmatched(named, table.ids, table.source)]
         if faults and not skip:
             raise BagError(list_faults(str(self.root), faults), faults)
         self.skip(faults)

@@ -55,7 +55,8 @@ class _Arrays:
     """An open array, or the arrays of a group."""
 
     def __init__(self, path: Path, axes: str | None) -> None:
-        if path.suffix == ".npy":
+        self._mapped = path.suffix == ".npy"
+        if self._mapped:
             arrays: Sequence[Any] = [_map(path)]
             axes = find_axes(arrays[0].shape, axes, str(path))
         else:
@@ -75,6 +76,8 @@ class _Arrays:
         self.dtype = pixel_dtype(first, path)
 
     def read(self, row: int, column: int, height: int, width: int, level: int) -> NDArray[Any]:
+        if self._mapped:
+            _check_length(self._arrays[level])
         rows, columns = slice(row, row + height), slice(column, column + width)
         return as_pixels(cut(self._arrays[level], self._axes, rows, columns), self.dtype)
 
@@ -91,6 +94,13 @@ def _map(path: Path) -> Any:
             f"{path}: expected a whole .npy file of numbers, got one that cannot be read "
             f"({error}): save it again with numpy.save"
         ) from error
+
+
+def _check_length(array: Any) -> None:
+    """Checks that a mapped file was not cut off since: what is missing would kill the process."""
+    end, length = array.offset + array.nbytes, array._mmap.size()
+    if length < end:
+        raise OSError(f"expected a file of {end} bytes, got {length}")
 
 
 def _open_zarr(path: Path, axes: str | None) -> tuple[Sequence[Any], str]:

@@ -41,6 +41,7 @@ class FileSource:
         with handles.lend(*self._key, stamp=self._stamp) as handle:
             self._shape = (handle.channels, *handle.levels[0])
             self._levels = handle.levels
+            self._dtype = handle.dtype
 
     @property
     def name(self) -> str:
@@ -99,6 +100,13 @@ class FileSource:
                 handle = stack.enter_context(handles.lend(*self._key, stamp=self._stamp))
             except ValueError as error:
                 raise OSError(f"{error}; it could be read before") from error
+            found = (handle.channels, handle.levels, handle.dtype)
+            if found != (self._shape[0], self._levels, self._dtype):
+                raise OSError(
+                    f"{self.name}: expected the image that was opened first, with {self._shape[0]} "
+                    f"channels of {self._dtype} and levels {self._levels}, got {found[0]} of "
+                    f"{found[2]} and {found[1]}: another was put in its place, start again"
+                )
             yield handle
 
     def __repr__(self) -> str:

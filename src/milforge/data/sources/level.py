@@ -1,5 +1,6 @@
 """An image at less than its full resolution."""
 
+import torch
 from torch import Tensor
 
 from milforge.sampling import ImageSource
@@ -43,3 +44,20 @@ class LevelSource:
     def read(self, offsets: Tensor, size: tuple[int, int], level: int = 0) -> Tensor:
         """Windows of the level, as `ImageSource.read` has it."""
         return self.source.read(offsets, size, self.level + level)
+
+
+def at_full_resolution(source: ImageSource, offsets: Tensor) -> Tensor:
+    """Offsets in an image as pixels of its full resolution, which those in a level are not.
+
+    Args:
+        source: the image, or a level of it.
+        offsets: `(n, 2)` int64, row and column.
+
+    Returns:
+        `(n, 2)` int64, rounded.
+    """
+    if not isinstance(source, LevelSource):
+        return offsets
+    sides = zip(source.source.levels[0], source.levels[0], strict=True)
+    factors = torch.tensor([whole / side for whole, side in sides], dtype=torch.float64)
+    return (offsets * factors).round().to(offsets.dtype)

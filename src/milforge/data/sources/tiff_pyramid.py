@@ -43,4 +43,4 @@ def _is_level(series: Any, first: Any) -> bool:
     (_, h, height), (_, w, width) = sides
     # A side n of N came from a factor in (N / (n + 1), N / (n - 1)); the two ranges must meet.
     fits = height * (w - 1) < width * (h + 1) and width * (h - 1) < height * (w + 1)
-    return fits and h < height and w < width
+    return bool(fits and h < height and w < width)

@@ -10,7 +10,8 @@ from milforge.sampling import ImageSource
 
 logger = logging.getLogger(__name__)
 
-# Windows that this process could not read, by the name of the image.
+# Windows that this process could not read, by the name of the image. Not of a source: those that
+# worker processes send are copies.
 unreadable: Counter[str] = Counter()
 
 
