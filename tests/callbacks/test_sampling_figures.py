@@ -129,10 +129,15 @@ def test_the_first_images_of_validation_are_followed(tmp_path, drawn):
     torch.testing.assert_close([tuple(each) for each in maps], expected)
 
 
+@pytest.mark.parametrize("cut", [False, True])
 @pytest.mark.parametrize("count", [1, 15, 16, 17, 18, 31, 32, 33, 47, 64, 65, 100])
-def test_many_epochs_are_thinned_evenly_and_the_last_is_kept(tmp_path, drawn, count):
+def test_many_epochs_are_thinned_evenly_and_the_last_is_kept(tmp_path, drawn, count, cut):
     figures = SamplingFigures(tmp_path, images=1)
     for epoch in range(count):
+        if cut:  # the run is, and goes on in another process from what torch loads safely
+            torch.save(figures.state_dict(), tmp_path / "state.pt")
+            figures = SamplingFigures(tmp_path, images=1)
+            figures.load_state_dict(torch.load(tmp_path / "state.pt", weights_only=True))
         validate(figures, epoch, [make_batch(0, 1)])
     _, maps, epochs, _ = epochs_drawn(figures, drawn)
     assert epochs[0] == 0

@@ -141,6 +141,39 @@ def test_a_sweep_begun_again_runs_what_is_missing(here, tmp_path):
     assert torch.equal(weights(folder / "1"), expected)
 
 
+def test_a_sweep_begun_again_with_other_settings_is_refused(here, tmp_path):
+    sweep = ("-m", *RUN, "trainer.max_epochs=1", "seed=0,1", "sweep=demo")
+    assert here("train", *sweep).returncode == 0
+    folder = tmp_path / "logs" / "train" / "multiruns" / "demo"
+    before = [(folder / job / "summary.json").read_bytes() for job in "01"]
+    refused = here("train", *sweep, "data.target=3")
+    assert refused.returncode == 1
+    assert "data.target is 9 there and 3 here" in refused.stderr.splitlines()[-1]
+    assert [(folder / job / "summary.json").read_bytes() for job in "01"] == before
+
+
+def test_a_job_that_another_process_runs_is_not_one_that_failed(here, tmp_path):
+    sweep = ("-m", *RUN, "trainer.max_epochs=1", "seed=0,1", "sweep=demo")
+    folder = tmp_path / "logs" / "train" / "multiruns" / "demo"
+    (folder / "0").mkdir(parents=True)
+    holder = (
+        "import fcntl, sys; file = open(sys.argv[1], 'a'); fcntl.lockf(file, fcntl.LOCK_EX);"
+        "print('held', flush=True); sys.stdin.read()"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", holder, str(folder / "0" / ".lock")],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+    ) as process:
+        process.stdout.readline()
+        outcome = here("train", *sweep)
+        process.stdin.close()
+    assert outcome.returncode == 1
+    assert "another process is writing to" in outcome.stderr
+    assert not (folder / "0" / "summary.json").exists()
+    assert (folder / "1" / "summary.json").exists()
+
+
 def test_a_job_that_fails_leaves_its_error(here, tmp_path):
     sweep = ("-m", *RUN, "trainer.max_epochs=1", "sweep=demo")
     failed = here("train", *sweep, "model.encoder.dropout=0.5,2")
@@ -185,6 +218,127 @@ def test_a_run_that_stopped_early_stays_so(here, runs):
     assert here("train", *run).returncode == 0
     assert torch.equal(weights(runs / "early"), before)
     assert rows(runs / "early") == lines
+
+
+def test_a_folder_that_was_moved_keeps_its_best_epoch(here, whole, cut, tmp_path):
+    moved = tmp_path / "moved" / "train" / "runs" / "cut"
+    moved.parent.mkdir(parents=True)
+    cut.rename(moved)
+    outcome = here("train", *RUN, "trainer.max_epochs=4", "run=cut", "paths.log_dir=moved")
+    assert outcome.returncode == 0, outcome.stderr
+    assert rows(moved) == rows(whole)
+    summaries = [json.loads((run / "summary.json").read_text()) for run in (moved, whole)]
+    assert summaries[0]["best_epoch"] == summaries[1]["best_epoch"]
+    assert summaries[0]["metrics"] == summaries[1]["metrics"]
+    for name in ("last.ckpt", "best.ckpt"):
+        states = [
+            [
+                (state["best_model_score"], state["dirpath"] == str(run / "checkpoints"))
+                for key, state in checkpoint["callbacks"].items()
+                if key.startswith("ModelCheckpoint") and "val/loss" in key
+            ]
+            for run in (moved, whole)
+            for checkpoint in [torch.load(run / "checkpoints" / name, weights_only=True)]
+        ]
+        assert states[0] == states[1]
+        assert states[0][0][1]
+
+
+EARLY = ("trainer.max_epochs=40", "callbacks.early_stopping.patience=2")
+
+
+def epochs_of(run):
+    return torch.load(run / "checkpoints" / "last.ckpt", weights_only=True)["epoch"] + 1
+
+
+def test_a_run_that_stopped_early_goes_on_with_more_patience(here, runs):
+    assert here("train", *RUN, *EARLY, "run=early").returncode == 0
+    before = epochs_of(runs / "early")
+    assert before < 40
+    patient = (*EARLY, "callbacks.early_stopping.patience=100", "run=early", "ckpt_path=last")
+    assert here("train", *RUN, *patient).returncode == 0
+    assert epochs_of(runs / "early") == 40
+
+
+def test_what_another_run_knew_of_its_own_data_is_not_taken_up(here, runs):
+    """A run that begins from a checkpoint of one that had stopped early, and on other data."""
+    assert here("train", *RUN, *EARLY, "run=early").returncode == 0
+    before = epochs_of(runs / "early")
+    given = f"ckpt_path={runs / 'early' / 'checkpoints' / 'last.ckpt'}"
+    refused = here("train", *RUN, given, f"trainer.max_epochs={before}", "run=other")
+    assert f"trainer.max_epochs={before} leaves none to be trained" in refused.stderr
+    other = ("data.seed=5", f"trainer.max_epochs={before + 2}", "run=other", given)
+    assert here("train", *RUN, *other).returncode == 0
+    assert epochs_of(runs / "other") == before + 2
+    summary = json.loads((runs / "other" / "summary.json").read_text())
+    assert summary["best_epoch"] >= before
+    assert (runs / "other" / "checkpoints" / "best.ckpt").exists()
+    checkpoint = torch.load(runs / "other" / "checkpoints" / "last.ckpt", weights_only=True)
+    points = checkpoint["milforge"]["history"]["val/loss"]
+    assert [int(epoch) for epoch, _ in points] == [before, before + 1]
+
+
+def test_a_finished_run_that_goes_on_is_not_finished_until_its_end(here, whole, monkeypatch):
+    def cut_off(*args, **kwargs):
+        raise OSError("disk full")
+
+    monkeypatch.setattr("lightning.Trainer.test", cut_off)
+    further = (*RUN, "trainer.max_epochs=5", "run=whole")
+    assert here("train", *further, "ckpt_path=last").returncode == 1
+    assert not (whole / "summary.json").exists()
+    monkeypatch.undo()
+    assert here("train", *further).returncode == 0
+    assert len(rows(whole)) > 0
+    assert epochs_of(whole) == 5
+
+
+@pytest.mark.parametrize("end", [b"7", b"1,0.5", b"1,0.5\r\n", b"," * 20 + b"\r\n"])
+def test_rows_that_a_full_disk_cut_off_are_left_out(here, cut, whole, end):
+    expected = rows(whole)
+    path = cut / "metrics.csv"
+    path.write_bytes(path.read_bytes() + end)
+    outcome = here("train", *RUN, "trainer.max_epochs=4", "run=cut")
+    assert outcome.returncode == 0, outcome.stderr
+    assert rows(cut) == expected
+
+
+def test_of_several_validations_of_an_epoch_that_of_the_checkpoint_counts(here, runs):
+    outcome = here(
+        *("train", *RUN, "trainer.max_epochs=3", "+trainer.val_check_interval=2", "run=often"),
+    )
+    assert outcome.returncode == 0, outcome.stderr
+    summary = json.loads((runs / "often" / "summary.json").read_text())
+    kept = torch.load(runs / "often" / "checkpoints" / "best.ckpt", weights_only=True)
+    points = kept["milforge"]["history"]["val/loss"]
+    last = torch.load(runs / "often" / "checkpoints" / "last.ckpt", weights_only=True)
+    least = min(value for _, value in last["milforge"]["history"]["val/loss"])
+    assert summary["metrics"]["val/loss"] == points[-1][1] == least
+    assert "train/loss" in summary["metrics"]
+
+
+@pytest.mark.parametrize("when", ["make_data", "write_summary"])
+def test_a_signal_beside_training_queues_the_job_again(here, runs, tmp_path, monkeypatch, when):
+    """While the data are read, or results written."""
+    command, asked = tmp_path / "bin" / "scontrol", tmp_path / "asked"
+    command.parent.mkdir()
+    command.write_text(f'#!/bin/sh\necho "$@" >> {asked}\n')
+    command.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{command.parent}:{os.environ['PATH']}")
+    monkeypatch.setenv("SLURM_JOB_ID", "42")
+
+    def told(*args, **kwargs):
+        signal.raise_signal(signal.SIGUSR1)
+
+    before = signal.getsignal(signal.SIGUSR1)
+    with monkeypatch.context() as patch:
+        patch.setattr(f"milforge.cli.fit.{when}", told)
+        outcome = here("train", *RUN, "trainer.max_epochs=1", "run=told")
+    assert outcome.returncode == 128 + signal.SIGUSR1
+    assert asked.read_text() == "requeue 42\n"
+    assert signal.getsignal(signal.SIGUSR1) is before
+    monkeypatch.delenv("SLURM_JOB_ID")
+    assert here("train", *RUN, "trainer.max_epochs=1", "run=told").returncode == 0
+    assert (runs / "told" / "summary.json").exists()
 
 
 def test_a_scheduler_waits_for_epochs_with_a_validation(here, runs):

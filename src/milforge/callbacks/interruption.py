@@ -11,27 +11,14 @@ import lightning as L
 import torch
 from lightning.pytorch.callbacks import Checkpoint
 
+from milforge.callbacks.end_when_told import SIGNALS, EndWhenTold, Interrupted
 from milforge.callbacks.slurm import preempted, queue_again
 
 logger = logging.getLogger(__name__)
 
-# What a person or a queue sends, and what `#SBATCH --signal=USR1@120` sends before the time is up.
-SIGNALS = (signal.SIGTERM, signal.SIGUSR1)
 # Of several signals the one that stands first here counts, in whatever order they came: a job that
 # is to be queued again may be told to end, too. 0 stands for none.
 BY_WEIGHT = (signal.SIGUSR2, signal.SIGUSR1, signal.SIGTERM, 0)
-
-
-class Interrupted(SystemExit):
-    """Ends the process.
-
-    Args:
-        signum: the signal; gives the exit code. 0 in all processes of a run but the first, because
-            what started them kills the first too where another one fails.
-    """
-
-    def __init__(self, signum: int) -> None:
-        super().__init__(128 + signum if signum else 0)
 
 
 class Interruption(Checkpoint):
@@ -58,7 +45,8 @@ class Interruption(Checkpoint):
         # Handlers only add to it, at any moment: what is told in between is not written over.
         self._received: set[int] = set()
         self._told = 0  # of what any process received, what all of them act on; 0 for none
-        self._outer: dict[int, Any] = {}
+        self._before: dict[int, Any] = {}
+        self._outer: dict[int, Any] = {}  # of those the handlers of who else is to be told
         self._last_step = 0
         self._ending = False
         self._before_validation: dict[str, Any] | None = None
@@ -67,7 +55,11 @@ class Interruption(Checkpoint):
         """Listens to signals, before Lightning itself does, and keeps who did so already."""
         if stage == "fit":  # what came while training ended counts in the test behind it
             self._received, self._told, self._ending = set(), 0, False
-        self._outer = {each: signal.getsignal(each) for each in (*SIGNALS, signal.SIGUSR2)}
+        self._before = {each: signal.getsignal(each) for each in (*SIGNALS, signal.SIGUSR2)}
+        self._outer = {
+            signum: signal.SIG_DFL if isinstance(handler, EndWhenTold) else handler
+            for signum, handler in self._before.items()
+        }
         self._listen(trainer)  # Lightning puts these back where its own handlers end
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:  # noqa: D102
@@ -182,10 +174,10 @@ class Interruption(Checkpoint):
     def _hush(self, trainer: L.Trainer) -> None:
         """Puts back the handlers of before the run."""
         if threading.current_thread() is threading.main_thread():
-            for signum, handler in self._outer.items():
+            for signum, handler in self._before.items():
                 signal.signal(signum, handler)
         # After an exception Lightning puts back, later, what it found: ours.
-        trainer._signal_connector._original_handlers.update(self._outer)
+        trainer._signal_connector._original_handlers.update(self._before)
 
     def _save_if_told(self, trainer: L.Trainer) -> None:
         if self._ask(trainer):

@@ -51,6 +51,28 @@ class SamplingFigures(Callback):
         self._every = 1  # of the validations so far, the first is held, and each so many after it
         self._seen = 0
 
+    def state_dict(self) -> dict[str, Any]:
+        """The maps of the epochs so far, for a run that goes on."""
+        return {
+            "epochs": [(epoch.number, epoch.maps) for epoch in self._held],
+            "last": None if self._last is None else (self._last.number, self._last.maps),
+            "views": list(self._views),
+            "names": list(self._names),
+            "every": self._every,
+            "seen": self._seen,
+        }
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Takes them up."""
+        self._held = [_Epoch(*each) for each in state_dict["epochs"]]
+        last = state_dict["last"]
+        if last is not None and self._held and self._held[-1].number == last[0]:
+            self._last = self._held[-1]
+        else:
+            self._last = None if last is None else _Epoch(*last)
+        self._views, self._names = state_dict["views"], state_dict["names"]
+        self._every, self._seen = state_dict["every"], state_dict["seen"]
+
     def on_validation_batch_end(  # noqa: D102
         self,
         trainer: L.Trainer,

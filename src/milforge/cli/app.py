@@ -15,6 +15,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
 from milforge.cli import schema, sweep
+from milforge.cli.check import RefusedFolder
 from milforge.cli.explain import config_dir, explain
 from milforge.cli.parent import started_by
 
@@ -101,6 +102,9 @@ class Job:
             return None
         try:
             return self.task(config)
+        except RefusedFolder as error:
+            job.refuse(str(error))
+            raise
         except Exception as error:
             sentence = explain(error, self.config_name)
             if self.wants_traceback or sentence is None:

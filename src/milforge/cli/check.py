@@ -19,6 +19,10 @@ HANDS_ON = {
 }
 
 
+class RefusedFolder(ValueError):
+    """A folder that holds another run, or that another process writes to: nothing is done there."""
+
+
 def check_targets(config: DictConfig) -> None:
     """Binds the keys of every `_target_` in the config to the signature of what it names.
 

@@ -14,6 +14,7 @@ from hydra.core.hydra_config import HydraConfig
 from lightning.pytorch.callbacks import ModelCheckpoint
 from omegaconf import DictConfig
 
+from milforge.callbacks.end_when_told import EndWhenTold
 from milforge.cli.build import (
     as_floats,
     check_processes,
@@ -75,17 +76,20 @@ def fit(config: DictConfig) -> dict[str, float]:
         return done
     seed_run(config)
     leave_with_parent()
-    with quiet_run(config), lost_process_told(), ExitStack() as stack:
+    with EndWhenTold(), quiet_run(config), lost_process_told(), ExitStack() as stack:
         data = make_data(config)
         module = make_module(config, data)
         given = None if config.ckpt_path == "last" else config.ckpt_path
-        path = checkpoint_to_go_on_from(folder) or given
+        own = checkpoint_to_go_on_from(folder)
+        path = own or given
         step = 0
         if path is not None:
             # Lightning would load it too, but a file that does not fit shall be told in a sentence.
             checkpoint = load_checkpoint(path)
             step = checkpoint["global_step"]
             load_weights(module, checkpoint, path, data.instance_shape, data.class_names)
+            if own is None:
+                check_epochs(path, checkpoint["epoch"], config.trainer.max_epochs)
         # Before the trainer: a second run in this folder shall not touch the W&B run of the first.
         stack.enter_context(only_writer(folder))
         rows = read_metrics(folder)
@@ -94,6 +98,7 @@ def fit(config: DictConfig) -> dict[str, float]:
         if config.compile:
             module.network.compile(dynamic=True)  # bags differ in size
         if trainer.is_global_zero:
+            (folder / "summary.json").unlink(missing_ok=True)  # of a finished run that goes on
             write_config(config, list(HydraConfig.get().overrides.task))
             if data.split is not None:
                 write_split(data.split, folder / "splits.csv")
@@ -101,8 +106,7 @@ def fit(config: DictConfig) -> dict[str, float]:
             remove_partial_files(folder)
         trainer.fit(module, data, ckpt_path=path, weights_only=True)
         best = best_checkpoint(trainer)
-        best_epoch = None if best is None else epoch_of(best)
-        metrics = metrics_of(module.history, best_epoch)
+        best_epoch, metrics = best_metrics(module.history, best)
         if config.test:
             trainer.test(module, data, ckpt_path=best, weights_only=True, verbose=False)
             metrics |= as_floats(trainer.callback_metrics)
@@ -175,6 +179,33 @@ def best_checkpoint(trainer: L.Trainer) -> str | None:
     return kept[0].best_model_path or None if kept else None
 
 
+def best_metrics(
+    history: Mapping[str, Sequence[tuple[float, float]]], checkpoint: str | None
+) -> tuple[int | None, dict[str, float]]:
+    """The best epoch and its metrics; the last one's where no checkpoint is kept.
+
+    An epoch may have several validations: it is that of the checkpoint which counts.
+    """
+    if checkpoint is None:
+        return None, metrics_of(history, None)
+    kept = torch.load(checkpoint, map_location="cpu", weights_only=True)
+    epoch = int(kept["epoch"])
+    return epoch, metrics_of(history, epoch) | metrics_of(kept["milforge"]["history"], epoch)
+
+
+def check_epochs(path: str, epoch: int, max_epochs: int | None) -> None:
+    """Checks that another run's checkpoint leaves something to train.
+
+    Raises:
+        ValueError: where it is of the last epoch.
+    """
+    if max_epochs is not None and 0 <= max_epochs <= epoch + 1:
+        raise ValueError(
+            f"{path} has {epoch + 1} epochs behind it, and trainer.max_epochs={max_epochs} leaves "
+            f"none to be trained: raise it"
+        )
+
+
 def metrics_of(
     history: Mapping[str, Sequence[tuple[float, float]]], epoch: int | None
 ) -> dict[str, float]:
@@ -185,8 +216,3 @@ def metrics_of(
         if epoch is None or epoch in values:
             chosen[name] = values[max(values) if epoch is None else epoch]
     return chosen
-
-
-def epoch_of(checkpoint: str) -> int:
-    """The epoch, from 0, in which a checkpoint was written."""
-    return int(torch.load(checkpoint, map_location="cpu", weights_only=True)["epoch"])

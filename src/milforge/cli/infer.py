@@ -12,6 +12,7 @@ from hydra.core.hydra_config import HydraConfig
 from lightning.pytorch.utilities import rank_zero_only
 from omegaconf import DictConfig, OmegaConf
 
+from milforge.callbacks.end_when_told import EndWhenTold
 from milforge.cli.build import (
     as_floats,
     check_processes,
@@ -67,7 +68,7 @@ def infer(config: DictConfig, *, evaluate: bool) -> dict[str, float]:
         check_ensemble(config, checkpoints)
     stored = checkpoints[paths[0]]["milforge"]
     leave_with_parent()
-    with quiet_run(config), lost_process_told():
+    with EndWhenTold(), quiet_run(config), lost_process_told():
         data = make_data(config, "test")
         data.adopt(stored["task"], stored["class_names"])
         for path, checkpoint in checkpoints.items():

@@ -3,6 +3,7 @@
 import json
 import math
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from time import time
@@ -140,4 +141,8 @@ def _flat(node: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
 
 
 def _last_change(folder: Path) -> float:
-    return max(path.stat().st_mtime for path in (folder, *folder.rglob("*")))
+    newest = folder.stat().st_mtime
+    for path in folder.rglob("*"):
+        with suppress(FileNotFoundError):  # a run writes its files beside their places
+            newest = max(newest, path.stat().st_mtime)
+    return newest

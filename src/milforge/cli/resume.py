@@ -17,6 +17,7 @@ from lightning.pytorch.utilities import rank_zero_only
 from omegaconf import DictConfig, OmegaConf
 
 from milforge.cli.build import resolved
+from milforge.cli.check import RefusedFolder
 from milforge.data.files import atomic_path
 from milforge.training.checkpoint_io import last_whole
 
@@ -71,7 +72,7 @@ def check_same_run(config: DictConfig, folder: Path) -> None:
     """Checks that the run in a folder, if there is one, has these settings.
 
     Raises:
-        ValueError: where it has others; names the first.
+        RefusedFolder: where it has others; names the first.
     """
     path = folder / "config.yaml"
     if not path.is_file():
@@ -81,7 +82,7 @@ def check_same_run(config: DictConfig, folder: Path) -> None:
     for key in sorted(there.keys() | here.keys()):
         one, other = there.get(key, "not there"), here.get(key, "not there")
         if one != other:
-            raise ValueError(
+            raise RefusedFolder(
                 f"{folder} holds a run with other settings: {key} is {one} there and {other} here; "
                 "go on with the settings of that run, or choose another folder (run=NAME, or "
                 "sweep=NAME)"
@@ -103,12 +104,17 @@ def checkpoint_to_go_on_from(folder: Path) -> str | None:
 
 
 def read_metrics(folder: Path) -> Rows:
-    """The rows of `metrics.csv`: a logger that begins anew removes the file."""
+    """The whole rows of `metrics.csv`, of which a run that was killed may have left a part.
+
+    A logger that begins anew removes the file.
+    """
     path = folder / "metrics.csv"
     if not path.is_file():
         return []
-    with path.open(newline="") as lines:
-        return list(csv.DictReader(lines))
+    with path.open(newline="") as file:
+        lines = [line for line in file if line.endswith("\n")]
+    rows = csv.DictReader(lines)
+    return [row for row in rows if None not in row.values() and row.get("step", "").isdecimal()]
 
 
 def restore_metrics(trainer: L.Trainer, rows: Rows, step: int) -> None:
@@ -132,7 +138,7 @@ def only_writer(folder: Path) -> Iterator[None]:
     """Keeps a second run out of a folder while the first process of a run writes there.
 
     Raises:
-        ValueError: where another run does.
+        RefusedFolder: where another run does.
     """
     node = os.environ.get("NODE_RANK", os.environ.get("GROUP_RANK", "0"))
     # There is no trainer yet to ask.
@@ -145,7 +151,7 @@ def only_writer(folder: Path) -> Iterator[None]:
             # Of this process alone, and gone with it, unlike a lock that its children would share.
             fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except (BlockingIOError, PermissionError) as error:
-            raise ValueError(
+            raise RefusedFolder(
                 f"another process is writing to {folder}: wait for its end, or choose another "
                 "folder (run=NAME, or sweep=NAME)"
             ) from error

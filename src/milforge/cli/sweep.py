@@ -35,6 +35,7 @@ class SweepJob:
         self.name = f"job {hydra.job.num + 1} of {total}, {os.path.relpath(folder)}"
         self.overrides = [str(each) for each in hydra.overrides.task]
         self.is_trial = is_search(hydra)
+        self._before: Mapping[str, Any] = {}
 
     def begin(self) -> bool:
         """Says how far the sweep is; gives whether the job is to run.
@@ -44,7 +45,7 @@ class SweepJob:
         """
         states = Counter(str(_summary(each).get("status")) for each in self.folder.parent.iterdir())
         print(f"{self.name}: {states['finished']} done, {states['failed']} failed", flush=True)
-        before = _summary(self.folder)
+        self._before = before = _summary(self.folder)
         if before.get("status") != "failed":
             return True
         if self.is_trial and before.get("overrides") == self.overrides:
@@ -53,16 +54,21 @@ class SweepJob:
         (self.folder / "summary.json").unlink(missing_ok=True)  # by another process of the job
         return True
 
+    def refuse(self, why: str) -> None:
+        """Says why nothing was done; the folder is another's, and stays as it is."""
+        self._say(f"refused: {why}")
+
     def fail(self, error: str) -> None:
         """Leaves the error in the folder."""
         from milforge.data.files import atomic_path
 
-        if _summary(self.folder):
+        self._say(f"failed: {error}")
+        there = _summary(self.folder)
+        if there and there != self._before:
             return  # another process of this job knows better, or is done
         summary = {"status": "failed", "error": error, "overrides": self.overrides}
         with atomic_path(self.folder / "summary.json") as path:
             path.write_text(json.dumps(summary, indent=2) + "\n")
-        self._say(f"failed: {error}")
 
     def _say(self, what: str) -> None:
         print(f"{self.name}: {what}", file=sys.stderr, flush=True)

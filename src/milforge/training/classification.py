@@ -15,6 +15,7 @@ from torch.optim.lr_scheduler import ReduceLROnPlateau
 
 from milforge.data import BagBatch, ImageBatch, Task
 from milforge.metrics import bag_metrics
+from milforge.training.other_folder import adapt_states, is_own
 from milforge.training.predictions import BagPredictions
 from milforge.training.processes import check_same_step, gathered
 from milforge.training.seeds import draw_seed
@@ -206,11 +207,22 @@ class Classification(L.LightningModule, Generic[Batch]):
         checkpoint["milforge"] = {**self.stored, "history": history, "seen": seen}
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Takes up the history of a run that goes on, and its place inside the epoch."""
+        """Takes up the history of a run that goes on, and its place inside the epoch.
+
+        Of another run's checkpoint neither history nor what callbacks know is taken up: its best
+        score, or the patience that it has lost, say nothing of this one's data.
+        """
         self._begins_at = checkpoint.get("global_step", 0)
         kept = checkpoint.get("milforge", {})
-        self.history = kept.get("history", {})
         self._seen = kept.get("seen", [])
+        trainer: Any = self._trainer
+        if trainer is None or is_own(trainer.ckpt_path, trainer.callbacks):
+            self.history = kept.get("history", {})
+            if trainer is not None:
+                adapt_states(checkpoint.get("callbacks", {}), trainer.callbacks)
+        else:
+            self.history = {}
+            checkpoint["callbacks"] = {}
 
     def on_fit_start(self) -> None:
         """Checks that all processes begin at the same step.
