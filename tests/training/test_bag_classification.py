@@ -273,7 +273,7 @@ def test_weights_that_are_not_finite_are_not_saved():
 def test_processes_that_begin_at_different_steps_are_told(monkeypatch, steps):
     """The folder of the run is not the same one on all machines."""
     module = make_module("binary", torch.zeros(2))
-    module._trainer = SimpleNamespace(world_size=2)
+    module._trainer = SimpleNamespace(world_size=2, ckpt_path=None, callbacks=[])
     module.on_load_checkpoint({"global_step": steps[0]})
     told = []
     monkeypatch.setattr(
