@@ -2,7 +2,6 @@
 
 import logging
 from collections.abc import Mapping, Sequence
-from contextlib import ExitStack
 from dataclasses import asdict
 from pathlib import Path
 from time import monotonic
@@ -76,7 +75,8 @@ def fit(config: DictConfig) -> dict[str, float]:
         return done
     seed_run(config)
     leave_with_parent()
-    with EndWhenTold(), quiet_run(config), lost_process_told(), ExitStack() as stack:
+    # For as long as anything is written: a second run shall not touch the W&B run of the first.
+    with EndWhenTold(), only_writer(folder), quiet_run(config), lost_process_told():
         data = make_data(config)
         module = make_module(config, data)
         given = None if config.ckpt_path == "last" else config.ckpt_path
@@ -90,8 +90,6 @@ def fit(config: DictConfig) -> dict[str, float]:
             load_weights(module, checkpoint, path, data.instance_shape, data.class_names)
             if own is None:
                 check_epochs(path, checkpoint["epoch"], config.trainer.max_epochs)
-        # Before the trainer: a second run in this folder shall not touch the W&B run of the first.
-        stack.enter_context(only_writer(folder))
         rows = read_metrics(folder)
         trainer = make_trainer(config)
         check_processes(trainer, data, ("val", "test") if config.test else ("val",))
