@@ -124,9 +124,9 @@ def test_what_cannot_be_read_is_skipped_and_counted(here, process, tmp_path, opt
     # Each view and patch of it counts once, whoever reads it and whatever was run before.
     assert lost(here, "again")[0] == once
     assert lost(here, "longer", "trainer.max_epochs=3")[0] > once  # those of training count
-    assert lost(process, "workers", "data.num_workers=1")[0] == once
+    assert lost(here, "workers", "data.num_workers=1")[0] == once
     # What each of several processes met is logged by it; the fingerprint reads the view once more.
-    found, logged = lost(process, "two", "trainer=ddp_cpu")
+    found, logged = lost(process, "two", "trainer=ddp_cpu", "callbacks.figures=null")
     assert found == logged - 1 >= once
 
 
