@@ -140,7 +140,7 @@ def test_of_several_processes_only_the_first_leaves_a_test(first):
     trainer = SimpleNamespace(is_global_zero=first, world_size=2)
     callback.on_test_batch_end(trainer, None)
     callback._received.add(signal.SIGTERM)
-    callback._outer = {signal.SIGTERM: signal.SIG_DFL}
+    callback._before = {signal.SIGTERM: signal.SIG_DFL}
     if not first:
         callback.on_test_batch_end(trainer, None)
         return

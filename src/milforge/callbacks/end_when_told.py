@@ -5,7 +5,7 @@ import os
 import signal
 import threading
 from types import FrameType, TracebackType
-from typing import Any, Self
+from typing import Any, NoReturn, Self
 
 from lightning.pytorch.utilities import rank_zero_only
 
@@ -27,6 +27,19 @@ class Interrupted(SystemExit):
 
     def __init__(self, signum: int) -> None:
         super().__init__(128 + signum if signum else 0)
+
+
+def leave(signum: int, *, first: bool) -> NoReturn:
+    """Ends the process; by the first one of a run SLURM is asked to queue the job again.
+
+    It is where its time is up, which is what SIGUSR1 tells, or it is pre-empted.
+
+    Raises:
+        Interrupted: always.
+    """
+    if first and (signum == signal.SIGUSR1 or preempted()):
+        queue_again()
+    raise Interrupted(signum if first else 0)
 
 
 class EndWhenTold:
@@ -68,6 +81,4 @@ class EndWhenTold:
         if first:
             name = signal.Signals(signum).name
             logger.warning("%s: stopped; it goes on with the same command and run=NAME", name)
-            if signum == signal.SIGUSR1 or preempted():
-                queue_again()
-        raise Interrupted(signum if first else 0)
+        leave(signum, first=first)

@@ -5,14 +5,13 @@ import signal
 import threading
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import lightning as L
 import torch
 from lightning.pytorch.callbacks import Checkpoint
 
-from milforge.callbacks.end_when_told import SIGNALS, EndWhenTold, Interrupted
-from milforge.callbacks.slurm import preempted, queue_again
+from milforge.callbacks.end_when_told import SIGNALS, EndWhenTold, Interrupted, leave
 
 logger = logging.getLogger(__name__)
 
@@ -44,22 +43,16 @@ class Interruption(Checkpoint):
         self.path = Path(dirpath) / "last.ckpt"
         # Handlers only add to it, at any moment: what is told in between is not written over.
         self._received: set[int] = set()
-        self._told = 0  # of what any process received, what all of them act on; 0 for none
         self._before: dict[int, Any] = {}
-        self._outer: dict[int, Any] = {}  # of those the handlers of who else is to be told
         self._last_step = 0
-        self._ending = False
+        self._ending = 0  # the signal that the run, saved already, is to end by; 0 for none
         self._before_validation: dict[str, Any] | None = None
 
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
         """Listens to signals, before Lightning itself does, and keeps who did so already."""
         if stage == "fit":  # what came while training ended counts in the test behind it
-            self._received, self._told, self._ending = set(), 0, False
+            self._received, self._ending = set(), 0
         self._before = {each: signal.getsignal(each) for each in (*SIGNALS, signal.SIGUSR2)}
-        self._outer = {
-            signum: signal.SIG_DFL if isinstance(handler, EndWhenTold) else handler
-            for signum, handler in self._before.items()
-        }
         self._listen(trainer)  # Lightning puts these back where its own handlers end
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:  # noqa: D102
@@ -74,12 +67,13 @@ class Interruption(Checkpoint):
 
     def on_test_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:  # noqa: D102
         self._listen(trainer)
-        if self._ask(trainer):
-            self._end(trainer, saved=False)
+        told = self._ask(trainer)
+        if told:
+            self._end(trainer, told, saved=False)
 
     def on_train_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:  # noqa: D102
         if self._ending:
-            self._end(trainer, saved=True)
+            self._end(trainer, self._ending, saved=True)
 
     def on_train_batch_end(  # noqa: D102
         self, trainer: L.Trainer, pl_module: L.LightningModule, *batch: Any
@@ -93,7 +87,7 @@ class Interruption(Checkpoint):
             return  # a run that went on from here would leave out the validation
         self._save_if_told(trainer)
         if self._ending:
-            self._end(trainer, saved=True)
+            self._end(trainer, self._ending, saved=True)
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Saves, but ends the run only when Lightning has logged the metrics of the epoch."""
@@ -101,7 +95,7 @@ class Interruption(Checkpoint):
 
     def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:  # noqa: D102
         if self._ending:
-            self._end(trainer, saved=True)
+            self._end(trainer, self._ending, saved=True)
 
     def on_validation_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Keeps the state of before: from within a validation no run can go on."""
@@ -124,18 +118,18 @@ class Interruption(Checkpoint):
             trainer.strategy.save_checkpoint(self._before_validation, self.path)
         # Processes have unequal numbers of batches here, and cannot ask each other before the end.
         if trainer.world_size == 1:
-            self._ask(trainer)
-            self._end(trainer, saved=self._before_validation is not None)
+            self._end(trainer, self._ask(trainer), saved=self._before_validation is not None)
         self._before_validation = None
 
     def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:  # noqa: D102
         before, self._before_validation = self._before_validation, None
         if trainer.sanity_checking or trainer.world_size == 1:
             return
-        if self._ask(trainer):
+        told = self._ask(trainer)
+        if told:
             if before is not None:
                 trainer.strategy.save_checkpoint(before, self.path)
-            self._end(trainer, saved=True)
+            self._end(trainer, told, saved=True)
 
     def on_test_batch_end(  # noqa: D102
         self, trainer: L.Trainer, pl_module: L.LightningModule, *batch: Any
@@ -165,10 +159,10 @@ class Interruption(Checkpoint):
             if kill is not None:
                 kill(signum)  # the processes that this one started
 
-        for signum, outer in self._outer.items():
-            if signum == signal.SIGTERM and callable(outer):
-                signal.signal(signum, outer)  # submitit passes over it
-            elif signum in SIGNALS or callable(outer):
+        for signum, handler in self._before.items():
+            if signum == signal.SIGTERM and _is_of_another(handler):
+                signal.signal(signum, handler)  # submitit passes over it
+            elif signum in SIGNALS or _is_of_another(handler):
                 signal.signal(signum, note)
 
     def _hush(self, trainer: L.Trainer) -> None:
@@ -180,40 +174,43 @@ class Interruption(Checkpoint):
         trainer._signal_connector._original_handlers.update(self._before)
 
     def _save_if_told(self, trainer: L.Trainer) -> None:
-        if self._ask(trainer):
+        told = self._ask(trainer)
+        if told:
             trainer.save_checkpoint(self.path)
-            self._ending = True
+            self._ending = told
 
     def _end_evaluation(self, trainer: L.Trainer) -> None:
         # Processes have unequal numbers of batches: one that left would be waited for. With the
         # first one, what started them ends all.
         if self._received and trainer.is_global_zero:
-            self._told = BY_WEIGHT[self._heaviest()]
-            self._end(trainer, saved=False)
+            self._end(trainer, BY_WEIGHT[self._heaviest()], saved=False)
 
-    def _ask(self, trainer: L.Trainer) -> bool:
-        """Whether any of the processes was told to end; all of them must ask."""
+    def _ask(self, trainer: L.Trainer) -> int:
+        """The signal that any of the processes was told to end by, 0 for none; all must ask."""
         heaviest = self._heaviest()
         if trainer.world_size > 1:
             of_all = torch.tensor(heaviest, device=trainer.strategy.root_device)
             torch.distributed.all_reduce(of_all, torch.distributed.ReduceOp.MIN)
             heaviest = int(of_all)
-        self._told = BY_WEIGHT[heaviest]
-        return self._told != 0
+        return BY_WEIGHT[heaviest]
 
     def _heaviest(self) -> int:
         """The place in `BY_WEIGHT` of what this process received."""
         return next(k for k, each in enumerate(BY_WEIGHT) if each in self._received or not each)
 
-    def _end(self, trainer: L.Trainer, *, saved: bool) -> None:
-        """Leaves the process, by way of the handler that was there before."""
+    def _end(self, trainer: L.Trainer, signum: int, *, saved: bool) -> NoReturn:
+        """Leaves the process; whoever listened before is told, and then queues the job again."""
         if trainer.is_global_zero:
-            name = signal.Signals(self._told).name
+            name = signal.Signals(signum).name
             what = f"the run is saved in {self.path}" if saved else "stopped"
             logger.warning("%s: %s; it goes on with the same command and run=NAME", name, what)
-        outer = self._outer[self._told]
-        if callable(outer):
-            outer(self._told, None)
-        elif trainer.is_global_zero and (self._told == signal.SIGUSR1 or preempted()):
-            queue_again()
-        raise Interrupted(self._told if trainer.is_global_zero else 0)
+        handler = self._before[signum]
+        if _is_of_another(handler):
+            handler(signum, None)
+            raise Interrupted(signum if trainer.is_global_zero else 0)
+        leave(signum, first=trainer.is_global_zero)
+
+
+def _is_of_another(handler: Any) -> bool:
+    """Whether someone else listens, such as submitit, and is to be told."""
+    return callable(handler) and not isinstance(handler, EndWhenTold)

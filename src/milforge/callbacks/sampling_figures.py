@@ -54,8 +54,8 @@ class SamplingFigures(Callback):
     def state_dict(self) -> dict[str, Any]:
         """The maps of the epochs so far, for a run that goes on."""
         return {
-            "epochs": [(epoch.number, epoch.maps) for epoch in self._held],
-            "last": None if self._last is None else (self._last.number, self._last.maps),
+            "epochs": [tuple(epoch) for epoch in self._held],
+            "last": None if self._last is None else tuple(self._last),
             "views": list(self._views),
             "names": list(self._names),
             "every": self._every,
@@ -65,11 +65,7 @@ class SamplingFigures(Callback):
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Takes them up."""
         self._held = [_Epoch(*each) for each in state_dict["epochs"]]
-        last = state_dict["last"]
-        if last is not None and self._held and self._held[-1].number == last[0]:
-            self._last = self._held[-1]
-        else:
-            self._last = None if last is None else _Epoch(*last)
+        self._last = None if state_dict["last"] is None else _Epoch(*state_dict["last"])
         self._views, self._names = state_dict["views"], state_dict["names"]
         self._every, self._seen = state_dict["every"], state_dict["seen"]
 
@@ -104,7 +100,8 @@ class SamplingFigures(Callback):
         """Draws the attention over the epochs."""
         if self._last is None or not trainer.is_global_zero:
             return
-        shown = self._held if self._held[-1] is self._last else [*self._held, self._last]
+        last_is_held = (self._seen - 1) % self._every == 0
+        shown = self._held if last_is_held else [*self._held, self._last]
         draw = partial(
             plot_attention_over_epochs,
             self._views,

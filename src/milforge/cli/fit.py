@@ -200,7 +200,7 @@ def check_epochs(path: str, epoch: int, max_epochs: int | None) -> None:
     if max_epochs is not None and 0 <= max_epochs <= epoch + 1:
         raise ValueError(
             f"{path} has {epoch + 1} epochs behind it, and trainer.max_epochs={max_epochs} leaves "
-            f"none to be trained: raise it"
+            "none to be trained: raise it"
         )
 
 

@@ -15,7 +15,7 @@ from torch.optim.lr_scheduler import ReduceLROnPlateau
 
 from milforge.data import BagBatch, ImageBatch, Task
 from milforge.metrics import bag_metrics
-from milforge.training.other_folder import adapt_states, is_own
+from milforge.training.callback_states import adapt_states, is_own
 from milforge.training.predictions import BagPredictions
 from milforge.training.processes import check_same_step, gathered
 from milforge.training.seeds import draw_seed
@@ -200,9 +200,7 @@ class Classification(L.LightningModule, Generic[Batch]):
                 "trainer.precision=32-true"
             )
         mine = {name: value.cpu() for name, value in self.train_metrics.seen().items()}
-        seen = [mine]
-        if self._trainer is not None and self.trainer.world_size > 1:
-            seen = gathered(mine, self.trainer.world_size)
+        seen = gathered(mine, 1 if self._trainer is None else self.trainer.world_size)
         history = {name: list(points) for name, points in self.history.items()}
         checkpoint["milforge"] = {**self.stored, "history": history, "seen": seen}
 
@@ -290,8 +288,7 @@ class Classification(L.LightningModule, Generic[Batch]):
         """The error of all processes, whichever of them has the bags."""
         finite = losses.isfinite().tolist()
         bags = [name for name, good in zip(batch.bag_id, finite, strict=True) if not good]
-        if self.trainer.world_size > 1:
-            bags = list(chain.from_iterable(gathered(bags, self.trainer.world_size)))
+        bags = list(chain.from_iterable(gathered(bags, self.trainer.world_size)))
         return ValueError(
             f"the loss is not finite in epoch {self.current_epoch}, step {batch_idx}, of "
             f"{', '.join(map(repr, bags))}; the checkpoints are of before: look at these bags, or "

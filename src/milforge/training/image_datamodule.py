@@ -2,7 +2,6 @@
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from functools import cached_property
 from typing import Any, Literal
 
 import torch
@@ -25,9 +24,19 @@ class ImageDataModule(ClassificationDataModule[LargeImage]):
     """Batches of large images; a subclass says in `make_splits` which.
 
     An instance is a patch of the image; of its shape only the number of channels is the data's.
+
+    Args:
+        options: see `ClassificationDataModule`.
+
+    Attributes:
+        unreadable_windows: what no process could read in the stages that are over, by the image.
     """
 
     batch_type = ImageBatch
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        self.unreadable_windows: Counter[str] = Counter()
 
     @property
     def instance_shape(self) -> tuple[int, ...]:
@@ -47,22 +56,17 @@ class ImageDataModule(ClassificationDataModule[LargeImage]):
             unreadable.update(batch.unreadable)
         return super().transfer_batch_to_device(batch, device, dataloader_idx)
 
-    @cached_property
-    def unreadable(self) -> Counter[str]:
-        """Windows that no process could read in the stages that are over, by the image."""
-        return Counter()
-
     def teardown(self, stage: str | None = None) -> None:
         """Adds up what the processes could not read in this stage."""
         lost = dict(unreadable)
         unreadable.clear()
         _, world_size = self._process()
-        for each in gathered(lost, world_size) if world_size > 1 else [lost]:
-            self.unreadable.update(each)
+        for each in gathered(lost, world_size):
+            self.unreadable_windows.update(each)
 
     def description(self) -> dict[str, Any]:
         """The data set, and what of it the stages that are over could not read."""
-        return super().description() | {"unreadable_windows": dict(self.unreadable)}
+        return super().description() | {"unreadable_windows": dict(self.unreadable_windows)}
 
     def tensors(self, item: LargeImage) -> Iterator[Tensor]:
         """The low-resolution view of an image, and its size."""

@@ -7,6 +7,8 @@ import torch
 
 def gathered(value: Any, world_size: int) -> list[Any]:
     """The values of all processes, in each."""
+    if world_size == 1:
+        return [value]
     values: list[Any] = [None] * world_size
     torch.distributed.all_gather_object(values, value)
     return values
@@ -18,8 +20,6 @@ def check_same_step(step: int, world_size: int) -> None:
     Raises:
         ValueError: where some found a checkpoint that others do not see.
     """
-    if world_size == 1:
-        return
     steps = gathered(step, world_size)
     if len(set(steps)) > 1:
         raise ValueError(

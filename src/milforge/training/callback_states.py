@@ -1,4 +1,4 @@
-"""What a checkpoint says of the folder that it was written in."""
+"""The states of callbacks in a checkpoint, as a run may take them up."""
 
 from collections.abc import Sequence
 from pathlib import Path

@@ -4,7 +4,7 @@ import lightning as L
 import pytest
 from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint
 
-from milforge.training.other_folder import adapt_states, is_own
+from milforge.training.callback_states import adapt_states, is_own
 
 
 @pytest.mark.parametrize(
