@@ -5,18 +5,45 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
 # Tests run on two processors, each with one thread of torch's. Threads that spin beside another
-# busy process would make it ten times slower.
+# busy process would make it ten times slower. Bytecode is kept, whatever the environment says: each
+# of many processes would compile torch and Lightning anew.
 WORKERS ?= 2
-test: export OMP_WAIT_POLICY := passive
-test: export OMP_NUM_THREADS := 1
+test release numeric: export OMP_WAIT_POLICY := passive
+test release numeric: export OMP_NUM_THREADS := 1
+test release numeric: export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: train test lint format clean
+# Torch, MKL and oneDNN choose their kernels by the processor, and each kernel adds in an order of
+# its own. The whole suite runs with those of this machine; `numeric` runs what compares numbers
+# once more with those of older ones. AVX2 is an older one only where there is AVX-512.
+KERNELS := default $(shell grep -qsw avx512f /proc/cpuinfo && echo avx2)
+NUMERIC := tests/functional tests/graph tests/metrics tests/models tests/nn tests/sampling \
+    tests/tasks tests/test_devices.py tests/training/test_module.py tests/training/test_ensemble.py
+OLDER := $(addprefix numeric-,$(KERNELS))
+
+.PHONY: train test release numeric $(OLDER) lint format clean
 
 train: $(STAMP)
 	@$(BIN)/milforge-train $(ARGS)
 
 test: lint
-	@$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile $(ARGS)
+	@$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --ignore tests/release $(ARGS)
+	@$(if $(ARGS),,$(MAKE) --no-print-directory numeric)
+
+# What is true of MilForge alone, and not of a fork: the names it offers, its README and guides, its
+# wheel, its rename. CI runs it after `make test`.
+release: $(STAMP)
+	@$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile tests/release $(ARGS)
+
+# Fewer examples, and not what takes long and says little of the kernels: differences in float64
+# against gradients, and compiling.
+numeric: $(OLDER)
+numeric-default: export MKL_ENABLE_INSTRUCTIONS := SSE4_2
+numeric-default: export ONEDNN_MAX_CPU_ISA := SSE41
+numeric-avx2: export MKL_ENABLE_INSTRUCTIONS := AVX2
+numeric-avx2: export ONEDNN_MAX_CPU_ISA := AVX2
+$(OLDER): numeric-%: $(STAMP)
+	@ATEN_CPU_CAPABILITY=$* HYPOTHESIS_EXAMPLES=5 $(BIN)/python -m pytest -q -n $(WORKERS) \
+	    -m "not slow and not ddp" -k "not refused and not without_breaks and not test_gradients" $(NUMERIC)
 
 lint: $(STAMP)
 	@$(BIN)/ruff format --check .
@@ -31,8 +58,8 @@ format: $(STAMP)
 # uv installs in seconds what takes pip a minute, but does not read pip's settings; where uv
 # cannot be had or fails, pip does the work.
 $(STAMP): pyproject.toml constraints.txt
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
-	    { echo "milforge needs Python 3.11 or newer: make PYTHON=python3.12 ..." >&2; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' || \
+	    { echo "milforge needs Python 3.11, 3.12 or 3.13: make PYTHON=python3.12 ..." >&2; exit 1; }
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@echo "installing into $(VENV) ..."
 	@{ $(BIN)/python -m pip install --quiet uv && \

@@ -24,12 +24,12 @@ def read_bags(run: Path) -> dict[str, BagStrip]:
     for path in paths:
         if not path.is_file():
             raise ValueError(f"there is no file {path}: give the folder of a run that has ended")
-    bags, instances = map(pq.read_table, paths)
+    bags, instances = (pq.read_table(path, filters=[("part", "=", "test")]) for path in paths)
     missing = {"coord_0", "coord_1", "weight"} - set(instances.column_names)
     if missing or instances["weight"].null_count or "label" not in bags.column_names:
         raise ValueError(
-            f"{run}: expected one label a bag, coords and attention weights: give a run of a model "
-            "with attention on bags with coords"
+            f"{run}: expected one label per bag, coords and attention weights: give a run of a "
+            "model with attention on bags with coords"
         )
     names = bags.schema.metadata[b"class_names"].decode().split("\n")
     coords = sorted(name for name in instances.column_names if name.startswith("coord_"))

@@ -25,8 +25,6 @@ from matplotlib.ticker import StrMethodFormatter
 from numpy.typing import NDArray
 from scipy import stats
 
-from milforge.cli.report_runs import Run
-from milforge.cli.report_survey import survey
 from milforge.plots.style import (
     BLUE,
     GREEN,
@@ -37,6 +35,8 @@ from milforge.plots.style import (
     new_figure,
     tidy,
 )
+from milforge.report.runs import Run
+from milforge.report.survey import survey
 
 COLOURS = {
     "published": VERMILION,
@@ -50,7 +50,7 @@ CURVES = {
     "val/attention_entropy": ("entropy of the attention", "nats", 1, None),
 }
 # What decides how a run goes, and what in it may differ.
-SECTIONS = ("data.", "model.", "optimizer.", "scheduler.", "trainer.")
+SECTIONS = ("data.", "loader.", "task.", "loss.", "model.", "optimizer.", "scheduler.", "trainer.")
 FREE = {"model.estimator", "model.replace", "data.seed", "trainer.default_root_dir"}
 
 

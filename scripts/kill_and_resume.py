@@ -30,14 +30,14 @@ import torch
 RUNS = Path("logs/train/runs")
 EPOCHS = 8
 RUN = (
-    *("data.train=60", "data.val=20", "data.test=20", "data.batch_size=2"),
+    *("data.train=60", "data.val=20", "data.test=20", "loader.batch_size=2"),
     *(
         "callbacks.early_stopping.patience=3",
         "model.encoder.dropout=0.5",
         "scheduler=plateau",
         "logger=csv",
     ),
-    *(f"trainer.max_epochs={EPOCHS}", "data.num_workers=1", "callbacks.figures.bags=1"),
+    *(f"trainer.max_epochs={EPOCHS}", "loader.num_workers=1", "callbacks.figures.bags=1"),
 )
 ENV = {**os.environ, "OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "passive"}
 

@@ -12,6 +12,10 @@ Changed are the files that git tracks, or would track; what it ignores (`.venv`,
 `configs/local`), LICENSE, links and binary files stay as they are. The new name is written into
 this script too, so that it can rename the project again. It needs nothing but Python and, to keep
 the sorted imports sorted, ruff, if that is at hand.
+
+The name it had goes into `former_names.txt` in the package, by which checkpoints and runs of before
+can still be read, and beside it what git calls the state that was renamed, from which
+`scripts/update_from_upstream.py` goes on.
 """
 
 import argparse
@@ -23,9 +27,16 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import NoReturn
 
 PACKAGE = "milforge"
 KEPT = ("LICENSE", "NOTICE")
+# Stays as it is whatever the new name, and goes into the wheel with the package.
+RECORD = "former_names.txt"
+RECORD_SAYS = """\
+# The names that this project had before, each with the tree of upstream's that it holds.
+# scripts/rename_project.py and scripts/update_from_upstream.py write this file.
+"""
 GENERATED = {"build", "data", "dist", "logs", "wandb"}  # known only where there is no git
 
 
@@ -53,10 +64,13 @@ def is_repository(root: Path) -> bool:
     return (root / ".git").exists() and shutil.which("git") is not None
 
 
-def git(root: Path, *arguments: str) -> str:
-    """What a git command prints."""
+def git(root: Path, *arguments: str, **environment: str) -> str:
+    """What a git command prints, with these environment variables beside those that are set."""
     command = ["git", "-C", str(root), *arguments]
-    return subprocess.run(command, check=True, capture_output=True, encoding="utf-8").stdout
+    env = {**os.environ, **environment}
+    return subprocess.run(
+        command, check=True, capture_output=True, encoding="utf-8", env=env
+    ).stdout
 
 
 def renamed(text: str, old: str, new: str) -> str:
@@ -122,8 +136,14 @@ def imported(source: str) -> set[str]:
     return {module.partition(".")[0] for module in modules}
 
 
-def rename(root: Path, files: list[Path], new: str) -> list[Path]:
+def rename(root: Path, files: list[Path], old: str, new: str) -> list[Path]:
     """Renames what the files hold, and the files.
+
+    Args:
+        root: the folder of the project.
+        files: those to rename.
+        old: the name of the package.
+        new: the name that it takes.
 
     Returns:
         The files that are changed or moved, under their new paths.
@@ -133,8 +153,9 @@ def rename(root: Path, files: list[Path], new: str) -> list[Path]:
         if path.name in KEPT:
             continue
         before = path.read_bytes()
-        after = renamed_content(before, new)
-        target = root / renamed(path.relative_to(root).as_posix(), PACKAGE, new)
+        # A former name may hold the old one: `my_lab` does, where the project is called `lab`.
+        after = before if path.name == RECORD else renamed_content(before, old, new)
+        target = root / renamed(path.relative_to(root).as_posix(), old, new)
         if after != before:
             path.write_bytes(after)
         if target != path:
@@ -142,7 +163,7 @@ def rename(root: Path, files: list[Path], new: str) -> list[Path]:
             path.rename(target)
         if after != before or target != path:
             changed.append(target)
-    for left in sorted(root.glob(f"src/{PACKAGE}/**/__pycache__")):
+    for left in sorted(root.glob(f"src/{old}/**/__pycache__")):
         shutil.rmtree(left)
     for folder in sorted({path.parent for path in files}, key=lambda each: -len(each.parts)):
         while folder.is_dir() and not any(folder.iterdir()):
@@ -151,25 +172,59 @@ def rename(root: Path, files: list[Path], new: str) -> list[Path]:
     return changed
 
 
-def renamed_content(content: bytes, new: str) -> bytes:
+def renamed_content(content: bytes, old: str, new: str) -> bytes:
     """The content of a file under the new name; that of a binary file as it is."""
     if b"\0" in content:
         return content
     try:
-        return renamed(content.decode("utf-8"), PACKAGE, new).encode("utf-8")
+        return renamed(content.decode("utf-8"), old, new).encode("utf-8")
     except UnicodeDecodeError:
         return content
 
 
-def tidy(root: Path) -> bool:
-    """Formats and sorts imports, whose order and length depend on the name; False without ruff."""
+def read_record(root: Path, name: str) -> dict[str, str]:
+    """The former names of a project, the oldest first, and the tree of upstream's beside each.
+
+    The tree is empty where the project was renamed outside git. It is a tree and no commit, because
+    a fork that was made from a template has other commits than upstream, and the same trees.
+
+    Args:
+        root: the folder of the project.
+        name: of its package.
+    """
+    path = root / "src" / name / RECORD
+    lines = path.read_text("utf-8").splitlines() if path.is_file() else []
+    told = [line.partition(" ") for line in lines if line and not line.startswith("#")]
+    return {former: tree.strip() for former, _, tree in told}
+
+
+def write_record(root: Path, name: str, record: dict[str, str]) -> Path:
+    """Writes the former names of the package of that name; returns the path."""
+    path = root / "src" / name / RECORD
+    lines = [f"{former} {tree}".rstrip() + "\n" for former, tree in record.items()]
+    path.write_text(RECORD_SAYS + "".join(lines), "utf-8", newline="\n")
+    return path
+
+
+def committed_tree(root: Path) -> str:
+    """What git calls the last committed state of the project; nothing where there is none."""
+    if not is_repository(root):
+        return ""
+    command = ["git", "-C", str(root), "rev-parse", "--quiet", "--verify", "HEAD^{tree}"]
+    return subprocess.run(command, check=False, capture_output=True, text=True).stdout.strip()
+
+
+def find_ruff(root: Path) -> str | None:
+    """The ruff of the project's environment, of this Python's or of the system; None without."""
     here = [str(root / ".venv" / "bin"), str(Path(sys.executable).parent)]
-    ruff = shutil.which("ruff", path=os.pathsep.join([*here, os.environ.get("PATH", "")]))
-    if ruff is None:
-        return False
-    check = [ruff, "check", "--quiet", "--select"]
+    return shutil.which("ruff", path=os.pathsep.join([*here, os.environ.get("PATH", "")]))
+
+
+def tidy(root: Path, ruff: str) -> None:
+    """Formats and sorts imports, whose order and length depend on the name."""
+    check = [ruff, "check", "--no-cache", "--quiet", "--select"]
     subprocess.run([*check, "I", "--fix", "."], cwd=root, check=False)
-    subprocess.run([ruff, "format", "--quiet", "."], cwd=root, check=True)
+    subprocess.run([ruff, "format", "--no-cache", "--quiet", "."], cwd=root, check=True)
     # No tool can break strings and prose that a longer name made too long: they are let pass.
     said = subprocess.run([*check, "E501", "."], cwd=root, capture_output=True, text=True).stdout
     if lengths := [int(length) for length in re.findall(r"Line too long \((\d+) >", said)]:
@@ -178,10 +233,9 @@ def tidy(root: Path) -> bool:
         section = "[tool.ruff.lint]\n"
         limit = f"pycodestyle.max-line-length = {max(lengths)} # the name is long\n"
         pyproject.write_text(text.replace(section, section + limit), "utf-8")
-    return True
 
 
-def fail(sentence: str) -> None:
+def fail(sentence: str) -> NoReturn:
     """Ends the script."""
     sys.exit(f"error: {sentence}")
 
@@ -201,13 +255,19 @@ def main() -> None:
             "there are uncommitted changes, beside which the renaming could not be looked through "
             "or undone; commit them, or give --force"
         )
-    changed = rename(root, files, new)
-    tidied = tidy(root)
-    for path in changed:
+    former, tree = read_record(root, PACKAGE), committed_tree(root)
+    former.pop(new, None)  # the project takes a name again that it had
+    changed = rename(root, files, PACKAGE, new)
+    record = write_record(root, new, {**former, PACKAGE: tree})
+    ruff = find_ruff(root)
+    if ruff is not None:
+        tidy(root, ruff)
+    for path in dict.fromkeys([*changed, record]):
         print(f"  {path.relative_to(root)}")
     print(f"{PACKAGE} is {new} now: {len(changed)} files changed, src/{PACKAGE} is src/{new}.")
     print("Next: look through `git diff`, then `make clean`, which removes the .venv with the old")
-    print(f"commands, and `make {'test' if tidied else 'format test'}`.")
+    print(f"commands, and `make {'test' if ruff else 'format test'}`. Once that is committed,")
+    print("scripts/update_from_upstream.py brings in what is new upstream.")
 
 
 if __name__ == "__main__":

@@ -10,7 +10,7 @@
 #SBATCH --nodes=1
 #SBATCH --ntasks-per-node=4 # one process a GPU
 #SBATCH --gpus-per-node=4
-#SBATCH --cpus-per-task=8 # data.num_workers run on them too
+#SBATCH --cpus-per-task=8 # loader.num_workers run on them too
 #SBATCH --mem-per-cpu=8G
 #SBATCH --time=24:00:00
 #SBATCH --requeue

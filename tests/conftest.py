@@ -23,8 +23,12 @@ install_import_hook(
 # The tensors of the tests are small, and the machine may be shared.
 torch.set_num_threads(min(2, torch.get_num_threads()))
 
+# Fewer examples are enough where only the kernels differ: see `make numeric`.
 settings.register_profile(
-    "milforge", deadline=None, max_examples=50, derandomize=bool(os.environ.get("CI"))
+    "milforge",
+    deadline=None,
+    max_examples=int(os.environ.get("HYPOTHESIS_EXAMPLES", "50")),
+    derandomize=bool(os.environ.get("CI")),
 )
 settings.load_profile("milforge")
 

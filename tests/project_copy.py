@@ -70,6 +70,14 @@ def run_all(folder, steps, *packages):
     return parts
 
 
+def mypy(folder):
+    """Checks the types of the copy's source."""
+    command = [sys.executable, "-m", "mypy"]
+    env = {**os.environ, "MYPYPATH": str(folder / "src")}
+    done = subprocess.run(command, cwd=folder, env=env, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
 def ruff(folder, *files):
     """Checks format and style of files of the copy; what ruff has to say is the failure."""
     for check in (["format", "--check"], ["check"]):

@@ -11,8 +11,15 @@ import torch
 
 from milforge.callbacks import BagRecord
 from milforge.callbacks.predictions import bags_table, instances_table
+from milforge.tasks import Binary
 
+TASK = Binary(class_names=("no", "tumour"))
 SCRIPT = Path(__file__).parents[1] / "scripts" / "compare_attention.py"
+
+
+def predicted(logits):
+    columns = {**TASK.predict(logits), "logits": logits}
+    return {name: each[0] for name, each in columns.items()}
 
 
 def make_run(folder, seed=0, coords=True, bags=4, attends=True):
@@ -26,7 +33,7 @@ def make_run(folder, seed=0, coords=True, bags=4, attends=True):
             BagRecord(
                 bag_id=f"slide {number}",
                 y=torch.tensor(number % 2),
-                probabilities=torch.rand((), generator=generator),
+                columns=predicted(torch.randn(1, 1, generator=generator)),
                 scores=None if weights is None else weights.log(),
                 weights=weights,
                 y_inst=(torch.arange(size) < 2 * (number % 2)).long(),
@@ -36,7 +43,7 @@ def make_run(folder, seed=0, coords=True, bags=4, attends=True):
         )
     predictions = folder / "predictions"
     predictions.mkdir(parents=True)
-    pq.write_table(bags_table(records, ("no", "tumour")), predictions / "bags.parquet")
+    pq.write_table(bags_table(records, TASK), predictions / "bags.parquet")
     pq.write_table(instances_table(records), predictions / "instances.parquet")
     return folder
 
@@ -82,8 +89,8 @@ def test_the_bags_are_those_of_the_run(tmp_path, script):
 @pytest.mark.parametrize(
     ("options", "arguments", "message"),
     [
-        ({"coords": False}, [], "expected one label a bag, coords and attention weights"),
-        ({"attends": False}, [], "expected one label a bag, coords and attention weights"),
+        ({"coords": False}, [], "expected one label per bag, coords and attention weights"),
+        ({"attends": False}, [], "expected one label per bag, coords and attention weights"),
         ({"bags": 2}, [], "there is no bag 'slide 3': give runs on one test set"),
         ({}, ["--ids", "slide 9"], "there is no bag 'slide 9'; there are slide 0"),
         ({}, ["logs/run"], "expected runs as NAME=RUN, each of another name, got 'logs/run'"),

@@ -1,12 +1,12 @@
-"""Batches by budget against a bag a step: time of an epoch, and what is reached in equal epochs.
+"""Batches by budget against a bag per step: time of an epoch, and what is reached in equal epochs.
 
     OMP_NUM_THREADS=1 python scripts/benchmark/budget.py
 
 Writes 600 bags of 20 to 1,000 instances (log-uniform) of 128 features into a temporary folder, of
 which half have a few instances that are shifted a little, and trains gated attention on them by the
-real command line: a bag a step, eight bags a step, and as many bags a step as 4,000 instances hold,
-at most sixteen. The learning rate is raised with the bags of a step, by the square root of their
-number. Time is the median over the epochs of all seeds, as the progress lines tell it.
+real command line: a bag per step, eight bags per step, and as many as 4,000 instances hold, at most
+sixteen. The learning rate is raised with the bags of a step, by the square root of their number.
+Time is the median over the epochs of all seeds, as the progress lines tell it.
 """
 
 import argparse
@@ -25,11 +25,11 @@ from accuracy import interval
 
 WIDTH, EPOCHS = 128, 10
 VARIANTS = {
-    "a bag a step": ["data.batch_size=1", "data.max_instances=null", "optimizer.lr=3e-4"],
-    "8 bags a step": ["data.batch_size=8", "data.max_instances=null", "optimizer.lr=8e-4"],
+    "a bag per step": ["loader.batch_size=1", "loader.max_instances=null", "optimizer.lr=3e-4"],
+    "8 bags per step": ["loader.batch_size=8", "loader.max_instances=null", "optimizer.lr=8e-4"],
     "4,000 instances a step": [
-        "data.batch_size=16",
-        "data.max_instances=4000",
+        "loader.batch_size=16",
+        "loader.max_instances=4000",
         "optimizer.lr=1.2e-3",
     ],
 }
@@ -76,7 +76,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--seeds", type=int, default=5)
     arguments = parser.parse_args()
-    print("| | an epoch, s | to a bag a step | best val loss | test AUROC |")
+    print("| | an epoch, s | to a bag per step | best val loss | test AUROC |")
     print("| --- " * 5 + "|")
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)

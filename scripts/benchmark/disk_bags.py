@@ -67,8 +67,9 @@ def main() -> None:
         if arguments.root is None
         else mnist_bags(arguments.root, **counts, seed=0)
     )
-    shared = [f"trainer.max_epochs={arguments.epochs}", "data.batch_size=8", "seed=0"]
+    shared = [f"trainer.max_epochs={arguments.epochs}", "seed=0"]
     memory = [f"data.{name}={count}" for name, count in counts.items()]
+    memory.append("loader.batch_size=8")
     if arguments.root is None:
         memory.append("data=digits_bags")
     else:
@@ -81,10 +82,13 @@ def main() -> None:
             "data=feature_bags",
             f"data.root={folder / 'features'}",
             f"data.labels={folder / 'features' / 'labels.csv'}",
-            f"data.splits={folder / 'features'}",
-            f"data.classes=[{first},'{second}']",
-            "data.standardise=null",
-            "data.max_instances=null",
+            "split=files",
+            f"split.path={folder / 'features'}",
+            "split.fold=0",
+            f"task.class_names=[{first},'{second}']",
+            "standardise=null",
+            "loader.max_instances=null",
+            "loader.batch_size=8",
         ]
         found = {
             "memory": train(folder, "memory", [*shared, *memory]),

@@ -19,7 +19,7 @@ from pathlib import Path
 
 import numpy as np
 
-from milforge.statistics import bootstrap_interval
+from milforge.report.statistics import bootstrap_interval
 
 SWEEPS = Path("logs/train/multiruns")
 FOLDS = 50
@@ -41,8 +41,8 @@ def run(protocol: str, model: str, root: Path, folds: int) -> None:
     if not left:
         return
     overrides = [f"experiment={protocol}", f"model={model}", f"data.root={root.resolve()}"]
-    overrides += [f"data.fold={','.join(map(str, left))}", *QUIET]
-    folders = [f"sweep={sweep.name}", "hydra.sweep.subdir=fold${data.fold}"]
+    overrides += [f"split.fold={','.join(map(str, left))}", *QUIET]
+    folders = [f"sweep={sweep.name}", "hydra.sweep.subdir=fold${split.fold}"]
     command = [sys.executable, "-m", "milforge.cli.train", "-m", *overrides, *folders]
     subprocess.run(command, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
 

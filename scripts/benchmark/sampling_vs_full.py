@@ -25,15 +25,16 @@ import torch
 from _common import least_times, peak_of
 from omegaconf import OmegaConf
 
-from milforge.cli.build import make_data, make_network
-from milforge.cli.stored import load_checkpoint, load_weights
+from milforge.api.build import make_data
+from milforge.api.evaluation import make_member, stored_task
+from milforge.config.checkpoint_config import load_checkpoint
 from milforge.data import ImageBatch, collate_images
-from milforge.training import ImageClassification
+from milforge.training import MILModule
 
 COUNTS = (1, 2, 4, 6, 10, 20, 50)
 
 
-def load(path: str, images: int | None) -> tuple[ImageClassification, list[ImageBatch]]:
+def load(path: str, images: int | None) -> tuple[MILModule, list[ImageBatch]]:
     """The trained module and batches of the first test images of its data.
 
     Raises:
@@ -41,15 +42,15 @@ def load(path: str, images: int | None) -> tuple[ImageClassification, list[Image
     """
     checkpoint = load_checkpoint(path)
     config = OmegaConf.create(checkpoint["milforge"]["config"])
-    data = make_data(config, "test")
+    data = make_data(config, ["test"], task=stored_task(config, checkpoint["milforge"]))
     if data.batch_type is not ImageBatch:
         raise ValueError(
             f"ckpt_path: {path} was trained on bags, expected attention sampling of large images: "
             "give a checkpoint of experiment=megapixel_digits"
         )
-    module = ImageClassification(make_network(config, data), data.task, data.class_names)
-    load_weights(module, checkpoint, path, data.instance_shape, data.class_names)
-    test, size = data.splits.test, data.eval_batch_size or data.batch_size
+    module = make_member(path, checkpoint, config, data)
+    test, loader = data.parts["test"], data.loader
+    size = loader.eval_batch_size or loader.batch_size
     total = len(test) if images is None else min(images, len(test))
     batches = [
         collate_images([test[i] for i in range(start, min(start + size, total))])
@@ -59,16 +60,14 @@ def load(path: str, images: int | None) -> tuple[ImageClassification, list[Image
 
 
 @torch.inference_mode()
-def classify(
-    module: ImageClassification, batches: Sequence[ImageBatch], inference: str, count: int
-) -> float:
+def classify(module: MILModule, batches: Sequence[ImageBatch], inference: str, count: int) -> float:
     """Share of the images that are classified rightly."""
     module.network.sampling.inference = inference
     module.network.sampling.n_patches = count
     right = 0
     for batch in batches:
         logits = module(batch).logits
-        predicted = (logits > 0).long() if module.task == "binary" else logits.argmax(1)
+        predicted = (logits[:, 0] > 0).long() if logits.shape[1] == 1 else logits.argmax(1)
         right += int((predicted == batch.y).sum())
     return right / sum(map(len, batches))
 

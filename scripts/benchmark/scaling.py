@@ -28,11 +28,12 @@ import torch
 from torch import Tensor, distributed
 from torch.multiprocessing import start_processes
 
-from milforge.cli.build import HARMLESS
-from milforge.data import Bag, BagSplits
+from milforge.api.trainer import HARMLESS
+from milforge.data import Bag, BagSplits, Loader
 from milforge.models import BagNetwork
 from milforge.nn import AttentionPool, MLPEncoder
-from milforge.training import BagClassification, BagDataModule
+from milforge.tasks import Binary
+from milforge.training import MILDataModule, MILModule
 
 WIDTH, HIDDEN, BAGS, INSTANCES, STEPS = 1024, 512, 6, 4000, 8
 
@@ -51,12 +52,10 @@ class RandomBags:
         return Bag(self.x, y=int(self.labels[index]), bag_id=str(index))
 
 
-class RandomBagsDataModule(BagDataModule):
+def random_bags() -> BagSplits[Bag]:
     """Training bags for so many steps."""
-
-    def make_splits(self) -> BagSplits:  # noqa: D102
-        parts = (RandomBags(count) for count in (BAGS * STEPS, 4, 4))
-        return BagSplits(*parts, "binary", ("no", "yes"))
+    parts = (RandomBags(count) for count in (BAGS * STEPS, 4, 4))
+    return BagSplits(*parts, class_names=("no", "yes"))
 
 
 class StepTimes(L.Callback):
@@ -75,7 +74,7 @@ class StepTimes(L.Callback):
         self.last = now
 
 
-def make_module() -> BagClassification:
+def make_module(data: MILDataModule) -> MILModule:
     torch.manual_seed(0)
     network = BagNetwork(
         (WIDTH,),
@@ -84,7 +83,7 @@ def make_module() -> BagClassification:
         pool=partial(AttentionPool, att_dim=256, gated=True),
     )
     adam = partial(torch.optim.Adam, lr=1e-4)
-    return BagClassification(network, "binary", ("no", "yes"), optimizer=adam)
+    return MILModule(network, data.task, optimizer=adam)
 
 
 def measure(rank: int, processes: int, port: int, path: str) -> None:
@@ -111,8 +110,11 @@ def measure(rank: int, processes: int, port: int, path: str) -> None:
         enable_model_summary=False,
         callbacks=[times],
     )
-    module = make_module()
-    trainer.fit(module, RandomBagsDataModule(batch_size=BAGS, eval_batch_size=1, num_workers=0))
+    data = MILDataModule(
+        random_bags, task=Binary(), loader=Loader(batch_size=BAGS, eval_batch_size=1)
+    )
+    module = make_module(data)
+    trainer.fit(module, data)
     size = sum(each.numel() for each in module.parameters())
     found = {"step": median(times.seconds[2:]), "gradients": 0.0, "small": 0.0}
     if processes > 1:

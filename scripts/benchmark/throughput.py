@@ -80,22 +80,25 @@ def milforge(folder: Path, workers: int, budget: int | None) -> Callable[[], int
     import hydra
     import lightning as L
 
-    from milforge.cli.build import make, make_data
-    from milforge.cli.explain import config_dir
-    from milforge.cli.fit import make_module
-    from milforge.cli.schema import register
+    from milforge.api.build import make, make_data
+    from milforge.api.training import make_module
+    from milforge.config.hydra_versions import VERSION_BASE
+    from milforge.config.messages import config_dir
+    from milforge.config.schema import register
 
     register()
     overrides = [
         "data=feature_bags",
         f"data.root={folder / 'clam'}",
         f"data.labels={folder / 'clam' / 'labels.csv'}",
-        f"data.splits={folder / 'clam'}",
-        "data.classes=['0','1']",
-        "data.standardise=null",
-        f"data.num_workers={workers}",
-        "data.batch_size=1" if budget is None else "data.batch_size=64",
-        f"data.max_instances={'null' if budget is None else budget}",
+        "split=files",
+        f"split.path={folder / 'clam'}",
+        "split.fold=0",
+        "task.class_names=['0','1']",
+        "standardise=null",
+        f"loader.num_workers={workers}",
+        "loader.batch_size=1" if budget is None else "loader.batch_size=64",
+        f"loader.max_instances={'null' if budget is None else budget}",
         "model=abmil",
         "model/encoder=identity",
         f"model.pool.att_dim={ATT_DIM}",
@@ -107,11 +110,11 @@ def milforge(folder: Path, workers: int, budget: int | None) -> Callable[[], int
         "+trainer.enable_progress_bar=false",
         "paths.output_dir=.",
     ]
-    with hydra.initialize_config_dir(config_dir(), version_base="1.3"):
+    with hydra.initialize_config_dir(config_dir(), **VERSION_BASE):
         config = hydra.compose("train", overrides)
-    data = make_data(config, "fit")
+    data = make_data(config, ["fit"])
     module = make_module(config, data)
-    instances = int(data.splits.train.sizes.sum())
+    instances = int(data.parts["train"].sizes.sum())
     trainer: L.Trainer = make(config.trainer, logger=False)
 
     def epoch() -> int:

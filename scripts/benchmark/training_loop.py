@@ -31,12 +31,14 @@ from lightning.pytorch.callbacks import Callback
 from omegaconf import DictConfig
 from torch import Tensor, nn
 
-from milforge.cli.build import make, make_trainer, quiet_run
-from milforge.cli.explain import config_dir
-from milforge.cli.fit import make_module
-from milforge.cli.schema import register
-from milforge.data import Bag, BagSplits
-from milforge.training import BagClassification, BagDataModule
+from milforge.api.build import make, make_data
+from milforge.api.trainer import make_trainer, quiet_run
+from milforge.api.training import make_module, with_monitor
+from milforge.config.hydra_versions import VERSION_BASE
+from milforge.config.messages import config_dir
+from milforge.config.schema import register
+from milforge.data import Bag, BagSplits, Loader
+from milforge.training import MILDataModule, MILModule
 
 
 class RandomBags:
@@ -63,21 +65,17 @@ class RandomBags:
         )
 
 
-class LargeBags(BagDataModule):
-    """Bags of 10,000 instances with 1,024 features, one a step."""
+def large_bags(steps: int, instance_labels: bool) -> MILDataModule:
+    """Bags of 10,000 instances with 1,024 features, one per step."""
 
-    def __init__(self, steps: int, instance_labels: bool) -> None:
-        super().__init__(batch_size=1)
-        self.steps = steps
-        self.instance_labels = instance_labels
-
-    def make_splits(self) -> BagSplits:
-        """Draws the bags."""
+    def draw() -> BagSplits[Bag]:
         parts = [
-            RandomBags(count, 10_000, 1024, self.instance_labels, seed)
-            for seed, count in enumerate((self.steps, 2, 2))
+            RandomBags(count, 10_000, 1024, instance_labels, seed)
+            for seed, count in enumerate((steps, 2, 2))
         ]
-        return BagSplits(*parts, task="binary", class_names=("negative", "positive"))
+        return BagSplits(*parts, class_names=("negative", "positive"))
+
+    return MILDataModule(draw, loader=Loader(batch_size=1))
 
 
 class Clock(NamedTuple):
@@ -111,7 +109,7 @@ class Case(NamedTuple):
 
     name: str
     overrides: list[str]
-    make_data: Callable[[DictConfig], BagDataModule]
+    make_data: Callable[[DictConfig], MILDataModule]
 
 
 def compose(case: Case, epochs: int, folder: str) -> DictConfig:
@@ -124,22 +122,23 @@ def compose(case: Case, epochs: int, folder: str) -> DictConfig:
         "~callbacks.predictions",
         f"trainer.max_epochs={epochs}",
         f"paths.output_dir={folder}",
+        "standardise=null",
     ]
-    with hydra.initialize_config_dir(config_dir(), version_base="1.3"):
+    with hydra.initialize_config_dir(config_dir(), **VERSION_BASE):
         return hydra.compose("train", overrides)
 
 
-def fit_milforge(config: DictConfig, module: BagClassification, data: BagDataModule) -> list[Clock]:
+def fit_milforge(config: DictConfig, module: MILModule, data: MILDataModule) -> list[Clock]:
     """The real training."""
     clock = EpochClock()
-    trainer = make_trainer(config)
+    trainer = make_trainer(with_monitor(config, module))
     trainer.callbacks.insert(0, clock)
     trainer.fit(module, data)
     return clock.marks
 
 
 def fit_by_hand(
-    config: DictConfig, network: nn.Module, data: BagDataModule, epochs: int
+    config: DictConfig, network: nn.Module, data: MILDataModule, epochs: int
 ) -> list[Clock]:
     """The loop that one would write for this network and these bags."""
     optimizer = make(config.optimizer)(network.parameters())
@@ -152,7 +151,7 @@ def fit_by_hand(
         network.train()
         total = 0.0
         for batch in train:
-            loss = loss_of(network(batch).logits, batch.y.float())
+            loss = loss_of(network(batch).logits[:, 0], batch.y.float())
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
@@ -160,7 +159,7 @@ def fit_by_hand(
         network.eval()
         with torch.no_grad():
             for batch in val:
-                total += loss_of(network(batch).logits, batch.y.float()).item()
+                total += loss_of(network(batch).logits[:, 0], batch.y.float()).item()
     return [*marks, now()]
 
 
@@ -217,11 +216,11 @@ def main() -> None:
     torch.set_num_threads(options.threads)
     torch.use_deterministic_algorithms(True)  # as trainer=cpu has it, for both
     register()
-    large = ["model/encoder=identity", "data.batch_size=1"]
+    large = ["model/encoder=identity", "loader.batch_size=1"]
     cases = [
-        Case("digits_bags, batch 8", [], lambda config: make(config.data)),
-        Case("10,000 x 1,024, batch 1", large, lambda _: LargeBags(options.steps, False)),
-        Case("the same with instance labels", large, lambda _: LargeBags(options.steps, True)),
+        Case("digits_bags, batch 8", [], lambda config: make_data(config, ["fit"])),
+        Case("10,000 x 1,024, batch 1", large, lambda _: large_bags(options.steps, False)),
+        Case("the same with instance labels", large, lambda _: large_bags(options.steps, True)),
     ]
     print(
         f"torch {torch.__version__}, lightning {L.__version__}, {options.threads} threads, "

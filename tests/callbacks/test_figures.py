@@ -8,16 +8,36 @@ import torch
 from lightning.pytorch.callbacks import ModelCheckpoint
 
 from milforge.callbacks import BagRecord, FigureWriter
-from milforge.callbacks.figures import bag_strip, best_epoch, is_positive
+from milforge.callbacks.figures import bag_strip, best_epoch, kinds_of, slug
+from milforge.tasks import Binary, Multiclass, Multilabel, Regression
 
 PNG = b"\x89PNG\r\n\x1a\n"
+
+
+def known(task, *names):
+    """A task that has seen classes, or columns, of these names."""
+    state = {"kind": task.kind, "class_names": names, "weights": None, "columns": names}
+    return task.from_state(state)
+
+
+BINARY = known(Binary(), "no 9", "9")
+MULTICLASS = known(Multiclass(), "a", "b", "c")
+MULTILABEL = known(Multilabel(), "a", "b", "c")
+REGRESSION = known(Regression(), "age")
+
+
+def columns_of(p):
+    """Of a number the probability that a bag is positive; of a list that of each class."""
+    if isinstance(p, dict):
+        return {name: torch.tensor(values) for name, values in p.items()}
+    return {"probability": torch.tensor([1 - p, p] if isinstance(p, float) else p)}
 
 
 def make_record(i, y, p, images=True, size=3, weights=None):
     return BagRecord(
         bag_id=f"bag {i}",
         y=None if y is None else torch.tensor(y),
-        probabilities=torch.tensor(p),
+        columns=columns_of(p),
         scores=torch.zeros(size),
         weights=torch.full((size,), 1 / size) if weights is None else weights,
         y_inst=torch.arange(size) % 2,
@@ -27,19 +47,20 @@ def make_record(i, y, p, images=True, size=3, weights=None):
     )
 
 
-def finish(folder, records, stage="test", task="binary", class_names=("no", "yes"), bags=3):
+def finish(folder, records, stage="test", task=BINARY, bags=3):
     trainer = SimpleNamespace(loggers=[], is_global_zero=True, global_step=0)
-    module = SimpleNamespace(class_names=class_names, task=task)
+    module = SimpleNamespace(task=task)
     FigureWriter(folder, bags).finish(trainer, module, records, stage)
     return {path.name for path in folder.iterdir()} if folder.exists() else set()
 
 
-BINARY = [make_record(i, i % 2, 0.2 + 0.5 * (i % 2)) for i in range(4)]
-ALL = {"roc_pr.png", "confusion.png", "bags_positive.png", "bags_negative.png"}
+RECORDS = [make_record(i, i % 2, 0.2 + 0.5 * (i % 2)) for i in range(4)]
+CURVES = {"roc_pr.png", "confusion.png"}
+ALL = CURVES | {"bags_9.png", "bags_no_9.png"}
 
 
 def test_figures_of_a_test(tmp_path):
-    assert finish(tmp_path, BINARY) == ALL
+    assert finish(tmp_path, RECORDS) == ALL
     assert all(path.read_bytes().startswith(PNG) for path in tmp_path.iterdir())
 
 
@@ -53,15 +74,15 @@ def test_images_are_strips_and_feature_vectors_are_bars(tmp_path, monkeypatch):
 
         monkeypatch.setattr(f"milforge.callbacks.figures.{name}", plot)
     with pytest.warns(UserWarning, match="was not drawn: drawn"):
-        finish(tmp_path, BINARY, bags=1)
-    assert drawn == [("plot_bag_strips", ["bag 1"]), ("plot_bag_strips", ["bag 0"])]
+        finish(tmp_path, RECORDS, bags=1)
+    assert drawn == [("plot_bag_strips", ["bag 0"]), ("plot_bag_strips", ["bag 1"])]
     drawn.clear()
     vectors = [make_record(i, i % 2, 0.5, images=False) for i in range(4)]
     with pytest.warns(UserWarning, match="was not drawn: drawn"):
         finish(tmp_path, vectors)
     assert drawn == [
-        ("plot_attention_bars", ["bag 1", "bag 3"]),
         ("plot_attention_bars", ["bag 0", "bag 2"]),
+        ("plot_attention_bars", ["bag 1", "bag 3"]),
     ]
 
 
@@ -70,26 +91,26 @@ def test_bars_of_feature_vectors_are_drawn(tmp_path):
 
 
 def test_no_bags_are_drawn_where_none_are_asked_for(tmp_path):
-    assert finish(tmp_path, BINARY, bags=0) == {"roc_pr.png", "confusion.png"}
+    assert finish(tmp_path, RECORDS, bags=0) == CURVES
 
 
 def test_nothing_is_drawn_of_bags_without_labels_or_to_be_predicted(tmp_path):
     assert finish(tmp_path / "a", [make_record(0, None, 0.5)]) == set()
-    assert finish(tmp_path / "b", BINARY, stage="predict") == set()
+    assert finish(tmp_path / "b", RECORDS, stage="predict") == set()
 
 
 def test_a_pooling_without_attention_has_no_bags_to_draw(tmp_path):
     records = [
-        BagRecord(f"{i}", torch.tensor(i % 2), torch.tensor(0.5), None, None, None, None, 2)
+        BagRecord(f"{i}", torch.tensor(i % 2), columns_of(0.5), None, None, None, None, 2)
         for i in range(4)
     ]
-    assert finish(tmp_path, records) == {"roc_pr.png", "confusion.png"}
+    assert finish(tmp_path, records) == CURVES
 
 
 def test_patches_of_large_images_are_no_bags_to_draw(tmp_path):
     """Those are drawn by `SamplingFigures`, with the images around them."""
-    records = [replace(record, sampled=True) for record in BINARY]
-    assert finish(tmp_path, records) == {"roc_pr.png", "confusion.png"}
+    records = [replace(record, sampled=True) for record in RECORDS]
+    assert finish(tmp_path, records) == CURVES
 
 
 def test_a_diverged_model_costs_its_figures_alone(tmp_path):
@@ -98,48 +119,92 @@ def test_a_diverged_model_costs_its_figures_alone(tmp_path):
     with pytest.warns(UserWarning, match="was not drawn") as caught:
         assert finish(tmp_path, records) == set()
     text = " ".join(str(warning.message) for warning in caught)
-    for name in ("roc_pr", "confusion", "bags_positive", "bags_negative"):
+    for name in ("roc_pr", "confusion", "bags_9", "bags_no_9"):
         assert f"figure {name} was not drawn" in text
 
 
-def test_the_other_tasks_have_figures(tmp_path):
-    names = ("a", "b", "c")
+def test_tasks_have_figures_of_their_own_and_kinds_of_bags(tmp_path):
     many = [make_record(i, i % 3, [0.2, 0.3, 0.5]) for i in range(6)]
-    assert finish(tmp_path / "class", many, task="multiclass", class_names=names) == ALL
+    each = {f"bags_{name}.png" for name in "abc"}
+    assert finish(tmp_path / "class", many, task=MULTICLASS) == CURVES | each
     labels = [[0, 0, 0], [1, 0, 1], [0, 1, 1]]
     many = [make_record(i, labels[i % 3], [0.2, 0.7, 0.5]) for i in range(6)]
-    assert finish(tmp_path / "label", many, task="multilabel", class_names=names) == ALL
+    assert finish(tmp_path / "label", many, task=MULTILABEL) == CURVES | each | {"bags_none.png"}
+    many = [make_record(i, 40.0 + i, {"prediction": 41.0}) for i in range(6)]
+    assert finish(tmp_path / "number", many, task=REGRESSION) == {"predicted.png", "bags.png"}
+
+
+def test_a_kind_without_bags_has_no_figure(tmp_path):
+    records = [make_record(i, 0, [0.2, 0.3, 0.5]) for i in range(6)]
+    assert "bags_b.png" not in finish(tmp_path, records, task=MULTICLASS)
 
 
 @pytest.mark.parametrize(
-    ("y", "p", "names", "expected"),
+    ("name", "file"),
     [
-        (0, 0.2, ("no", "yes"), ("no", "no", 0.8)),
-        (0, 0.7, ("no", "yes"), ("no", "yes", 0.7)),
-        (1, 0.5, ("no", "yes"), ("yes", "no", 0.5)),  # as the metrics count it: above 0.5
-        (2, [0.1, 0.3, 0.6], ("a", "b", "c"), ("c", "c", 0.6)),
-        ([1, 0], [0.9, 0.8], ("a", "b"), ("a", "a, b", 0.72)),
-        ([0, 0], [0.1, 0.5], ("a", "b"), ("none", "none", 0.45)),
+        ("no 9", "no_9"),
+        ("T1/2 (>5 cm)", "T1_2_5_cm"),
+        ("../../etc", "etc"),
+        ("Grün", "Grün"),
+        ("ER+", "ER+"),
+        ("?!", "_"),
     ],
 )
-def test_a_strip_tells_truth_and_prediction(y, p, names, expected):
-    strip = bag_strip(make_record(0, y, p), names)
-    assert (strip.y, strip.prediction) == expected[:2]
-    assert strip.probability == pytest.approx(expected[2])
+def test_names_of_classes_become_names_of_files(tmp_path, name, file):
+    assert slug(name) == file
+    task = known(Binary(), "rest", name)
+    assert f"bags_{file}.png" in finish(tmp_path / "figures", RECORDS[:2], task=task)
+    assert [path.name for path in tmp_path.iterdir()] == ["figures"]
+
+
+def test_classes_whose_names_differ_only_in_signs_have_a_figure_each(tmp_path):
+    for names, files in (
+        (("ER-", "ER+"), {"bags_ER-.png", "bags_ER+.png"}),
+        (("a b", "A/B"), {"bags_a_b.png", "bags_A_B_.png"}),  # one file on some systems
+    ):
+        folder = tmp_path / slug(names[0])
+        assert finish(folder, RECORDS, task=known(Binary(), *names)) == CURVES | files
 
 
 @pytest.mark.parametrize(
-    ("y", "positive"), [(0, False), (1, True), (2, True), ([0, 0], False), ([0, 1], True)]
+    ("y", "p", "task", "expected"),
+    [
+        (0, 0.2, BINARY, ("no 9", "no 9", 0.8)),
+        (0, 0.7, BINARY, ("no 9", "9", 0.7)),
+        (1, 0.5, BINARY, ("9", "no 9", 0.5)),  # as the metrics count it: above 0.5
+        (2, [0.1, 0.3, 0.6], MULTICLASS, ("c", "c", 0.6)),
+        ([1, 0, 0], [0.9, 0.8, 0.0], MULTILABEL, ("a", "a, b", 0.72)),
+        ([0, 0, 0], [0.1, 0.5, 0.0], MULTILABEL, ("none", "none", 0.45)),
+        (61.25, {"prediction": 59.6}, REGRESSION, ("61.2", "59.6", None)),
+    ],
 )
-def test_positive_is_any_class_but_the_first(y, positive):
-    assert is_positive(make_record(0, y, 0.5)) is positive
-    assert not is_positive(make_record(0, None, 0.5))
+def test_a_strip_tells_truth_and_prediction(y, p, task, expected):
+    strip = bag_strip(make_record(0, y, p), task)
+    assert (strip.y, strip.prediction) == expected[:2]
+    assert strip.probability == (expected[2] and pytest.approx(expected[2]))
+
+
+@pytest.mark.parametrize(
+    ("y", "task", "kinds"),
+    [
+        (0, BINARY, ["no 9"]),
+        (1, BINARY, ["9"]),
+        (2, MULTICLASS, ["c"]),
+        ([0, 0, 0], MULTILABEL, ["none"]),
+        ([0, 1, 1], MULTILABEL, ["b", "c"]),
+        (7.5, REGRESSION, [""]),
+        (None, BINARY, []),
+    ],
+)
+def test_the_task_tells_kinds_of_bags_apart(y, task, kinds):
+    assert kinds_of(task, make_record(0, y, 0.5)) == kinds
 
 
 def test_images_of_the_first_bags_of_each_kind_are_kept(tmp_path):
-    writer = FigureWriter(tmp_path, bags=2)
-    wanted = [writer.keep_images(record) for record in [BINARY[1]] * 3 + [BINARY[0]] * 3]
-    assert wanted == [True, True, False, True, True, False]
+    writer, module = FigureWriter(tmp_path, bags=2), SimpleNamespace(task=BINARY)
+    order = [RECORDS[1]] * 3 + [RECORDS[0]] * 3
+    assert [writer.keep_images(module, each) for each in order] == [True, True, False] * 2
+    assert not writer.keep_images(module, make_record(9, None, 0.5))
 
 
 def make_trainer(score, monitor="val/loss"):

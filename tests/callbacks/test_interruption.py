@@ -11,11 +11,12 @@ import torch
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.loggers.logger import Logger
 
+from milforge.api.trainer import HARMLESS
 from milforge.callbacks import Interruption
-from milforge.cli.build import HARMLESS
+from milforge.data import Loader, digits_bags
 from milforge.models import BagNetwork
 from milforge.nn import AttentionPool, MLPEncoder
-from milforge.training import BagClassification, ImageBagsDataModule, WholeCheckpointIO
+from milforge.training import MILDataModule, MILModule, WholeCheckpointIO
 
 pytestmark = [pytest.mark.filterwarnings(f"ignore:{message}") for message in HARMLESS]
 EPOCHS = 3  # of 5 steps: 20 bags in batches of 4; and of 2 batches of validation
@@ -54,13 +55,15 @@ class Rows(Logger):
 
 def fit(folder, *callbacks, ckpt_path=None, accumulate=1, rows=None):
     torch.manual_seed(0)
-    data = ImageBagsDataModule("digits", train=20, val=8, test=8, batch_size=4, eval_batch_size=4)
-    module = BagClassification(
+    data = MILDataModule(
+        partial(digits_bags, train=20, val=8, test=8),
+        loader=Loader(batch_size=4, eval_batch_size=4),
+    )
+    module = MILModule(
         BagNetwork(
             (1, 8, 8), 1, encoder=partial(MLPEncoder, hidden=[8], dropout=0.5), pool=AttentionPool
         ),
-        "binary",
-        ("no", "yes"),
+        data.task,
         optimizer=partial(torch.optim.Adam, lr=1e-2),
         scheduler=partial(torch.optim.lr_scheduler.ReduceLROnPlateau, patience=0),
     )

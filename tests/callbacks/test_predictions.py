@@ -7,25 +7,46 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
+from lightning.pytorch.loggers import WandbLogger
 
 from milforge.callbacks import BagRecord, PredictionWriter
+from milforge.tasks import Binary, Multiclass, Multilabel, Regression
+from milforge.training.parts import BagInfo
+
+KNOWN = ("bag_id", "part", "patient", "size", "order")
 
 
-def make_record(name, size, probabilities, y=None, **parts):
+def known(task, *names):
+    """A task that has seen classes, or columns, of these names."""
+    state = {"kind": task.kind, "class_names": names, "weights": None, "columns": names}
+    return task.from_state(state)
+
+
+BINARY = known(Binary(), "no", "yes")
+
+
+def make_record(name, size, p, y=None, part="test", logits=(0.0,), **parts):
+    """With `p` as the probability, or, of a mapping, the columns."""
+    if isinstance(p, float):  # of the positive one of two classes
+        p = [1 - p, p]
+    columns = p if isinstance(p, dict) else {"probability": p}
+    tensors = {key: torch.tensor(values) for key, values in columns.items()}
     known = dict.fromkeys(("scores", "weights", "y_inst", "coords"))
     return BagRecord(
         bag_id=name,
         y=None if y is None else torch.tensor(y),
-        probabilities=torch.tensor(probabilities),
+        columns={**tensors, "logits": torch.tensor(logits)},
         size=size,
+        part=part,
         **{**known, **parts},
     )
 
 
-def write(folder, records, class_names=("no", "yes")):
-    trainer = SimpleNamespace(loggers=[])
-    module = SimpleNamespace(class_names=class_names)
-    PredictionWriter(folder).finish(trainer, module, records, "test")
+def write(folder, records, task=BINARY, writer=None, info=None, loggers=()):
+    data = None if info is None else SimpleNamespace(info=info)
+    trainer = SimpleNamespace(loggers=list(loggers), datamodule=data)
+    module = SimpleNamespace(task=task)
+    (writer or PredictionWriter(folder)).finish(trainer, module, records, "test")
     assert {path.name for path in folder.iterdir()} == {"bags.parquet", "instances.parquet"}
     return pq.read_table(folder / "bags.parquet"), pq.read_table(folder / "instances.parquet")
 
@@ -37,20 +58,30 @@ def attention(*scores):
 
 def test_a_binary_task(tmp_path):
     records = [
-        make_record("a", 2, 0.25, 0, y_inst=torch.tensor([0, -1]), **attention(1.0, 2.0)),
-        make_record("b", 1, 0.75, 1, y_inst=torch.tensor([1]), **attention(-3.0)),
+        make_record(
+            "a", 2, 0.25, 0, logits=[-1.5], y_inst=torch.tensor([0, -1]), **attention(1.0, 2.0)
+        ),
+        make_record("b", 1, 0.75, 1, logits=[1.5], y_inst=torch.tensor([1]), **attention(-3.0)),
     ]
     bags, instances = write(tmp_path, records)
     assert bags.to_pydict() == {
         "bag_id": ["a", "b"],
+        "part": ["test", "test"],
+        "patient": [None, None],
+        "size": [2, 1],
+        "order": [0, 1],
         "label": [0, 1],
         "probability_0": [0.75, 0.25],
         "probability_1": [0.25, 0.75],
+        "logit_0": [-1.5, 1.5],
     }
     assert bags.schema.field("label").type == pa.int64()
+    assert bags.schema.field("patient").type == pa.string()
     assert bags.schema.metadata[b"class_names"].decode().split("\n") == ["no", "yes"]
+    assert bags.schema.metadata[b"task"] == b"Binary"
     values = instances.to_pydict()
     assert values["bag_id"] == ["a", "a", "b"]
+    assert values["part"] == ["test"] * 3
     assert values["index"] == [0, 1, 0]
     assert values["score"] == [1.0, 2.0, -3.0]
     np.testing.assert_allclose(values["weight"], [0.26894143, 0.7310586, 1.0], rtol=1e-6)
@@ -58,19 +89,50 @@ def test_a_binary_task(tmp_path):
 
 
 def test_a_multiclass_task(tmp_path):
-    records = [make_record("a", 1, [0.2, 0.3, 0.5], 2), make_record("b", 1, [0.6, 0.2, 0.2], 0)]
-    bags, _ = write(tmp_path, records, ("x", "y", "z"))
-    assert bags.column_names == ["bag_id", "label", *(f"probability_{c}" for c in range(3))]
+    records = [
+        make_record("a", 1, [0.2, 0.3, 0.5], 2, logits=[1.0, 2.0, 3.0]),
+        make_record("b", 1, [0.6, 0.2, 0.2], 0, logits=[4.0, 5.0, 6.0]),
+    ]
+    bags, _ = write(tmp_path, records, known(Multiclass(), "x", "y", "z"))
+    each = [f"{name}_{c}" for name in ("probability", "logit") for c in range(3)]
+    assert bags.column_names == [*KNOWN, "label", *each]
     assert bags["label"].to_pylist() == [2, 0]
     np.testing.assert_allclose(bags["probability_2"], [0.5, 0.2], rtol=1e-6)
+    assert bags["logit_1"].to_pylist() == [2, 5]
 
 
 def test_a_multilabel_task_with_a_bag_without_label(tmp_path):
-    records = [make_record("a", 1, [0.2, 0.9], [0, 1]), make_record("b", 1, [0.6, 0.2])]
-    bags, _ = write(tmp_path, records, ("x", "y"))
-    assert bags["label_0"].to_pylist() == [0, None]
-    assert bags["label_1"].to_pylist() == [1, None]
-    assert bags.column_names == ["bag_id", "label_0", "label_1", "probability_0", "probability_1"]
+    logits = [0.0, 0.0]
+    records = [
+        make_record("b", 1, [0.6, 0.2], logits=logits),
+        make_record("a", 1, [0.2, 0.9], [0, 1], logits=logits),
+    ]
+    bags, _ = write(tmp_path, records, known(Multilabel(), "x", "y"))
+    assert bags["label_0"].to_pylist() == [None, 0]
+    assert bags["label_1"].to_pylist() == [None, 1]
+    each = [f"{name}_{c}" for name in ("label", "probability", "logit") for c in range(2)]
+    assert bags.column_names == [*KNOWN, *each]
+
+
+@pytest.mark.parametrize("outputs", [1, 2])
+def test_a_regression(tmp_path, outputs):
+    """A single number has columns without a number; a missing one is null."""
+    if outputs == 1:
+        y, p, logits = [1.5, None, 4.0], [2.0, 3.0, 5.0], [[0.1], [0.2], [0.3]]
+        columns = ["label", "prediction", "logit_0"]
+    else:
+        y, p, logits = [[1.5, 2.5], None, [4.0, float("nan")]], [[2.0, 1.0]] * 3, [[0.1, 0.2]] * 3
+        columns = [f"{name}_{o}" for name in ("label", "prediction", "logit") for o in range(2)]
+    records = [
+        make_record(str(i), 1, {"prediction": p[i]}, y[i], logits=logits[i]) for i in range(3)
+    ]
+    bags, _ = write(tmp_path, records, known(Regression(), *("age", "score")[:outputs]))
+    assert bags.column_names == [*KNOWN, *columns]
+    assert bags[columns[0]].to_pylist() == [1.5, None, 4.0]
+    if outputs == 2:
+        assert bags["label_1"].to_pylist() == [2.5, None, None]
+    assert bags.schema.field(columns[0]).type == pa.float32()
+    assert bags.schema.metadata[b"task"] == b"Regression"
 
 
 def test_bags_of_which_nothing_is_known(tmp_path):
@@ -78,10 +140,66 @@ def test_bags_of_which_nothing_is_known(tmp_path):
     bags, instances = write(tmp_path, records)
     assert bags["label"].to_pylist() == [None, None]
     assert bags.schema.field("label").type == pa.int64()
-    assert instances.column_names == ["bag_id", "index", "score", "weight", "label"]
+    assert instances.column_names == ["bag_id", "part", "index", "score", "weight", "label"]
     for name in ("score", "weight", "label"):
         assert instances[name].null_count == 5
     assert instances.schema.field("weight").type == pa.float32()
+
+
+def test_bags_of_val_and_test_stand_in_one_table(tmp_path):
+    """A test, and then a prediction of the validation part, as after a training."""
+    writer = PredictionWriter(tmp_path)
+    test = [make_record(name, 1, 0.5, 1, **attention(0.0)) for name in ("t0", "t1")]
+    val = [make_record(name, 2, 0.5, 0, part="val", **attention(0.0, 1.0)) for name in ("v0", "v1")]
+    bags, _ = write(tmp_path, test, writer=writer)
+    assert bags["part"].to_pylist() == ["test", "test"]
+    bags, instances = write(tmp_path, val, writer=writer)
+    rows = zip(*(bags[name].to_pylist() for name in ("bag_id", "part", "order")), strict=True)
+    expected = {("t0", "test", 0), ("t1", "test", 1), ("v0", "val", 0), ("v1", "val", 1)}
+    assert set(rows) == expected
+    assert sorted(instances["part"].to_pylist()) == ["test"] * 2 + ["val"] * 4
+    # Another test takes the place of the first, and does not come on top of it.
+    bags, _ = write(tmp_path, test[:1], writer=writer)
+    assert sorted(bags["bag_id"].to_pylist()) == ["t0", "v0", "v1"]
+
+
+def test_what_the_label_table_tells_is_written_beside(tmp_path):
+    told = {
+        ("test", "a"): BagInfo("p1", {"age": "41", "label": "x"}),
+        ("test", "b"): BagInfo(None, {"age": ""}),
+        ("val", "c"): BagInfo("p2", {"age": "43", "label": "z"}),
+    }
+    records = [
+        make_record("a", 1, 0.5, 0),
+        make_record("b", 1, 0.5, 1),
+        make_record("c", 1, 0.5, 1, part="val"),
+    ]
+    bags, _ = write(tmp_path, records, info=lambda part, bag_id: told[part, bag_id])
+    assert bags["patient"].to_pylist() == ["p1", None, "p2"]
+    assert bags["table_age"].to_pylist() == ["41", "", "43"]
+    assert bags["table_label"].to_pylist() == ["x", None, "z"]
+    assert bags["label"].to_pylist() == [0, 1, 1]
+    assert bags.schema.field("table_age").type == pa.string()
+    assert bags.column_names[-2:] == ["table_age", "table_label"]
+
+
+def test_the_run_is_told_of_the_bags_of_each_part(tmp_path):
+    shown = {}
+
+    class Log(WandbLogger):
+        def __init__(self):
+            pass
+
+        def log_table(self, name, columns, data):
+            shown[name] = columns, data
+
+    writer = PredictionWriter(tmp_path)
+    for part in ("test", "val"):
+        records = [make_record(part, 3, 0.25, 1, part=part)]
+        write(tmp_path, records, writer=writer, loggers=[Log()])
+    assert list(shown) == ["test/predictions", "val/predictions"]
+    columns, ((*row,),) = shown["val/predictions"]
+    assert dict(zip(columns, row, strict=True))["bag_id"] == "val"
 
 
 @pytest.mark.parametrize("axes", [2, 3])

@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from milforge.callbacks import RecordCollector
+from milforge.callbacks.records import stacked
 from milforge.data import Bag, Canvas, LargeImage, collate_bags, collate_images
 
 
@@ -19,7 +20,7 @@ class Kept(RecordCollector):
         self.images = images
         self.finished = []
 
-    def keep_images(self, record):
+    def keep_images(self, module, record):
         return int(record.bag_id) < self.images
 
     def finish(self, trainer, module, records, stage):
@@ -43,9 +44,10 @@ def make_bags(n, shape=(2,), labelled=True):
 
 
 def outputs_of(batch, attention=True):
-    """As `BagClassification` tells them."""
+    """As the module tells them."""
+    p = torch.tensor([int(name) / 100 for name in batch.bag_id])
     outputs = {
-        "probabilities": torch.tensor([int(name) / 100 for name in batch.bag_id]),
+        "columns": {"probability": torch.stack([1 - p, p], 1), "prediction": p},
         "sizes": batch.ptr.diff(),
     }
     if attention:
@@ -57,8 +59,8 @@ def outputs_of(batch, attention=True):
     return outputs
 
 
-def run(collector, batches, stage="test", rank=0, world_size=1, **options):
-    trainer = SimpleNamespace(world_size=world_size, is_global_zero=rank == 0)
+def run(collector, batches, stage="test", rank=0, world_size=1, data=None, **options):
+    trainer = SimpleNamespace(world_size=world_size, is_global_zero=rank == 0, datamodule=data)
     for i, batch in enumerate(batches):
         hook = getattr(collector, f"on_{stage}_batch_end")
         hook(trainer, None, outputs_of(batch, **options), batch, i)
@@ -75,7 +77,9 @@ def test_there_is_a_record_of_each_bag_in_order(stage):
     assert [record.bag_id for record in records] == ["0", "1", "2", "3", "4"]
     for i, (record, bag) in enumerate(zip(records, bags, strict=True)):
         assert int(record.y) == bag.y
-        assert float(record.probabilities) == pytest.approx(i / 100)
+        assert float(record.columns["prediction"]) == pytest.approx(i / 100)
+        assert record.columns["probability"].tolist() == pytest.approx([1 - i / 100, i / 100])
+        assert record.part == "test"
         assert record.size == len(bag) == len(record.scores) == len(record.weights)
         assert torch.equal(record.y_inst, bag.y_inst)
         assert torch.equal(record.coords, bag.coords)
@@ -89,6 +93,21 @@ def test_what_is_not_known_is_none():
     ((_, (record,)),) = run(Kept(), [batch], attention=False).finished
     unknown = (record.y, record.scores, record.weights, record.y_inst, record.coords, record.images)
     assert unknown == (None,) * 6
+
+
+def test_the_data_module_says_which_part_is_predicted():
+    batch, data = collate_bags(make_bags(2)), SimpleNamespace(predicted="val")
+    for stage, part in (("predict", "val"), ("test", "test")):
+        ((_, records),) = run(Kept(), [batch], stage, data=data).finished
+        assert [record.part for record in records] == [part] * 2
+
+
+def test_columns_of_all_records_are_stacked():
+    ((_, records),) = run(Kept(), [collate_bags(make_bags(3))]).finished
+    columns = stacked(records)
+    assert columns["probability"].shape == (3, 2)
+    torch.testing.assert_close(columns["prediction"], torch.tensor([0.0, 0.01, 0.02]))
+    assert stacked([]) == {}
 
 
 def test_records_are_handed_over_once():
@@ -118,12 +137,13 @@ def test_records_hold_nothing_of_the_batch_but_their_own():
         for i in range(16)
     ]
     batch = collate_bags(bags)
-    outputs = outputs_of(batch) | {"probabilities": torch.zeros(16, 3)}
+    outputs = outputs_of(batch) | {"columns": {"probability": torch.zeros(16, 3)}}
     collector = Kept(images=8)
     collector.on_test_batch_end(None, None, outputs, batch, 0)
     records = collector._records
-    names = ("y", "probabilities", "scores", "weights", "y_inst", "coords", "images")
+    names = ("y", "scores", "weights", "y_inst", "coords", "images")
     tensors = [getattr(record, name) for record in records for name in names]
+    tensors += [record.columns["probability"] for record in records]
     tensors = [each for each in tensors if each is not None]
     assert len(tensors) == 16 * 6 + 8
     for each in tensors:
@@ -142,8 +162,9 @@ def test_of_large_images_the_patches_are_the_instances():
     canvas = Canvas((40, 40), [], np.empty((0, 2), np.int64))
     low = torch.zeros(1, 4, 4)
     batch = collate_images([LargeImage(low, canvas, i, f"image {i}") for i in range(2)])
+    probability = torch.tensor([[0.5, 0.25, 0.25], [0.25, 0.5, 0.25]])
     outputs = {
-        "probabilities": torch.tensor([[0.5, 0.25, 0.25], [0.25, 0.5, 0.25]]),
+        "columns": {"probability": probability},
         "sizes": torch.tensor([3, 3]),
         "scores": torch.arange(6.0),
         "weights": torch.arange(6.0) / 10,
@@ -160,7 +181,7 @@ def test_of_large_images_the_patches_are_the_instances():
         assert record.sampled
         assert record.size == 3
         part = slice(3 * i, 3 * i + 3)
-        assert torch.equal(record.probabilities, outputs["probabilities"][i])
+        assert torch.equal(record.columns["probability"], probability[i])
         for name in ("scores", "weights", "coords"):
             assert torch.equal(getattr(record, name), outputs[name][part])
         assert record.y_inst is None

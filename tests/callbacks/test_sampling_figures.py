@@ -11,9 +11,12 @@ from milforge.callbacks import SamplingFigures
 from milforge.data import Bag, Canvas, LargeImage, collate_bags, collate_images
 from milforge.models import SamplingNetwork
 from milforge.nn import AttentionCNN, PatchCNN
+from milforge.tasks import Multiclass
+from milforge.training import Ensemble, MILModule
 
 PNG = b"\x89PNG\r\n\x1a\n"
-NAMES = ("a", "b", "c")
+STATE = {"kind": "multiclass", "class_names": ("a", "b", "c"), "weights": None}
+TASK = Multiclass().from_state(STATE)
 
 
 def make_batch(first=0, count=2, labelled=True):
@@ -26,18 +29,20 @@ def make_batch(first=0, count=2, labelled=True):
 
 
 def outputs_of(batch, epoch=0, n=3):
-    """As `ImageClassification` tells them; every map is of its image and epoch."""
+    """As the module tells them of images; every map is of its image and epoch."""
     count = len(batch)
     numbers = torch.tensor([int(name.split()[1]) for name in batch.bag_id])
     attention = torch.ones(count, 6, 8)
     attention[:, 0, 0] += numbers + 10 * epoch
     attention /= attention.sum((1, 2), keepdim=True)
     return {
-        "probabilities": torch.tensor([[0.25, 0.5, 0.25]] * count),
-        "weights": torch.linspace(0.1, 0.3, count * n),
-        "attention": attention,
-        "offsets": numbers[:, None, None] + torch.arange(2 * n).reshape(n, 2),
-        "patches": torch.rand(count, n, 1, 10, 12),
+        "columns": {"probability": torch.tensor([[0.25, 0.5, 0.25]] * count)},
+        "details": {
+            "weights": torch.linspace(0.1, 0.3, count * n).reshape(count, n),
+            "attention": attention,
+            "offsets": numbers[:, None, None] + torch.arange(2 * n).reshape(n, 2),
+            "patches": torch.rand(count, n, 1, 10, 12),
+        },
     }
 
 
@@ -46,7 +51,7 @@ def make_trainer(epoch=0, **options):
     return SimpleNamespace(current_epoch=epoch, global_step=0, **options)
 
 
-def make_module(receptive_field=0):
+def make_module(receptive_field=0, members=1):
     network = SamplingNetwork(
         (1,),
         3,
@@ -54,7 +59,9 @@ def make_module(receptive_field=0):
         feature=partial(PatchCNN, width=2),
         receptive_field=receptive_field,
     )
-    return SimpleNamespace(class_names=NAMES, network=network)
+    if members == 1:
+        return SimpleNamespace(task=TASK, network=network)
+    return Ensemble([MILModule(network, TASK) for _ in range(members)])
 
 
 def validate(figures, epoch, batches, **options):
@@ -62,12 +69,12 @@ def validate(figures, epoch, batches, **options):
     for number, batch in enumerate(batches):
         outputs = outputs_of(batch, epoch)
         figures.on_validation_batch_end(trainer, make_module(), outputs, batch, number)
-        outputs["attention"].fill_(99)  # it has kept a copy
+        outputs["details"]["attention"].fill_(99)  # it has kept a copy
     figures.on_validation_epoch_end(trainer, make_module())
 
 
-def draw_test(figures, batches, receptive_field=0, **options):
-    trainer, module = make_trainer(**options), make_module(receptive_field)
+def draw_test(figures, batches, receptive_field=0, members=1, **options):
+    trainer, module = make_trainer(**options), make_module(receptive_field, members)
     for number, batch in enumerate(batches):
         figures.on_test_batch_end(trainer, module, outputs_of(batch), batch, number)
     figures.on_test_epoch_end(trainer, module)
@@ -125,7 +132,9 @@ def test_the_first_images_of_validation_are_followed(tmp_path, drawn):
     assert names == ["image 0", "image 1", "image 2"]
     for number, view in enumerate(views):
         assert torch.equal(view, torch.full((1, 6, 8), number / 10))
-    expected = [outputs_of(make_batch(0, 3), epoch)["attention"].unbind() for epoch in range(2)]
+    expected = [
+        outputs_of(make_batch(0, 3), epoch)["details"]["attention"].unbind() for epoch in range(2)
+    ]
     torch.testing.assert_close([tuple(each) for each in maps], expected)
 
 
@@ -148,7 +157,7 @@ def test_many_epochs_are_thinned_evenly_and_the_last_is_kept(tmp_path, drawn, co
     if steps:
         assert epochs[-1] - epochs[-2] <= steps.pop()
     for epoch, (attention,) in zip(epochs, maps, strict=True):
-        expected = outputs_of(make_batch(0, 1), epoch)["attention"][0]
+        expected = outputs_of(make_batch(0, 1), epoch)["details"]["attention"][0]
         torch.testing.assert_close(attention, expected)
 
 
@@ -159,21 +168,23 @@ def test_validation_every_few_epochs_is_thinned_alike(tmp_path, drawn):
     assert epochs_drawn(figures, drawn)[2] == [*range(4, 199, 20), 199]
 
 
-def test_the_first_test_images_are_drawn_in_words(tmp_path, drawn):
+@pytest.mark.parametrize("members", [1, 2])
+def test_the_first_test_images_are_drawn_in_words(tmp_path, drawn, members):
+    """Of an ensemble too, whose patches are those of its first member."""
     figures = SamplingFigures(tmp_path, images=3)
     batches = [make_batch(), make_batch(2)]
     with pytest.warns(UserWarning, match="figure sampled_patches was not drawn: kept"):
-        draw_test(figures, batches, receptive_field=2)
+        draw_test(figures, batches, receptive_field=2, members=members)
     ((_, (images,), _),) = drawn
     assert [image.bag_id for image in images] == ["image 0", "image 1", "image 2"]
-    image, outputs = images[1], outputs_of(batches[0])
+    image, outputs = images[1], outputs_of(batches[0])["details"]
     assert (image.y, image.prediction, image.probability) == ("b", "b", 0.5)
     assert image.high_size == (60, 80)
     assert image.receptive_field == 2
     assert torch.equal(image.low, batches[0].x_low[1])
     assert torch.equal(image.attention, outputs["attention"][1])
     assert torch.equal(image.offsets, outputs["offsets"][1])
-    assert torch.equal(image.probabilities, outputs["weights"][3:])
+    assert torch.equal(image.probabilities, outputs["weights"][1])
     assert image.patches.shape == (3, 1, 10, 12)
     assert (images[2].y, images[2].prediction) == ("c", "b")
 
@@ -210,10 +221,18 @@ def test_nothing_is_drawn_where_nothing_is_asked_for(tmp_path):
 
 
 def test_nothing_is_drawn_of_bags(tmp_path):
-    figures, module = SamplingFigures(tmp_path), SimpleNamespace(class_names=NAMES)
-    batch = collate_bags([Bag(torch.zeros(3, 2), y=1)])
+    check_nothing_drawn(tmp_path, collate_bags([Bag(torch.zeros(3, 2), y=1)]))
+
+
+def test_nothing_is_drawn_of_images_of_which_the_network_tells_no_patches(tmp_path):
+    check_nothing_drawn(tmp_path, make_batch(0, 1))
+
+
+def check_nothing_drawn(tmp_path, batch):
+    figures, module = SamplingFigures(tmp_path), SimpleNamespace(task=TASK)
     trainer = make_trainer()
-    told = {"probabilities": torch.tensor([0.5]), "sizes": torch.tensor([3])}
+    columns = {"probability": torch.tensor([[0.5, 0.25, 0.25]])}
+    told = {"columns": columns, "sizes": torch.tensor([3]), "details": {}}
     figures.on_validation_batch_end(trainer, module, told, batch, 0)
     figures.on_validation_epoch_end(trainer, module)
     figures.on_fit_end(trainer, module)
@@ -237,8 +256,11 @@ def test_images_without_labels_are_not_drawn_after_a_test(tmp_path):
 def test_a_diverged_model_costs_its_figures_alone(tmp_path):
     figures, batch = SamplingFigures(tmp_path), make_batch()
     nan = {
-        name: torch.full_like(value, torch.nan) if value.is_floating_point() else value
-        for name, value in outputs_of(batch).items()
+        key: {
+            name: torch.full_like(value, torch.nan) if value.is_floating_point() else value
+            for name, value in values.items()
+        }
+        for key, values in outputs_of(batch).items()
     }
     trainer, module = make_trainer(), make_module()
     figures.on_validation_batch_end(trainer, module, nan, batch, 0)

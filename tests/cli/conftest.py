@@ -31,23 +31,32 @@ class Outcome:
         (folder,) = (self.folder / "logs" / task / "runs").iterdir()
         return folder
 
-    def error(self):
+    def failure(self):
         """Its only line of error, without the first word."""
         assert self.returncode == 1
         assert "Traceback" not in self.stderr
         (line,) = [line for line in self.stderr.splitlines() if line.startswith("error:")]
+        return line.removeprefix("error: ")
+
+    def error(self):
+        """The same of a command that leaves nothing behind, nor did another one before it."""
+        line = self.failure()
         summaries = [json.loads(path.read_text()) for path in self.folder.rglob("summary.json")]
         assert all(summary["status"] == "failed" for summary in summaries)
         assert not [*self.folder.glob("logs/*/runs/*/*.partial")]
-        return line.removeprefix("error: ")
+        return line
 
 
 def call_process(folder, command, *arguments, **env):
-    """A command in a process of its own, its standard error no terminal."""
+    """A command in a process of its own, its standard error no terminal.
+
+    It has as many threads as this one: their number decides in which order sums are rounded.
+    """
+    threads = {"OMP_WAIT_POLICY": "passive", "OMP_NUM_THREADS": str(torch.get_num_threads())}
     done = subprocess.run(
         [sys.executable, "-m", f"milforge.cli.{command}", *arguments],
         cwd=folder,
-        env={**os.environ, "OMP_WAIT_POLICY": "passive", **env},
+        env={**os.environ, **threads, **env},
         capture_output=True,
         text=True,
         timeout=300,

@@ -11,7 +11,14 @@ MISSPELT = [
     (["data.mean_sise=3"], "there is no key 'data.mean_sise'; did you mean 'data.mean_size'?"),
     (["sed=1"], "there is no key 'sed'; did you mean 'seed'?"),
     (["+sed=1"], "there is no key 'sed'; did you mean 'seed'?"),
-    (["modle=abmil"], "there is no key 'modle'; did you mean 'model'?"),
+    (["modle=abmil"], "there is no key 'modle'; did you mean 'module'?"),
+    (["moddel=abmil"], "there is no key 'moddel'; did you mean 'model'?"),
+    (["loader.batchsize=3"], "'loader.batchsize'; did you mean 'loader.batch_size'?"),
+    (["+graph=gird"], "there is no graph=gird; did you mean 'grid'?"),
+    (["split=kfold", "split.fols=3"], "'split.fols'; did you mean 'split.folds'?"),
+    (["task.class_weight=balanced"], "'task.class_weight'; did you mean 'task.class_weights'?"),
+    (["loss=focal", "loss.gama=1"], "'loss.gama'; did you mean 'loss.gamma'?"),
+    (["+metrics.per_class.average=null"], "metrics.per_class: there is no such member of metrics"),
     (["model=abmli"], "there is no model=abmli; did you mean 'abmil'? (there are abmil,"),
     (["model/encoder=lennet"], "there is no model/encoder=lennet; did you mean 'lenet'?"),
     (["trainer=gpus"], "there is no trainer=gpus; did you mean 'gpu'?"),
@@ -24,7 +31,7 @@ MISSPELT = [
     (["+callbacks.early_stoping.patience=3"], "did you mean 'early_stopping'?"),
     (["logger=wandb", "+logger.wandb.entiti=me"], "WandbLogger takes no 'entiti'; did you mean"),
     (["+paths.log_dri=x"], "there is no key 'paths.log_dri'; did you mean 'paths.log_dir'?"),
-    (["data._target_=milforge.training.ImageBagsDataModul"], "data._target_: "),
+    (["data._target_=milforge.data.digits_bag"], "data._target_: "),
 ]
 
 
@@ -33,7 +40,7 @@ def test_a_misspelt_key_is_refused_with_the_nearest_one(here, monkeypatch, argum
     def too_late(config):
         raise AssertionError("data or device was touched")
 
-    monkeypatch.setattr("milforge.cli.fit.fit", too_late)
+    monkeypatch.setattr("milforge.api.training.fit", too_late)
     outcome = here("train", "logger=csv", *arguments)
     assert message in outcome.error()
     assert not list(outcome.folder.glob("logs/*/runs/*"))
@@ -44,7 +51,8 @@ def test_a_misspelt_key_in_an_experiment_of_the_user_is_refused(here, tmp_path):
     experiment = tmp_path / "conf" / "experiment" / "mine.yaml"
     for text, message in (
         ("monitr: val/loss", "did you mean 'monitor'?"),
-        ("data: {batchsize: 3}", "data.batchsize: milforge.training.ImageBagsDataModule takes no"),
+        ("data: {mean_sise: 3}", "data.mean_sise: milforge.data.digits_bags takes no"),
+        ("loader: {batchsize: 3}", "loader.batchsize: milforge.data.Loader takes no"),
         ("callbacks: {figure: {bags: 3}}", "callbacks.figure: there is no such member"),
     ):
         experiment.write_text(f"# @package _global_\n{text}\n")
@@ -53,20 +61,26 @@ def test_a_misspelt_key_in_an_experiment_of_the_user_is_refused(here, tmp_path):
 
 
 VALUES = [
-    (["data.batch_size=0"], "data.batch_size of at least 1, got 0"),
-    (["data.eval_batch_size=0"], "data.eval_batch_size of at least 1, got 0"),
-    (["data.num_workers=-1"], "data.num_workers of at least 0, got -1"),
-    (["data.batch_size=many"], "full_key: data"),
+    (["loader.batch_size=0"], "loader.batch_size of at least 1, got 0"),
+    (["loader.eval_batch_size=0"], "loader.eval_batch_size of at least 1, got 0"),
+    (["loader.num_workers=-1"], "loader.num_workers of at least 0, got -1"),
+    (["loader.batch_size=many"], "full_key: loader"),
     (["data.target=12"], "target among the labels of the images"),
     (["data.target=[3,9]"], "sampling=plain"),
     (["data.mean_size=10000"], "lower mean_size"),
     (["data.mean_size=0"], "mean_size of at least 1, got 0"),
     (["data.train=0"], "train: expected a count of at least 1 bag, got 0"),
     (["data.sampling=fair"], "sampling to be one of ('balanced', 'plain'), got 'fair'"),
-    (["+data.root=here"], "expected no data.root for the digits, got 'here'"),
-    (["class_weights=equal"], "class_weights to be balanced or null, got 'equal'"),
+    (
+        ["+data.root=here"],
+        "data.root: milforge.data.digits_bags takes no 'root' (it takes train, val,",
+    ),
+    (
+        ["task.class_weights=equal"],
+        "task.class_weights to be null, balanced or a list, got 'equal'",
+    ),
     (["monitor=val/auroccc"], "did you mean 'val/auroc'?"),
-    (["monitor_mode=most"], "monitor_mode to be min or max, got 'most'"),
+    (["monitor_mode=most"], "monitor_mode to be min, max or null, got 'most'"),
     (["model/encoder=lenet"], "choose model/encoder=mlp"),
     (["model/encoder=identity"], "choose model/encoder=mlp or model/encoder=lenet"),
     (["model.encoder.hidden=[]"], "hidden widths of at least 1"),
@@ -118,7 +132,7 @@ def test_processes_that_repeat_a_sweep_are_refused(here, monkeypatch):
     monkeypatch.setattr("lightning.Trainer.fit", too_late)
     options = ("trainer=ddp_cpu", "seed=0,1", "data.train=4", "data.val=2", "data.test=2")
     error = here("train", "-m", *options, "logger=csv").error()
-    assert "one process a job in a multirun" in error
+    assert "one process per job in a multirun" in error
     for remedy in ("trainer=cpu", "launcher=submitit_slurm"):
         assert remedy in error
 
@@ -128,7 +142,7 @@ def test_fewer_bags_than_a_process_each_are_refused():
 
     with pytest.raises(ValueError, match="1 bags for 2 processes; use fewer devices"):
         EvaluationBags(1, 0, 2)
-    with pytest.raises(ValueError, match=r"data\.batch_size of at least 2"):
+    with pytest.raises(ValueError, match=r"loader\.batch_size of at least 2"):
         TrainBatches(5, 1, 0, 0, 2)
 
 
@@ -189,10 +203,10 @@ def test_a_wrong_key_is_told_before_anything_heavy_is_imported(tmp_path, argumen
 
 
 def test_a_fault_of_ours_keeps_its_traceback(here, monkeypatch):
-    def broken(config):
+    def broken(config, launch):
         raise KeyError("ours")
 
-    monkeypatch.setattr("milforge.cli.fit.fit", broken)
+    monkeypatch.setattr("milforge.api.training.fit", broken)
     outcome = here("train", "logger=csv")
     assert outcome.returncode == 1
     assert "Traceback" in outcome.stderr

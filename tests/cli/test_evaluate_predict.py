@@ -9,6 +9,8 @@ import pytest
 import torch
 from omegaconf import OmegaConf
 
+from predicted import tables
+
 QUIET = ("logger=csv", "callbacks.figures=null")
 
 
@@ -38,17 +40,18 @@ def test_evaluation_needs_the_checkpoint_alone(
     assert summary["seed"] == expected["seed"] == 3
     assert summary["data"] == expected["data"]
     assert summary["status"] == "finished"
+    assert summary["task"] == expected["task"]
     folder = outcome.run("evaluate")
-    for name in ("bags", "instances"):
-        path = f"predictions/{name}.parquet"
-        assert pq.read_table(folder / path).equals(pq.read_table(trained.run() / path))
+    for mine, wanted in zip(tables(folder, None), tables(trained.run()), strict=True):
+        assert mine.equals(wanted)
+        assert mine.schema.metadata == wanted.schema.metadata
     figures = {path.name for path in (folder / "figures").iterdir()}
-    assert {"roc_pr.png", "confusion.png", "bags_positive.png", "bags_negative.png"} == figures
+    assert {"roc_pr.png", "confusion.png", "bags_9.png", "bags_no_9.png"} == figures
     assert not (folder / "checkpoints").exists()
 
 
 def test_the_run_that_trained_may_be_gone(train, here, tmp_path, read_summary):
-    run = train("trainer.max_epochs=1", "class_weights=balanced", "data.sampling=plain").run()
+    run = train("trainer.max_epochs=1", "task.class_weights=balanced", "data.sampling=plain").run()
     expected = read_summary(run)["metrics"]
     checkpoint = shutil.copy(run / "checkpoints" / "best.ckpt", tmp_path / "kept.ckpt")
     shutil.rmtree(tmp_path / "logs")
@@ -89,12 +92,11 @@ def test_a_group_on_the_command_line_replaces_the_stored_one(evaluate):
     shipped = OmegaConf.to_container(
         OmegaConf.load(_shipped("data/digits_bags.yaml")), resolve=False
     )
-    del shipped["defaults"]
     assert config.data == {**shipped, "test": 7, "train": 2, "val": 2, "seed": 3}
 
 
 def _shipped(name):
-    from milforge.cli.explain import config_dir
+    from milforge.config.messages import config_dir
 
     return f"{config_dir()}/{name}"
 
@@ -122,12 +124,10 @@ def test_the_stored_config_can_be_shown(evaluate):
 
 
 def test_prediction_gives_what_evaluation_gives(here, alone, trained, read_summary):
-    outcome = here("predict", f"ckpt_path='{alone}'", "data.eval_batch_size=3")
+    outcome = here("predict", f"ckpt_path='{alone}'", "loader.eval_batch_size=3")
     assert outcome.returncode == 0, outcome.stderr
     folder = outcome.run("predict")
-    for name in ("bags", "instances"):
-        table = pq.read_table(folder / "predictions" / f"{name}.parquet")
-        expected = pq.read_table(trained.run() / "predictions" / f"{name}.parquet")
+    for table, expected in zip(tables(folder, None), tables(trained.run()), strict=True):
         assert table.column_names == expected.column_names
         assert table.schema == expected.schema
         for column in table.column_names:
@@ -257,12 +257,15 @@ def test_other_instances_are_refused(evaluate, idx_folder):
 
 def test_other_classes_are_refused(evaluate):
     error = evaluate("data.target=4").error()
-    assert "('no 9', '9')" in error
-    assert "('no 4', '4')" in error
+    assert error == (
+        "expected the label among the classes no 9, 9, got 'no 4': the checkpoint was trained on "
+        "other labels; choose other data or another checkpoint"
+    )
 
 
-def test_keys_of_training_are_refused(evaluate):
-    assert "there is no key 'class_weights'" in evaluate("class_weights=balanced").error()
+@pytest.mark.parametrize("key", ["monitor=val/auroc", "freeze=encoder", "optimizer=adam"])
+def test_keys_of_training_are_refused(evaluate, key):
+    assert f"there is no key '{key.split('=')[0]}'" in evaluate(key).error()
 
 
 @pytest.mark.slow

@@ -7,7 +7,7 @@ import pytest
 import torch
 from omegaconf import OmegaConf
 
-GRID = ("data=digits_grid", "model=sm_abmil", "data.mean_side=4", "data.batch_size=4")
+GRID = ("data=digits_grid", "model=sm_abmil", "data.mean_side=4", "loader.batch_size=4")
 
 
 def columns(folder):
@@ -20,7 +20,7 @@ def columns(folder):
 def test_a_run_with_graphs_in_a_process_of_its_own(process, read_summary):
     """Trained, stored, evaluated from the checkpoint alone, on another graph too."""
     tiny = ("data.train=8", "data.val=4", "data.test=6", "trainer.max_epochs=2")
-    outcome = process("train", *GRID, *tiny, "logger=csv", "data.adjacency_cache=graphs")
+    outcome = process("train", *GRID, *tiny, "logger=csv", "graph.cache=graphs")
     assert outcome.returncode == 0, outcome.stderr
     folder = outcome.run()
     summary = read_summary(folder)
@@ -28,14 +28,14 @@ def test_a_run_with_graphs_in_a_process_of_its_own(process, read_summary):
     assert set(graphs) == {"train", "val", "test"}
     assert set(graphs["train"]) == {"instances", "edges", "isolated"}
     assert "neighbours in the mean" in outcome.stdout
-    assert len(list((outcome.folder / "graphs").glob("*.npz"))) == 18
+    assert len(list((outcome.folder / "graphs").iterdir())) == 18
     logged = columns(folder)
     for name in ("sm_alpha", "sm_energy_before", "sm_energy_after"):
         assert len(logged[f"val/{name}"]) == 2
         assert f"test/{name}" in summary["metrics"]
     assert summary["metrics"]["test/sm_energy_after"] < summary["metrics"]["test/sm_energy_before"]
     figures = {path.stem for path in (folder / "figures").iterdir()}
-    assert {"bags_positive", "bags_negative", "learning_curves", "roc_pr"} <= figures
+    assert {"bags_9", "bags_no_9", "learning_curves", "roc_pr"} <= figures
     instances = pq.read_table(folder / "predictions" / "instances.parquet")
     assert {"coord_0", "coord_1", "score", "weight", "label"} <= set(instances.column_names)
 
@@ -46,20 +46,21 @@ def test_a_run_with_graphs_in_a_process_of_its_own(process, read_summary):
     for name, value in tested.items():
         assert value == pytest.approx(summary["metrics"][name], abs=1e-6), name
     assert set(read_summary(again.run("evaluate"))["data"]["graphs"]) == {"test"}
-    radius = ("data/adjacency=radius", "data.adjacency.radius=2")
+    radius = ("graph=radius", "graph.radius=2")
     other = process("predict", f"ckpt_path={best}", "logger=csv", *radius)
     assert other.returncode == 0, other.stderr
-    config = OmegaConf.load(other.run("predict") / "config.yaml").data
-    assert (config.adjacency.method, config.adjacency.radius) == ("radius", 2)
-    assert config.mean_side == 4
+    config = OmegaConf.load(other.run("predict") / "config.yaml")
+    assert (config.graph.method, config.graph.radius) == ("radius", 2)
+    assert "neighbours" not in config.graph  # of the one that was stored
+    assert config.data.mean_side == 4
 
 
 @pytest.mark.parametrize(
     "overrides",
     [
-        ("model.pool.sm_where=late", "model.pool.sm_mode=exact", "data/adjacency=radius"),
-        ("model.pool.sm_where=mid", "model.pool.gated=true", "data/adjacency=knn"),
-        ("model.pool.sm_alpha=0.3", "data/adjacency=feature_knn", "data.adjacency.weight=cosine"),
+        ("model.pool.sm_where=late", "model.pool.sm_mode=exact", "graph=radius"),
+        ("model.pool.sm_where=mid", "model.pool.gated=true", "graph=knn"),
+        ("model.pool.sm_alpha=0.3", "graph=feature_knn", "graph.weight=cosine"),
         ("model.pool.sm_where=none", "model.pool.spectral_norm=true"),
     ],
 )
@@ -83,7 +84,7 @@ def test_the_chain_variant(train, read_summary):
     assert outcome.returncode == 0, outcome.stderr
     counts = read_summary(outcome.run())["data"]["graphs"]["train"]
     assert counts["edges"] == counts["instances"] - 16  # 16 chains
-    assert (outcome.run() / "figures" / "bags_positive.png").is_file()
+    assert (outcome.run() / "figures" / "bags_9.png").is_file()
 
 
 @pytest.mark.parametrize(
@@ -92,23 +93,23 @@ def test_the_chain_variant(train, read_summary):
         (
             ("data=digits_bags",),
             "the model smooths over a graph of the instances, and the bags have none: choose "
-            "data/adjacency=grid",
+            "graph=grid",
         ),
-        (("data/adjacency=null",), "not null; ~GROUP leaves it out"),
-        (("data.adjacency.radius=0", "data/adjacency=radius"), "expected radius above 0"),
-        (("~data/adjacency",), "choose data/adjacency=grid"),
+        (("graph=null",), "not null; ~GROUP leaves it out"),
+        (("graph.radius=0", "graph=radius"), "expected radius above 0"),
+        (("graph=none",), "choose graph=grid"),
         (
-            ("data=digits_bags", "data/adjacency=knn"),
+            ("data=digits_bags", "graph=knn"),
             "bag 'train_0000': expected coords for an adjacency by knn, got none",
         ),
         (
-            ("data/adjacency=radius", "data.adjacency.radius_unit=coords"),
+            ("graph=radius", "graph.radius_unit=coords"),
             "no two of",
         ),
-        (("data.adjacency.method=gird",), "expected method to be one of"),
-        (("data.adjacency.neighbors=4",), "did you mean 'data.adjacency.neighbours'?"),
-        (("+data.adjacency.radios=4",), "AdjacencyBuilder takes no 'radios'; did you mean"),
-        (("data/adjacency=gird",), "there is no data/adjacency=gird; did you mean 'grid'?"),
+        (("graph.method=gird",), "expected method to be one of"),
+        (("graph.neighbors=4",), "did you mean 'graph.neighbours'?"),
+        (("+graph.radios=4",), "AdjacencyBuilder takes no 'radios'; did you mean"),
+        (("graph=gird",), "there is no graph=gird; did you mean 'grid'?"),
         (("model.pool.sm_where=erly",), "expected sm_where to be one of"),
         (("model.pool.sm_alpha=1.5",), "expected alpha in [0, 1) or 'trainable', got 1.5"),
     ],

@@ -18,10 +18,10 @@ SMALL = (
     "model.attention.hidden=[2]",
     "data=image_folder",
     "data.low_size=[10,12]",
-    "data.batch_size=4",
-    "data.num_workers=0",
-    "data.folds=3",
-    "data.val_share=0.2",
+    "loader.batch_size=4",
+    "loader.num_workers=0",
+    "split.folds=3",
+    "split.val_share=0.2",
     "trainer.max_epochs=1",
     "logger=none",
 )
@@ -40,7 +40,7 @@ def write_folder(folder, count=12):
         )
         rows.append(f"s{i}.tif,{['normal', 'tumour'][i % 4 // 2]},p{i // 2}")
     (folder / "labels.csv").write_text("\n".join(rows) + "\n")
-    return "data.root=slides", "data.labels=labels.csv", "data.classes=[normal,tumour]"
+    return "data.root=slides", "data.labels=labels.csv", "task.class_names=[normal,tumour]"
 
 
 @pytest.fixture
@@ -124,7 +124,7 @@ def test_what_cannot_be_read_is_skipped_and_counted(here, process, tmp_path, opt
     # Each view and patch of it counts once, whoever reads it and whatever was run before.
     assert lost(here, "again")[0] == once
     assert lost(here, "longer", "trainer.max_epochs=3")[0] > once  # those of training count
-    assert lost(here, "workers", "data.num_workers=1")[0] == once
+    assert lost(here, "workers", "loader.num_workers=1")[0] == once
     # What each of several processes met is logged by it; the fingerprint reads the view once more.
     found, logged = lost(process, "two", "trainer=ddp_cpu", "callbacks.figures=null")
     assert found == logged - 1 >= once

@@ -6,7 +6,7 @@ import pytest
 
 from bag_folders import features, grid, plain_folder, truncate, write_h5, write_labels
 from milforge.cli import inspect
-from milforge.data.readers import LAYOUTS
+from milforge.data.features.readers import LAYOUTS
 
 
 def rows(outcome):
@@ -22,7 +22,7 @@ def test_prints_what_a_folder_holds(here, tmp_path):
     bar = "#" * 20
     assert rows(outcome) == [
         f"{root}: plain, 4 bags",
-        "instances  2,078 in all, 3 to 2,000 a bag, median 45",
+        "instances  2,078 in all, 3 to 2,000 per bag, median 45",
         f"      2 to     4  {bar} 1",
         "      5 to     9   0",
         "     10 to    19   0",
@@ -36,7 +36,8 @@ def test_prints_what_a_folder_holds(here, tmp_path):
         "features   4 x float16",
         "coords     in all 4 bags, 2 axes in ?, stride 256",
         "instance labels  none",
-        "labels     0 1, 1 3",
+        "labels     binary: 0 1, 1 3",
+        "positive   1: task.positive=... chooses another",
         "groups     3, the largest of 2 bags",
         "faults     0 (all features read)",
     ]
@@ -78,7 +79,7 @@ def test_options_reach_the_reader(here, tmp_path):
         "features two   3 x float16",
         "coords     in all 1 bags, 2 axes in px, stride 8, tiles of 16",
         "instance labels  in all 1 bags",
-        "labels     er 1, pr 0",
+        "labels     multilabel: er 1, pr 0",
         "groups     1, the largest of 1 bag",
     ):
         assert line in rows(outcome)
@@ -94,15 +95,49 @@ def test_stamp_tables(here, tmp_path):
     )  # fmt: skip
     assert outcome.returncode == 0
     assert f"{tmp_path}/f: stamp, 1 bag" in rows(outcome)
-    assert "labels     no 0, yes 1" in rows(outcome)
+    assert "labels     binary: no 0, yes 1" in rows(outcome)
     assert "coords     in all 1 bags, 2 axes in um, stride 256" in rows(outcome)
 
 
 def test_labels_that_the_layout_stores(here, tmp_path):
     path = write_labels(tmp_path / "t.csv", [("a", 1, 5), ("b", 0, 6)], "bag_id,label,f")
     outcome = here("inspect", str(path))
-    assert "labels     0 1, 1 1" in rows(outcome)
+    assert "labels     binary: 0 1, 1 1" in rows(outcome)
     assert "coords     none" in rows(outcome)
+
+
+def test_labels_at_fault_are_told_beside_what_the_others_mean(here, tmp_path):
+    root = plain_folder(tmp_path / "bags", [3, 4, 5, 6, 7])
+    given = {"b0": "no", "b1": "maybe", "b2": "yes", "b3": "", "b4": "yes"}
+    labels = write_labels(tmp_path / "l.csv", given)
+    outcome = here("inspect", str(root), "--labels", str(labels), "--classes", "yes", "no")
+    assert outcome.returncode == 1
+    assert "labels     binary: yes 2, no 1" in rows(outcome)
+    assert "positive   no: task.positive=... chooses another" in rows(outcome)
+    start = rows(outcome).index("faults     2 (features not read: --deep looks for NaN)")
+    assert rows(outcome)[start + 1 :] == [
+        f"  {labels}: bag 'b1': expected the label among the classes yes, no, got 'maybe': mend "
+        "it, or add it to task.class_names",
+        f"  {labels}: bag 'b3': expected the label, got nothing: fill it in, or remove the row",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("values", "line"),
+    [
+        (["1.5", "2.5", "3.25", "7.125"], "task=regression predicts numbers"),
+        (["I", "II", "III", "I"], "labels     multiclass: I 2, II 1, III 1"),
+        (["yes", "yes", "yes", "yes"], "expected at least two classes in the label column 'label'"),
+    ],
+)
+def test_what_the_labels_seem_to_mean(here, tmp_path, values, line):
+    root = plain_folder(tmp_path / "bags", [3, 4, 5, 6])
+    labels = write_labels(tmp_path / "l.csv", {f"b{n}": value for n, value in enumerate(values)})
+    outcome = here("inspect", str(root), "--labels", str(labels))
+    assert outcome.returncode == 0
+    (told,) = [row for row in rows(outcome) if row.startswith("labels")]
+    assert line in told
+    assert not [row for row in rows(outcome) if row.startswith("positive")]
 
 
 def test_without_labels_and_without_a_bag_that_can_be_opened(here, tmp_path):

@@ -12,7 +12,7 @@ import pytest
 from matplotlib.image import imread
 from omegaconf import OmegaConf
 
-from milforge.cli.report_runs import QUIET_SECONDS
+from milforge.report.runs import QUIET_SECONDS
 
 MODELS = {
     "abmil": {"_target_": "x.Net", "pool": {"_target_": "x.Pool", "gated": False, "att_dim": 128}},
@@ -172,7 +172,7 @@ def test_folds_are_resampled_first(here, tmp_path):
     for fold, value in enumerate((0.6, 0.7, 0.9)):
         for seed in range(2):
             folder = tmp_path / f"a/{2 * fold + seed}"
-            write_run(folder, metrics={"test/auroc": value}, seed=seed, **{"data.fold": fold})
+            write_run(folder, metrics={"test/auroc": value}, seed=seed, **{"split.fold": fold})
     outcome = here("report", "a")
     assert "over folds, then over the runs of a fold" in outcome.stdout
     assert "Nadeau and Bengio" in outcome.stdout

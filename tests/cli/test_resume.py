@@ -12,13 +12,13 @@ import time
 import pytest
 import torch
 
-from milforge.training.checkpoint_io import last_whole
+from milforge.runs.checkpoint_io import last_whole
 
 RUN = (
     "data.train=24",
     "data.val=8",
     "data.test=8",
-    "data.batch_size=4",
+    "loader.batch_size=4",
     "model.encoder.hidden=[8]",
     "model.encoder.dropout=0.5",
     "scheduler=plateau",
@@ -117,6 +117,14 @@ def test_a_finished_run_without_a_number_is_left_too(here, whole):
     [
         ("data.target=3", "data.target is 9 there and 3 here"),
         ("seed=5", "seed is 0 there"),
+        ("loader.batch_size=5", "loader.batch_size is 4 there and 5 here"),
+        ("loss=focal", "loss._partial_ is not set there and True here"),
+        ("+metrics.f1=null", "metrics.f1 is not set there and None here"),
+        ("task.class_weights=balanced", "task.class_weights is None there and balanced here"),
+        ("graph=chain", "graph._target_ is not set there and milforge.graph.AdjacencyBuilder here"),
+        ("freeze=encoder", "freeze is None there and encoder here"),
+        ("standardise=null", "standardise is auto there and None here"),
+        ("monitor=val/auroc", "monitor is None there and val/auroc here"),
         ("trainer.gradient_clip_val=0.5", "trainer.gradient_clip_val is None there and 0.5 here"),
         ("+trainer.limit_train_batches=2", "trainer.limit_train_batches is None there and 2 here"),
     ],
@@ -125,6 +133,26 @@ def test_other_settings_are_refused(here, cut, override, named):
     outcome = here("train", *RUN, override, "run=cut")
     assert named in outcome.error()
     assert "run=NAME" in outcome.error()
+
+
+def test_what_costs_time_or_memory_alone_may_change(here, whole, cut):
+    """As the classes and functions that the config names say themselves."""
+    harmless = ("loader.eval_batch_size=3", "trainer.max_epochs=4", "run=cut")
+    outcome = here("train", *RUN, *harmless)
+    assert outcome.returncode == 0, outcome.stderr
+    assert torch.equal(weights(cut)[2:], weights(whole)[2:])
+
+
+def test_the_folder_of_a_cache_may_change(here, runs):
+    run = ("data=digits_grid", "data.mean_side=4", *RUN, "run=grid")
+    assert here("train", *run, "trainer.max_epochs=1").returncode == 0
+    (runs / "grid" / "summary.json").unlink()
+    outcome = here("train", *run, "graph.cache=graphs", "trainer.max_epochs=2")
+    assert outcome.returncode == 0, outcome.stderr
+    assert "going on from" in outcome.stdout
+    (runs / "grid" / "summary.json").unlink()
+    told = here("train", *run, "graph.neighbours=4").error()
+    assert "graph.neighbours is 8 there and 4 here" in told
 
 
 def test_a_sweep_begun_again_runs_what_is_missing(here, tmp_path):
@@ -189,10 +217,12 @@ def test_a_killed_process_goes_on(tmp_path, here, runs):
     """SIGKILL, in the middle of whatever it is doing."""
     length = ("callbacks.early_stopping=null", "trainer.max_epochs=25")  # not over before it dies
     command = (*RUN, *length, "run=killed")
+    # As many threads as here: their number decides in which order sums are rounded.
+    threads = {"OMP_WAIT_POLICY": "passive", "OMP_NUM_THREADS": str(torch.get_num_threads())}
     process = subprocess.Popen(
         [sys.executable, "-m", "milforge.cli.train", *command],
         cwd=tmp_path,
-        env={**os.environ, "OMP_WAIT_POLICY": "passive"},
+        env={**os.environ, **threads},
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
     )
@@ -331,7 +361,7 @@ def test_a_signal_beside_training_queues_the_job_again(here, runs, tmp_path, mon
 
     before = signal.getsignal(signal.SIGUSR1)
     with monkeypatch.context() as patch:
-        patch.setattr(f"milforge.cli.fit.{when}", told)
+        patch.setattr(f"milforge.api.training.{when}", told)
         outcome = here("train", *RUN, "trainer.max_epochs=1", "run=told")
     assert outcome.returncode == 128 + signal.SIGUSR1
     assert asked.read_text() == "requeue 42\n"

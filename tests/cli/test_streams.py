@@ -3,13 +3,13 @@
 import csv
 
 import numpy as np
-import pyarrow.parquet as pq
 import pytest
 import torch
 
 from bag_folders import features, grid, write_h5, write_labels
+from predicted import bags
 
-DIGITS = ("data=two_stream_digits", "data.batch_size=4")
+DIGITS = ("data=two_stream_digits", "loader.batch_size=4")
 
 
 def columns(folder):
@@ -40,8 +40,7 @@ def test_two_streams_from_training_to_prediction(train, here, read_summary):
         assert value == pytest.approx(summary[name], abs=1e-6), name
     used = here("predict", f"ckpt_path={best}", "logger=csv")
     assert used.returncode == 0, used.stderr
-    tables = [each / "predictions" / "bags.parquet" for each in (folder, used.run("predict"))]
-    first, second = (pq.read_table(table)["probability_1"].to_numpy() for table in tables)
+    first, second = (bags(each)["probability_1"] for each in (folder, used.run("predict")))
     np.testing.assert_allclose(second, first, atol=1e-6)
 
 
@@ -52,8 +51,8 @@ def test_two_streams_from_training_to_prediction(train, here, read_summary):
         (("model/fusion=convex", "model=mean_pool"), True),
         (("model/fusion=elementwise", "model=max_pool", "model.fuse=bags"), True),
         (("model/fusion=attention", "model=abmil", "model.fuse=bags"), True),
-        (("model/fusion=adaptive", "model=sm_abmil", "data/adjacency=chain"), True),
-        (("model=sm_abmil", "data/adjacency=chain", "model.fuse=bags"), True),
+        (("model/fusion=adaptive", "model=sm_abmil", "graph=chain"), True),
+        (("model=sm_abmil", "graph=chain", "model.fuse=bags"), True),
         (("model/fusion=concat", "model.fuse=bags"), False),
         (("data.streams=[gradient]", "model.fusion=null"), False),
     ],
@@ -100,9 +99,9 @@ def encoders(tmp_path):
 
 
 def test_two_encoders_from_disk_one_with_a_dot_in_its_name(here, encoders, read_summary):
-    own = ("logger=csv", "data.num_workers=0")
+    own = ("logger=csv", "loader.num_workers=0")
     figures = "callbacks.figures=null"
-    names = ("data.streams=[uni,conch_v1.5]", "data.batch_size=3", "trainer.max_epochs=2")
+    names = ("data.streams=[uni,conch_v1.5]", "loader.batch_size=3", "trainer.max_epochs=2")
     outcome = here("train", *encoders, *names, *own, figures)
     assert outcome.returncode == 0, outcome.stderr
     metrics = read_summary(outcome.run())["metrics"]
@@ -118,8 +117,7 @@ def test_two_encoders_from_disk_one_with_a_dot_in_its_name(here, encoders, read_
     # The order in which streams are named is of no account; which they are is.
     turned = here("predict", f"ckpt_path={best}", "data.streams=[conch_v1.5,uni]", *own)
     assert turned.returncode == 0, turned.stderr
-    tables = [outcome.run(), turned.run("predict")]
-    first, second = (pq.read_table(t / "predictions" / "bags.parquet").to_pydict() for t in tables)
+    first, second = (bags(each) for each in (outcome.run(), turned.run("predict")))
     np.testing.assert_allclose(second["probability_1"], first["probability_1"], atol=1e-6)
     other = here("predict", f"ckpt_path={best}", "data.streams=[uni]", *own)
     assert other.returncode == 1
@@ -142,7 +140,7 @@ def test_two_encoders_from_disk_one_with_a_dot_in_its_name(here, encoders, read_
         (("model/encoder=lenet",), "stream 'gradient': expected images of shape"),
         (("data.streams=[pixel]",), "expected streams to be pixels or gradient or both, got"),
         (("data.gradient_noise=-1",), "expected noise of at least 0 on gradient, got -1"),
-        (("data/adjacency=feature_knn",), "expected one stream of features to build a graph from"),
+        (("graph=feature_knn",), "expected one stream of features to build a graph from"),
     ],
 )
 def test_what_cannot_be_fused_is_told_before_training(here, monkeypatch, overrides, message):

@@ -6,7 +6,6 @@ import re
 import shlex
 import shutil
 from pathlib import Path
-from types import SimpleNamespace
 
 import lightning as L
 import pytest
@@ -14,22 +13,27 @@ import yaml
 from hydra import compose, initialize_config_dir
 from hydra.core.config_store import ConfigStore
 from hydra.core.plugins import Plugins
-from hydra.types import RunMode
 from omegaconf import OmegaConf
 
-from milforge.cli import app, build, sweep
-from milforge.cli.check import check_targets
-from milforge.cli.report_survey import planned_jobs
+from bag_folders import labelled_bags
+from milforge.api.launch import Launch
+from milforge.api.trainer import _check_launch
+from milforge.api.training import Run
+from milforge.cli import sweep
+from milforge.config import run_folders, search_metric
+from milforge.config.hydra_versions import VERSION_BASE
+from milforge.config.key_check import check_targets
+from milforge.config.messages import config_dir
+from milforge.config.planned_jobs import planned_jobs
+from milforge.config.resolvers import prepare
 
-RUN = (
-    "data.train=8",
-    "data.val=4",
-    "data.test=4",
+SHORT = (
     "model.encoder.hidden=[8]",
     "trainer.max_epochs=1",
     "logger=none",
     "callbacks.figures=null",
 )
+RUN = ("data.train=8", "data.val=4", "data.test=4", *SHORT)
 DROPOUT = "model.encoder.dropout=0.1,2,0.2"  # there is no dropout of 2
 # What PyTorch says of it.
 FAULT = "dropout probability has to be between 0 and 1, but got 2"
@@ -46,10 +50,24 @@ def statuses(folder):
 
 
 @pytest.mark.slow
-def test_joblib_runs_all_but_the_job_that_fails(process):
-    outcome = process("train", "-m", "launcher=joblib", "hydra.launcher.n_jobs=2", *RUN, DROPOUT)
+def test_joblib_runs_all_but_the_job_that_fails(process, tmp_path):
+    """On bags from disk, which each job has workers of its own to read."""
+    labelled_bags(tmp_path / "bags", count=16)
+    data = ("data=feature_bags", "data.root=bags", "data.labels=labels.csv", "split.folds=4")
+    (tmp_path / "readers.py").write_text(
+        "from multiprocessing import active_children\n"
+        "from lightning.pytorch.callbacks import Callback\n"
+        "class Readers(Callback):\n"
+        "    def on_train_epoch_end(self, trainer, module):\n"
+        "        print(len(active_children()), 'processes read', flush=True)\n"
+    )
+    workers = ("loader.num_workers=2", "+callbacks.readers._target_=readers.Readers")
+    launch = ("launcher=joblib", "hydra.launcher.n_jobs=2")
+    arguments = (*launch, *data, *workers, *SHORT, DROPOUT)
+    outcome = process("train", "-m", *arguments, PYTHONPATH=str(tmp_path))
     assert outcome.returncode == 1
     assert "Traceback" not in outcome.stderr
+    assert outcome.stdout.count("4 processes read") == 2  # two for training, two for validation
     # Every process found the folder of which the name is a time.
     (folder,) = (outcome.folder / "logs" / "train" / "multiruns").iterdir()
     states, summaries = statuses(folder)
@@ -126,19 +144,34 @@ def test_a_search_counts_a_failed_trial_and_goes_on_when_begun_again(process, he
     assert f"/{failed}: failed when the search was run before and is left so" in again.stderr
 
 
+def test_a_sweep_that_breaks_off_is_not_surveyed(tmp_path, monkeypatch):
+    """Hydra 1.4 calls what comes after a sweep then, too: its error is to be told, not ours."""
+    monkeypatch.chdir(tmp_path)
+
+    def sweep_that_breaks_off():
+        try:
+            raise OSError("disk full")
+        finally:
+            sweep.Sweep().on_multirun_end(hydra_config())
+
+    with pytest.raises(OSError, match="disk full"):
+        sweep_that_breaks_off()
+
+
 def test_a_job_that_failed_runs_anew(here, monkeypatch):
     faults = [OSError("disk full"), None]
 
-    def fit(config):
+    def fit(config, launch):
         assert not (Path(config.paths.output_dir) / "summary.json").exists()
+        assert "figures" not in config.callbacks
         fault = faults.pop(0)
         if fault is not None:
             raise fault
-        return {"val/loss": 0.5}
+        return Run(Path(config.paths.output_dir), {"val/loss": 0.5}, None)
 
-    monkeypatch.setattr("milforge.cli.fit.fit", fit)
+    monkeypatch.setattr("milforge.api.training.fit", fit)
     for told in ("failed: disk full", "has no summary"):  # this one does not write it
-        outcome = here("train", "-m", "seed=0", "sweep=demo")
+        outcome = here("train", "-m", "seed=0", "sweep=demo", "~callbacks.figures")
         assert outcome.returncode == 1
         assert told in outcome.stdout + outcome.stderr
     assert faults == []
@@ -148,8 +181,8 @@ def test_two_sweeps_of_the_same_second_have_their_own_folders(tmp_path, monkeypa
     monkeypatch.setattr(app, "_now", lambda: "now")
     names = []
     for _ in range(3):
-        app._folders.clear()
-        names.append(Path(app._sweep_dir(str(tmp_path), None)).name)
+        run_folders.forget()
+        names.append(Path(run_folders.sweep_dir(str(tmp_path), None)).name)
     assert names == ["now", "now_2", "now_3"]
 
 
@@ -185,16 +218,15 @@ def test_a_search_by_the_test_is_refused(here):
 
 
 def test_a_metric_that_there_is_not():
-    sweep.check_metric("val/auroc", ["val/auroc"])
+    search_metric.check_metric("val/auroc", ["val/auroc"])
     with pytest.raises(ValueError, match=r"did you mean 'val/auroc'\? \(there are val/auroc\)"):
-        sweep.check_metric("val/aurc", ["val/auroc"])
+        search_metric.check_metric("val/aurc", ["val/auroc"])
 
 
 def hydra_config(*overrides):
-    app._prepare()
-    ConfigStore.instance().store(name="stored_run", node={})
+    prepare()
     job = ("hydra.job.name=train", "hydra.runtime.output_dir=x", "sweep=demo")
-    with initialize_config_dir(app.config_dir(), version_base="1.3"):
+    with initialize_config_dir(config_dir(), **VERSION_BASE):
         return compose("train", overrides=[*job, *overrides], return_hydra_config=True)
 
 
@@ -203,7 +235,19 @@ def hydra_config(*overrides):
     [
         ([], "minimize"),
         (["monitor=val/auroc", "monitor_mode=max"], "maximize"),
+        (["monitor=val/auroc"], "maximize"),
+        (["monitor=val/ece"], "minimize"),
         (["optimized_metric=val/auroc"], "maximize"),
+        (["optimized_metric=val/inst_auroc"], "maximize"),
+        (["monitor_mode=max", "optimized_metric=val/ece"], "minimize"),
+        (["metrics=per_class", "monitor=val/ap_per_class_9"], "maximize"),
+        (["metrics=per_class", "~metrics.ap_per_class", "monitor=val/ap"], "maximize"),
+        (["+metrics.error._target_=milforge.metrics.RMSE", "monitor=val/error"], "minimize"),
+        (["+metrics.f1=null", "monitor=val/auroc"], "maximize"),
+        (["task=regression"], "minimize"),
+        (["task=regression", "monitor=val/r2"], "maximize"),
+        (["task=regression", "optimized_metric=val/mae"], "minimize"),
+        (["monitor=val/attention_entropy", "monitor_mode=max"], "maximize"),
         (["monitor=val/auroc", "monitor_mode=max", "optimized_metric=val/loss"], "minimize"),
     ],
 )
@@ -213,11 +257,47 @@ def test_the_direction_of_a_search(arguments, expected):
     assert config.hydra.sweeper.sampler.seed == 7
 
 
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["monitor=val/aurco"], "did you mean 'auroc'?"),
+        (["task=regression", "monitor=val/auroc"], "expected one of the metrics loss, inst_auroc"),
+        (
+            ["+metrics.x._target_=torchmetrics.SumMetric", "monitor=val/x"],
+            "SumMetric to say whether",
+        ),
+    ],
+)
+def test_a_search_by_what_says_not_which_way_is_up_is_refused(arguments, message):
+    with pytest.raises(ValueError, match=re.escape(message)) as told:
+        search_metric.direction(
+            None, arguments[-1].partition("=")[2], None, _root_=hydra_config(*arguments)
+        )
+    assert "hydra.sweeper.direction=minimize or maximize says it" in str(told.value)
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of SQL, on importing Optuna
+def test_a_search_by_a_metric_that_there_is_not_is_one_sentence(here):
+    error = here("train", "-m", "search=optuna", "monitor=val/aurco", "logger=none").error()
+    assert error.startswith("expected one of the metrics loss, inst_auroc, inst_ap, auroc, ")
+    assert "got 'val/aurco': did you mean 'auroc'? (hydra.sweeper.direction=" in error
+
+
+def test_a_search_goes_by_the_monitor_of_the_task_where_nothing_is_named():
+    assert search_metric.goal(hydra_config()) == "val/loss"
+    assert search_metric.goal(hydra_config("monitor=val/ece")) == "val/ece"
+    assert (
+        search_metric.goal(hydra_config("monitor=val/ece", "optimized_metric=val/ap")) == "val/ap"
+    )
+
+
 def test_submitit_runs_as_many_jobs_at_a_time_as_there_are_processors(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     config = hydra_config("launcher=submitit_local")
     sweep.Sweep().on_multirun_start(config)
     assert config.hydra.sweeper.max_batch_size == os.cpu_count()
+    # The jobs compose their configs from this.
+    assert config.hydra.overrides.hydra[-1] == f"hydra.sweeper.max_batch_size={os.cpu_count()}"
     config = hydra_config("launcher=submitit_local", "hydra.sweeper.max_batch_size=3")
     sweep.Sweep().on_multirun_start(config)
     assert config.hydra.sweeper.max_batch_size == 3
@@ -247,18 +327,15 @@ def test_a_job_of_slurm_may_have_several_processes(monkeypatch, launcher, starte
             monkeypatch.setenv(f"SLURM_{name}", "0")
         monkeypatch.setenv("SLURM_JOB_NAME", "train")
         monkeypatch.setenv("SLURM_NNODES", "1")
-    hydra = SimpleNamespace(
-        mode=RunMode.MULTIRUN, launcher=SimpleNamespace(_target_=f"plugin.{launcher}")
-    )
-    monkeypatch.setattr(build.HydraConfig, "get", lambda: hydra)
+    launch = Launch(in_sweep=True, by_slurm=launcher == "SlurmLauncher")
     trainer = L.Trainer(
         accelerator="cpu", strategy="ddp", devices=2, logger=False, enable_checkpointing=False
     )
     if started and launcher == "SlurmLauncher":
-        build._check_launch(trainer)
+        _check_launch(trainer, launch)
         return
-    with pytest.raises(ValueError, match="one process a job in a multirun"):
-        build._check_launch(trainer)
+    with pytest.raises(ValueError, match="one process per job in a multirun"):
+        _check_launch(trainer, launch)
 
 
 def test_the_script_for_slurm(tmp_path, monkeypatch):
@@ -296,14 +373,15 @@ def test_the_sweep_of_wandb_composes():
     told = yaml.safe_load(path.read_text())
     values = {k: (v.get("values") or [v["min"]])[0] for k, v in told["parameters"].items()}
     command = [each for each in told["command"] if not each.startswith("${")]
-    app._prepare()
-    with initialize_config_dir(app.config_dir(), version_base="1.3"):
+    prepare()
+    with initialize_config_dir(config_dir(), **VERSION_BASE):
         chosen = [*command, *(f"{key}={value}" for key, value in values.items())]
         config = compose("train", overrides=chosen)
     check_targets(config)
     assert config.logger.wandb.offline is False
-    assert told["metric"]["name"] == config.monitor
-    assert told["metric"]["goal"].startswith(config.monitor_mode)
+    metric = told["metric"]["name"]
+    assert metric == search_metric.goal(config)
+    assert told["metric"]["goal"] == search_metric.direction(metric, None, None, _root_=config)
 
 
 DOCS = Path(__file__).parents[2] / "docs"
@@ -327,5 +405,5 @@ def test_the_commands_of_the_guides_compose(command):
 
 
 def test_the_guide_names_every_launcher():
-    shipped = {path.stem for path in (Path(app.config_dir()) / "launcher").glob("*.yaml")}
+    shipped = {path.stem for path in (Path(config_dir()) / "launcher").glob("*.yaml")}
     assert set(re.findall(r"^\| `(\w+)` \|", GUIDE, re.M)) == shipped

@@ -4,6 +4,7 @@ import csv
 import json
 import re
 import subprocess
+from collections import Counter
 from itertools import pairwise
 from pathlib import Path
 
@@ -14,6 +15,13 @@ import torch
 from omegaconf import OmegaConf
 from sklearn.metrics import accuracy_score, average_precision_score, f1_score, roc_auc_score
 
+from predicted import bags as bags_of
+from predicted import instances as instances_of
+
+BAG_COLUMNS = [
+    *("bag_id", "part", "patient", "size", "order"),
+    *("label", "probability_0", "probability_1", "logit_0"),
+]
 PNG = b"\x89PNG\r\n\x1a\n"
 
 
@@ -42,7 +50,7 @@ def assert_same_weights(one, two):
 def test_the_folder_holds_what_the_design_says(trained):
     folder = trained.run()
     found = {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
-    figures = ("learning_curves", "roc_pr", "confusion", "bags_positive", "bags_negative")
+    figures = ("learning_curves", "roc_pr", "confusion", "bags_9", "bags_no_9")
     assert found == {
         "config.yaml",
         "overrides",
@@ -81,7 +89,8 @@ def test_checkpoints_hold_tensors_and_plain_data_only(trained, name):
     stored = checkpoint["milforge"]
     assert stored["config"] == OmegaConf.to_container(OmegaConf.load(folder / "config.yaml"))
     assert stored["instance_shape"] == [1, 8, 8]
-    assert stored["task"] == "binary"
+    state = {"kind": "binary", "class_names": ["no 9", "9"], "weights": None}
+    assert stored["task"] == state
     assert stored["class_names"] == ["no 9", "9"]
     assert all(isinstance(value, torch.Tensor) for value in checkpoint["state_dict"].values())
 
@@ -91,8 +100,9 @@ def test_the_summary_says_what_the_run_was(trained, read_summary):
     summary = read_summary(folder)
     assert set(summary) == {
         *("status", "metrics", "seed", "monitor", "best_epoch", "checkpoint", "wall_seconds"),
-        *("versions", "git_commit", "data"),
+        *("versions", "git_commit", "task", "data"),
     }
+    assert summary["task"] == {"name": "Binary", "class_names": ["no 9", "9"]}
     assert summary["status"] == "finished"
     assert summary["seed"] == 3
     assert summary["monitor"] == "val/loss"
@@ -119,10 +129,17 @@ def test_the_best_epoch_is_that_of_the_smallest_loss(trained, read_summary):
 
 def test_metrics_are_those_of_scikit_learn_on_the_predictions(trained, read_summary):
     bags = pq.read_table(trained.run() / "predictions" / "bags.parquet")
-    assert bags.column_names == ["bag_id", "label", "probability_0", "probability_1"]
+    assert bags.column_names == BAG_COLUMNS
     assert bags.schema.metadata[b"class_names"] == b"no 9\n9"
-    table = bags.to_pydict()
-    assert table["bag_id"] == [f"test_{i:04d}" for i in range(8)]
+    assert bags.schema.metadata[b"task"] == b"Binary"
+    whole = bags.to_pydict()
+    assert whole["bag_id"] == [f"{part}_{i:04d}" for part in ("test", "val") for i in range(8)]
+    assert whole["part"] == ["test"] * 8 + ["val"] * 8
+    assert whole["order"] == [*range(8)] * 2
+    assert whole["patient"] == [None] * 16
+    logit = np.array(whole["logit_0"], np.float64)
+    np.testing.assert_allclose(1 / (1 + np.exp(-logit)), whole["probability_1"], rtol=1e-5)
+    table = bags_of(trained.run())
     y, p = np.array(table["label"]), np.array(table["probability_1"])
     np.testing.assert_allclose(np.array(table["probability_0"]) + p, 1, rtol=1e-6)
     metrics = read_summary(trained.run())["metrics"]
@@ -136,8 +153,11 @@ def test_metrics_are_those_of_scikit_learn_on_the_predictions(trained, read_summ
 
 def test_localisation_is_that_of_scikit_learn_on_the_instances(trained, read_summary):
     instances = pq.read_table(trained.run() / "predictions" / "instances.parquet")
-    assert instances.column_names == ["bag_id", "index", "score", "weight", "label"]
-    table = {name: np.array(values) for name, values in instances.to_pydict().items()}
+    assert instances.column_names == ["bag_id", "part", "index", "score", "weight", "label"]
+    bags = pq.read_table(trained.run() / "predictions" / "bags.parquet").to_pydict()
+    sizes = Counter(instances.to_pydict()["bag_id"])
+    assert dict(zip(bags["bag_id"], bags["size"], strict=True)) == sizes
+    table = {name: np.array(values) for name, values in instances_of(trained.run()).items()}
     aurocs, aps = [], []
     for bag in np.unique(table["bag_id"]):
         rows = table["bag_id"] == bag
@@ -161,9 +181,11 @@ def test_the_test_metrics_are_printed_with_the_paths(trained):
 def test_progress_is_lines_where_there_is_no_terminal(trained):
     lines = trained.stderr.splitlines()
     assert [
-        line for line in lines if not re.match(r"epoch +\d+ of 2 .*val/loss|testing", line)
+        line
+        for line in lines
+        if not re.match(r"epoch +\d+ of 2 .*val/loss|testing|predicting", line)
     ] == []
-    assert len(lines) == 3
+    assert len(lines) == 4  # the bags of validation are predicted when the test is done
     assert not set(trained.stderr) & set("\r\x1b█▏|%")
 
 
@@ -201,7 +223,12 @@ def test_workers_change_nothing(trained, process, read_summary):
     """In a process of its own: a fork beside the threads of the tests is no fair trial."""
     arguments = ("data.train=16", "data.val=8", "data.test=8", "trainer.max_epochs=2")
     outcome = process(
-        "train", *arguments, "logger=csv", "seed=3", "callbacks.figures=null", "data.num_workers=2"
+        "train",
+        *arguments,
+        "logger=csv",
+        "seed=3",
+        "callbacks.figures=null",
+        "loader.num_workers=2",
     )
     assert outcome.returncode == 0, outcome.stderr
     assert_same_weights(weights_of(trained.run()), weights_of(outcome.run()))
@@ -209,7 +236,7 @@ def test_workers_change_nothing(trained, process, read_summary):
 
 
 def test_the_batch_size_of_evaluation_changes_nothing(trained, train, read_summary):
-    outcome = train("seed=3", "data.eval_batch_size=3")
+    outcome = train("seed=3", "loader.eval_batch_size=3")
     expected, metrics = (read_summary(each.run())["metrics"] for each in (trained, outcome))
     assert metrics == pytest.approx(expected, abs=1e-6)
     assert_same_weights(weights_of(trained.run(), "last"), weights_of(outcome.run(), "last"))
@@ -239,7 +266,7 @@ def test_a_multirun_without_a_name_is_named_by_its_time(train, read_summary):
 
 
 def test_runs_of_the_same_second_get_folders_of_their_own(train, monkeypatch):
-    monkeypatch.setattr("milforge.cli.app._now", lambda: "2000-01-01_00-00-00")
+    monkeypatch.setattr("milforge.config.run_folders._now", lambda: "2000-01-01_00-00-00")
     for _ in range(3):
         outcome = train("trainer.max_epochs=1", "test=false")
     folders = sorted(path.name for path in (outcome.folder / "logs/train/runs").iterdir())
@@ -312,9 +339,11 @@ def test_the_last_checkpoint_of_the_same_folder_is_named_last(train, tmp_path):
 def test_balanced_class_weights_change_the_loss_as_by_hand(train):
     """Plain sampling of bags of 3 makes few positive ones; without weights all losses count 1."""
     options = ("data.sampling=plain", "data.mean_size=3", "data.sd_size=0", "trainer.max_epochs=1")
-    folder = train(*options, "class_weights=balanced", "hydra.run.dir=balanced").folder / "balanced"
+    folder = (
+        train(*options, "task.class_weights=balanced", "hydra.run.dir=balanced").folder / "balanced"
+    )
     train(*options, "hydra.run.dir=plain")
-    table = pq.read_table(folder / "predictions" / "bags.parquet").to_pydict()
+    table = bags_of(folder)
     y, p = np.array(table["label"]), np.array(table["probability_1"])
     from milforge.data import digits_bags
 
@@ -333,11 +362,12 @@ def test_balanced_class_weights_change_the_loss_as_by_hand(train):
 @pytest.mark.slow
 def test_a_multilabel_task_trains_whole(train, read_summary):
     options = ("data.target=[3,9]", "data.sampling=plain", "data.mean_size=4")
-    outcome = train(*options, "class_weights=balanced", figures=True)
+    outcome = train(*options, "task.class_weights=balanced", figures=True)
     assert outcome.returncode == 0, outcome.stderr
-    table = pq.read_table(outcome.run() / "predictions" / "bags.parquet")
-    assert table.column_names[1:] == ["label_0", "label_1", "probability_0", "probability_1"]
-    values = table.to_pydict()
+    values = bags_of(outcome.run())
+    assert list(values)[5:] == [
+        *("label_0", "label_1", "probability_0", "probability_1", "logit_0", "logit_1")
+    ]
     y = np.array([values["label_0"], values["label_1"]]).T
     p = np.array([values["probability_0"], values["probability_1"]]).T
     metrics = read_summary(outcome.run())["metrics"]
@@ -346,8 +376,10 @@ def test_a_multilabel_task_trains_whole(train, read_summary):
     figures = {path.name for path in (outcome.run() / "figures").iterdir()}
     assert figures == {
         *("learning_curves.png", "roc_pr.png", "confusion.png"),
-        *("bags_positive.png", "bags_negative.png"),
+        *("bags_3.png", "bags_9.png", "bags_none.png"),
     }
+    task = {"name": "Multilabel", "class_names": ["3", "9"]}
+    assert read_summary(outcome.run())["task"] == task
 
 
 def test_the_cosine_scheduler_decays_to_zero(train):

@@ -9,7 +9,12 @@ from pathlib import Path
 import pytest
 from omegaconf import OmegaConf
 
-FIGURES = ("learning_curves", "roc_pr", "confusion", "bags_positive", "bags_negative")
+FIGURES = ("learning_curves", "roc_pr", "confusion", "bags_9", "bags_no_9")
+
+COLUMNS = [
+    *("bag_id", "part", "patient", "size", "order"),
+    *("label", "probability_0", "probability_1", "logit_0"),
+]
 
 
 def read_records(folder):
@@ -79,11 +84,15 @@ def test_an_offline_run_holds_what_the_design_says(here, offline, read_summary):
         for name in FIGURES:
             (picture,) = logged[f"figures/{name}.filenames"]
             assert (files / picture).read_bytes() == (folder / f"figures/{name}.png").read_bytes()
-        assert logged["test/predictions._type"] == "table-file"
-        assert (logged["test/predictions.nrows"], logged["test/predictions.ncols"]) == (8, 4)
-        table = json.loads((files / logged["test/predictions.path"]).read_text())
-        assert table["columns"] == ["bag_id", "label", "probability_0", "probability_1"]
-        assert [row[0] for row in table["data"]] == [f"test_{i:04d}" for i in range(8)]
+        for part in ("val", "test"):
+            name = f"{part}/predictions"
+            assert logged[f"{name}._type"] == "table-file"
+            assert (logged[f"{name}.nrows"], logged[f"{name}.ncols"]) == (8, len(COLUMNS))
+            table = json.loads((files / logged[f"{name}.path"]).read_text())
+            assert table["columns"] == COLUMNS
+            assert [row[:2] for row in table["data"]] == [
+                [f"{part}_{i:04d}", part] for i in range(8)
+            ]
         assert records["exit"][0].get("exit_code", 0) == 0
         assert (folder / "metrics.csv").is_file()
 

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import scipy.sparse
@@ -34,6 +36,7 @@ def make_bags(sizes, **parts):
             "coords": x[:, :2],
             "y_inst": torch.arange(size) % 2,
             "bag_id": f"bag {b}",
+            "covariates": torch.tensor([float(b), -1.0]),
         }
         bags.append(Bag(**whole | parts))
     return bags
@@ -45,7 +48,7 @@ def dense_blocks(bags):
 
 def tensors_of(batch):
     streams = batch.x.values() if isinstance(batch.x, dict) else [batch.x]
-    return [*streams, batch.ptr, batch.adj, batch.y, batch.y_inst, batch.coords]
+    return [*streams, batch.ptr, batch.adj, batch.y, batch.y_inst, batch.coords, batch.covariates]
 
 
 def assert_same(batch, other):
@@ -65,6 +68,8 @@ def test_collate_stacks_the_bags(sizes):
     assert batch.y.tolist() == [b % 2 for b in range(len(sizes))]
     assert batch.y.dtype == torch.int64
     assert batch.bag_id == [f"bag {b}" for b in range(len(sizes))]
+    assert batch.covariates.tolist() == [[b, -1] for b in range(len(sizes))]
+    assert batch.seeds is None
     for b, bag in enumerate(bags):
         rows = slice(batch.ptr[b], batch.ptr[b + 1])
         assert torch.equal(batch.x[rows], bag.x)
@@ -119,13 +124,15 @@ def test_streams_are_stacked_by_name():
         ([1, 0], torch.tensor([1, 0])),
         ([np.int64(2), torch.tensor(5)], torch.tensor([2, 5])),
         ([torch.tensor([0, 1]), torch.tensor([1, 1])], torch.tensor([[0, 1], [1, 1]])),
+        ([1.5, -2.0], torch.tensor([1.5, -2.0])),
+        ([torch.tensor([0.5, 1.0]), torch.zeros(2)], torch.tensor([[0.5, 1.0], [0.0, 0.0]])),
         ([None, None], None),
     ],
 )
 def test_labels(labels, expected):
     y = collate_bags([Bag(torch.zeros(1, 2), y=label) for label in labels]).y
     assert (y is None) if expected is None else torch.equal(y, expected)
-    assert y is None or y.dtype == torch.int64
+    assert y is None or y.dtype == expected.dtype
 
 
 def test_missing_instance_labels_are_unknown():
@@ -139,7 +146,7 @@ def test_missing_instance_labels_are_unknown():
 
 def test_what_no_bag_has_the_batch_has_not():
     batch = collate_bags([Bag(torch.zeros(2, 1))] * 2)
-    assert (batch.adj, batch.y, batch.y_inst, batch.coords) == (None,) * 4
+    assert (batch.adj, batch.y, batch.y_inst, batch.coords, batch.covariates) == (None,) * 5
     assert batch.padded()[2] is None
     assert batch.to("cpu").adj is None
 
@@ -187,9 +194,9 @@ def test_unbatch_is_the_inverse_of_collate():
 
 def test_to_moves_every_tensor():
     streams = {"a": torch.zeros(2, 3), "b": torch.zeros(2, 4)}
-    batch = collate_bags(make_bags((2, 2), x=streams))
+    batch = replace(collate_bags(make_bags((2, 2), x=streams)), seeds=torch.tensor([5, 6]))
     moved = batch.to("meta")
-    assert {tensor.device.type for tensor in tensors_of(moved)} == {"meta"}
+    assert {tensor.device.type for tensor in [*tensors_of(moved), moved.seeds]} == {"meta"}
     assert {tensor.device.type for tensor in tensors_of(batch)} == {"cpu"}
     assert moved.bag_id == batch.bag_id
     assert_same(batch.to(torch.device("cpu")), batch)
@@ -233,7 +240,7 @@ def test_no_bags_are_refused():
         collate_bags([])
 
 
-@pytest.mark.parametrize("part", ["y", "coords", "adj"])
+@pytest.mark.parametrize("part", ["y", "coords", "adj", "covariates"])
 @pytest.mark.parametrize("lacking", [0, 1])
 def test_what_only_some_bags_have_is_refused_by_name(part, lacking):
     bags = make_bags((2, 2, 2))
@@ -270,6 +277,8 @@ STREAMS = {"a": torch.zeros(2, 4), "b": torch.zeros(2, 4)}
         ),
         ({}, {"coords": torch.zeros(2, 3).double()}, r"coords of shape \(N, 2\) .* \(N, 3\)"),
         ({}, {"coords": torch.zeros(2, 2)}, r"coords of .*torch\.float64 .* got .*float32"),
+        ({}, {"covariates": torch.zeros(3)}, r"covariates of shape \(2\) .* got shape \(3\)"),
+        ({}, {"covariates": torch.zeros(2).long()}, r"covariates of .*float32 .* got .*int64"),
         ({}, {"adj": adjacency(2, 0, torch.float64)}, r"adj of .*float32 .* got .*float64"),
     ],
 )
@@ -277,3 +286,14 @@ def test_what_does_not_fit_is_refused_by_name(first, second, message):
     bags = [make_bags((2, 2), **first)[0], make_bags((2, 2), **second)[1]]
     with pytest.raises(ValueError, match=f"bag 'bag 1': expected {message}"):
         collate_bags(bags)
+
+
+def test_a_batch_of_no_bags_keeps_the_shape_of_everything():
+    batch = replace(collate_bags(make_bags((3, 2))), seeds=torch.tensor([5, 6]))
+    none = batch.without_bags()
+    assert (len(none), none.num_instances, none.bag_id) == (0, 0, [])
+    for empty, full in zip(
+        [*tensors_of(none), none.seeds], [*tensors_of(batch), batch.seeds], strict=True
+    ):
+        assert (empty.dtype, empty.layout, empty.ndim) == (full.dtype, full.layout, full.ndim)
+    assert none.covariates.shape == (0, 2)

@@ -14,7 +14,7 @@ from torch.utils.data import DataLoader
 
 from milforge.data import Bag, EvaluationBags, TrainBatches, collate_bags
 from milforge.data.samplers import cut_batches, deal, draw_balanced
-from milforge.training.bag_datamodule import collate_share
+from milforge.training.datamodule import collate_share
 
 numbers = st.integers(1, 60)
 worlds = st.integers(1, 6)
@@ -114,7 +114,7 @@ def test_processes_without_a_bag_are_refused(num_bags, missing, data):
 
 
 def test_a_batch_of_less_than_a_bag_a_process_is_refused():
-    with pytest.raises(ValueError, match=r"data\.batch_size of at least 4.* got 3"):
+    with pytest.raises(ValueError, match=r"loader\.batch_size of at least 4.* got 3"):
         TrainBatches(20, 3, 0, 0, 4)
 
 
@@ -246,7 +246,7 @@ def test_an_epoch_does_not_go_on_with_other_batches(change):
     state = TrainBatches(**RUN).state_dict(2)
     sampler = TrainBatches(**{**RUN, **change})
     sampler.set_epoch(7)
-    with pytest.raises(ValueError, match=r"inside epoch 0.*data\.batch_size"):
+    with pytest.raises(ValueError, match=r"inside epoch 0.* seed, loader\.batch_size"):
         sampler.load_state_dict(state)
     assert (sampler.epoch, sampler.start) == (7, 0)
     # Between epochs there is nothing that must be the same.
@@ -321,8 +321,8 @@ def test_combinations_of_labels_are_drawn_equally_often():
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"max_instances": 5}, r"the sizes of the bags with data\.max_instances=5, got none"),
-        ({"max_instances": 0, "sizes": [1] * 6}, r"data\.max_instances of at least 1, got 0"),
+        ({"max_instances": 5}, r"the sizes of the bags with loader\.max_instances=5, got none"),
+        ({"max_instances": 0, "sizes": [1] * 6}, r"loader\.max_instances of at least 1, got 0"),
         ({"sizes": [1] * 5}, r"sizes of 6 bags as whole numbers, got int64 of shape \(5,\)"),
         ({"sizes": [1.0] * 6}, "whole numbers, got float64"),
         ({"sizes": [1, 2, 0, 1, 1, 1]}, "at least one instance, got 0 for bag number 2"),
@@ -354,6 +354,7 @@ def test_a_process_without_a_bag_gets_a_batch_without_bags(streams):
         coords=torch.ones(3, 2),
         y_inst=torch.ones(3, dtype=torch.int64),
         bag_id="a",
+        covariates=torch.ones(2),
     )
     empty = collate_bags([bag]).without_bags()
     collate = pickle.loads(pickle.dumps(partial(collate_share, empty=empty)))
@@ -362,7 +363,7 @@ def test_a_process_without_a_bag_gets_a_batch_without_bags(streams):
     assert (len(full), len(none), none.num_instances) == (1, 0, 0)
     assert none.ptr.tolist() == [0]
     assert none.bag_id == []
-    for name in ("y", "y_inst", "coords", "adj", *(() if streams else ("x",))):
+    for name in ("y", "y_inst", "coords", "adj", "covariates", *(() if streams else ("x",))):
         part, like = getattr(none, name), getattr(full, name)
         assert (part.dtype, part.layout) == (like.dtype, like.layout)
         assert part.shape[0] == 0

@@ -23,7 +23,7 @@ pytestmark = [
 ]
 
 # So that two processes, or three, evaluate different numbers of bags.
-DATA = ("data.train=21", "data.val=7", "data.test=11", "data.batch_size=5", "data.seed=1")
+DATA = ("data.train=21", "data.val=7", "data.test=11", "loader.batch_size=5", "data.seed=1")
 
 
 def call_process(folder, command, *arguments):
@@ -42,7 +42,7 @@ def trained(tmp_path_factory):
     """The run of a training on two processes by the real command."""
     folder = tmp_path_factory.mktemp("ddp")
     options = ("trainer=ddp_cpu", "trainer.max_epochs=2", "logger=csv", "callbacks.figures.bags=1")
-    done = call_process(folder, "train", *DATA, *options, "class_weights=balanced")
+    done = call_process(folder, "train", *DATA, *options, "task.class_weights=balanced")
     assert done.returncode == 0, done.stderr
     (run,) = (folder / "logs" / "train" / "runs").iterdir()
     return run, done
@@ -56,7 +56,7 @@ def read_summary(run):
 def test_files_are_written_once_and_whole(trained):
     run, done = trained
     files = [str(path.relative_to(run)) for path in run.rglob("*") if path.is_file()]
-    figures = ("learning_curves", "roc_pr", "confusion", "bags_positive", "bags_negative")
+    figures = ("learning_curves", "roc_pr", "confusion", "bags_9", "bags_no_9")
     assert sorted(files) == sorted(
         [
             *("config.yaml", "overrides", "metrics.csv", "summary.json"),
@@ -66,7 +66,8 @@ def test_files_are_written_once_and_whole(trained):
         ]
     )
     assert done.stdout.count("test/auroc") == 1
-    assert len(done.stderr.splitlines()) == 3  # two epochs and a test, and no warning
+    # Two epochs, a test, and a prediction of the bags that chose the epoch; and no warning.
+    assert len(done.stderr.splitlines()) == 4
     assert read_summary(run)["data"]["bags"] == {"train": 21, "val": 7, "test": 11}
 
 
@@ -74,7 +75,14 @@ def test_files_are_written_once_and_whole(trained):
 def test_each_bag_is_predicted_once_and_in_order(trained):
     run, _ = trained
     bags = pq.read_table(run / "predictions" / "bags.parquet").to_pydict()
-    assert bags["bag_id"] == [f"test_{i:04d}" for i in range(11)]
+    of_part = {name: [] for name in ("val", "test")}
+    for name, part, order in zip(bags["bag_id"], bags["part"], bags["order"], strict=True):
+        assert order == len(of_part[part])
+        of_part[part].append(name)
+    assert of_part == {
+        "val": [f"val_{i:04d}" for i in range(7)],
+        "test": [f"test_{i:04d}" for i in range(11)],
+    }
     instances = pq.read_table(run / "predictions" / "instances.parquet").to_pydict()
     assert list(dict.fromkeys(instances["bag_id"])) == bags["bag_id"]
     weights = np.bincount(
@@ -104,7 +112,12 @@ def assert_same_evaluation(one, two):
     assert len(expected) == 8
     assert metrics == pytest.approx(expected, abs=1e-6)
     for name in ("bags", "instances"):
-        tables = [pq.read_table(run / "predictions" / f"{name}.parquet") for run in (one, two)]
+        # A training writes the bags that chose its epoch too.
+        tables = [
+            pq.read_table(run / "predictions" / f"{name}.parquet", filters=[("part", "=", "test")])
+            for run in (one, two)
+        ]
+        assert len(tables[0]) >= 11
         assert tables[0].schema == tables[1].schema
         for column in tables[0].column_names:
             values, wanted = (table[column].to_pylist() for table in tables)
@@ -141,15 +154,83 @@ def free_port():
         return sock.getsockname()[1]
 
 
-def train_steps(rank, world_size, port, path, task):
-    """Three steps of plain gradient descent at rate 1: the weights tell the gradients."""
+def bags_of(kind, n, seed):
+    """Bags of a few vectors with a label of the task."""
+    from milforge.data import Bag
+
+    rng, bags = np.random.default_rng(seed), []
+    for i in range(n):
+        size = int(rng.integers(1, 9))
+        y = {
+            "binary": int(i % 3 == 0),
+            "multiclass": i % 3,
+            "multilabel": torch.tensor([i % 2, int(i % 3 == 0)]),
+            "regression": float(rng.normal() * 9 + 40),
+        }[kind]
+        x = torch.tensor(rng.normal(size=(size, 6)), dtype=torch.float32)
+        bags.append(
+            Bag(x, y, y_inst=torch.tensor(rng.integers(2, size=size)), bag_id=f"{seed} {i}")
+        )
+    return bags
+
+
+def make_network(kind, adds, num_outputs):
+    """A network; with `adds` it has further logits for every instance, and a loss of its own."""
+    from functools import partial
+
+    from milforge.functional.segment import segment_index
+    from milforge.models import BagNetwork
+    from milforge.models.output import Auxiliary
+    from milforge.nn import AttentionPool, MLPEncoder
+
+    class Adding(BagNetwork):
+        loss_weight = 0.5
+
+        def __init__(self, *args, **options):
+            super().__init__(*args, **options)
+            self.further = torch.nn.Linear(6, num_outputs)
+            self.spread = torch.nn.Linear(6, 1)
+
+        def forward(self, batch):
+            bag = segment_index(batch.ptr, batch.num_instances)
+            further = Auxiliary(self.further(batch.x), bag, 0.75)
+            # Kept for `auxiliary_loss`, and part of the graph where there are no classes.
+            self.spreads = torch.zeros(len(batch)).index_add(0, bag, self.spread(batch.x)[:, 0])
+            output = super().forward(batch)
+            return output._replace(auxiliary=(further,), penalty=self.spreads.sum() * 0)
+
+        def auxiliary_loss(self, batch, output, classes):
+            first = classes if classes.ndim == 1 else classes[:, 0]
+            return (self.spreads - first).square() * 0.01
+
+    torch.manual_seed(0)
+    return (Adding if adds else BagNetwork)(
+        (6,),
+        num_outputs,
+        encoder=partial(MLPEncoder, hidden=(16,)),
+        pool=partial(AttentionPool, att_dim=8),
+        attention_l2=0.0 if adds else 0.1,
+    )
+
+
+def make_task(kind):
+    from milforge.tasks import Auto, Regression
+
+    if kind == "regression":
+        return Regression()
+    return Auto(
+        class_weights={"binary": [0.3, 2.0], "multiclass": [1.0, 2.0, 0.5]}.get(kind, "balanced")
+    )
+
+
+def train_steps(rank, world_size, port, path, kind, adds):
+    """Three steps of plain gradient descent: the weights tell the gradients."""
     from functools import partial
 
     import lightning as L
 
-    from milforge.models import BagNetwork
-    from milforge.nn import AttentionPool, MLPEncoder
-    from milforge.training import BagClassification, ImageBagsDataModule
+    from milforge.data import BagSplits, Loader
+    from milforge.training import MILDataModule, MILModule
 
     torch.set_num_threads(1)  # the parent's OpenMP threads do not survive a fork
     warnings.simplefilter("ignore")
@@ -158,29 +239,22 @@ def train_steps(rank, world_size, port, path, task):
         os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "NODE_RANK": "0"}
         os.environ |= {"LOCAL_RANK": str(rank), "WORLD_SIZE": str(world_size)}
     L.seed_everything(0, verbose=False)
-    sampling = {"target": 9} if task == "binary" else {"target": [3, 9], "sampling": "plain"}
-    data = ImageBagsDataModule("digits", train=12, val=2, test=2, batch_size=5, **sampling)
-    network = BagNetwork(
-        (1, 8, 8),
-        len(data.class_names) if task == "multilabel" else 1,
-        encoder=partial(MLPEncoder, hidden=(16,)),
-        pool=partial(AttentionPool, att_dim=8),
-        attention_l2=0.1,
+    data = MILDataModule(
+        lambda: BagSplits(bags_of(kind, 12, 0), bags_of(kind, 4, 1), bags_of(kind, 5, 2)),
+        task=make_task(kind),
+        loader=Loader(batch_size=5, eval_batch_size=2),
     )
-    weights = {"binary": torch.tensor([0.3, 2.0]), "multilabel": torch.tensor([[0.4, 3], [1, 2.0]])}
-    module = BagClassification(
-        network,
-        task,
-        data.class_names,
-        optimizer=partial(torch.optim.SGD, lr=1.0),
-        class_weights=weights[task],
+    module = MILModule(
+        make_network(kind, adds, data.task.num_outputs),
+        data.task,
+        optimizer=partial(torch.optim.SGD, lr=0.1 if adds else 0.5),
     )
     trainer = L.Trainer(
         accelerator="cpu",
         strategy="ddp" if world_size > 1 else "auto",
         devices=world_size,
         max_epochs=1,
-        limit_val_batches=0,
+        num_sanity_val_steps=0,
         use_distributed_sampler=False,
         logger=False,
         enable_checkpointing=False,
@@ -190,24 +264,29 @@ def train_steps(rank, world_size, port, path, task):
     trainer.fit(module, data)
     assert trainer.global_step == 3
     state = {name: value.clone() for name, value in module.state_dict().items()}
-    losses = {name: points[0][1] for name, points in module.history.items()}
-    torch.save({"state": state, "losses": losses}, f"{path}/{world_size}_{rank}.pt")
+    metrics = {name: points[0][1] for name, points in module.history.items()}
+    assert {"train/loss", "val/loss"} < set(metrics)
+    torch.save({"state": state, "metrics": metrics}, f"{path}/{world_size}_{rank}.pt")
 
 
-@pytest.mark.parametrize("task", ["binary", "multilabel"])
-def test_steps_of_uneven_shards_are_those_of_one_process(tmp_path, task):
-    """Global batches of five, five and two bags, with weights of the classes.
+@pytest.mark.parametrize(
+    ("kind", "adds"),
+    [("binary", False), ("multilabel", True), ("multiclass", True), ("regression", True)],
+)
+def test_steps_of_uneven_shards_are_those_of_one_process(tmp_path, kind, adds):
+    """Global batches of five, five and two bags, weighted, with all that a network may add.
 
-    Two processes have three and two of them; of three the last one has one, and then none.
+    Two processes have three and two of them; of three the last one has one, and then none. Bags of
+    validation are shared out as unevenly.
     """
     for world_size in (1, 2, 3):
-        arguments = (world_size, free_port(), tmp_path, task)
+        arguments = (world_size, free_port(), tmp_path, kind, adds)
         start_processes(train_steps, arguments, nprocs=world_size, start_method="fork")
     expected = torch.load(tmp_path / "1_0.pt", weights_only=True)
     for name in ("2_0", "2_1", "3_0", "3_1", "3_2"):
         computed = torch.load(tmp_path / f"{name}.pt", weights_only=True)
         torch.testing.assert_close(computed["state"], expected["state"], rtol=1e-5, atol=1e-5)
-        assert computed["losses"] == pytest.approx(expected["losses"], abs=1e-5)
+        assert computed["metrics"] == pytest.approx(expected["metrics"], rel=1e-4, abs=1e-5)
 
 
 SMALL = (*DATA, "trainer=ddp_cpu", "callbacks.figures=null", "logger=csv")
@@ -217,7 +296,7 @@ SMALL = (*DATA, "trainer=ddp_cpu", "callbacks.figures=null", "logger=csv")
 def test_processes_that_torchrun_starts_share_a_folder(trained, tmp_path):
     """Two processes give what two give, whoever starts them."""
     run = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
-    options = ("trainer.max_epochs=2", "class_weights=balanced", "run=shared")
+    options = ("trainer.max_epochs=2", "task.class_weights=balanced", "run=shared")
     done = subprocess.run(
         [*run, "-m", "milforge.cli.train", *SMALL, *options],
         cwd=tmp_path,

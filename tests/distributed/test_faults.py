@@ -15,7 +15,7 @@ import torch
 
 pytestmark = [pytest.mark.ddp, pytest.mark.slow]
 RUN = (
-    *("data.train=24", "data.val=6", "data.test=6", "data.batch_size=4"),
+    *("data.train=24", "data.val=6", "data.test=6", "loader.batch_size=4"),
     *("model.encoder.hidden=[8]", "model.encoder.dropout=0", "model.dropout=0"),
     *("callbacks.figures=null", "callbacks.early_stopping=null", "logger=csv"),
 )
@@ -141,7 +141,7 @@ def test_when_the_first_dies_before_they_meet_the_second_ends(tmp_path):
 def test_a_signal_to_all_processes_of_a_job_is_no_matter_to_those_that_read(tmp_path):
     """As SLURM sends it: the readers have it first, and the run needs them until it is saved."""
     run = tmp_path / "logs" / "train" / "runs" / "a"
-    with_reader = ("data.num_workers=1", "run=a")
+    with_reader = ("loader.num_workers=1", "run=a")
     process = start(tmp_path, *with_reader, "trainer.max_epochs=100000")
     try:
         wait_for((run / "checkpoints" / "last.ckpt").exists)

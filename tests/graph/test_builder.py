@@ -145,3 +145,10 @@ def test_a_radius_in_tiles_means_nothing_in_a_volume_of_thin_slices(slices, radi
         AdjacencyBuilder("radius", radius=1.0)(cubes * 256),
         build_adjacency(cubes, method="grid", neighbours=6),
     )
+
+
+def test_where_graphs_are_kept_changes_nothing():
+    """A run goes on with another folder of them, but not with other graphs."""
+    assert AdjacencyBuilder.changes_nothing == ("cache",)
+    one, other = AdjacencyBuilder("grid"), AdjacencyBuilder("grid", cache="elsewhere")
+    same(one(TILES), other(TILES))

@@ -7,11 +7,21 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.metrics import accuracy_score, average_precision_score, f1_score, roc_auc_score
 
-from milforge.metrics import bag_metrics
+from milforge.metrics import CalibrationError, MacroAUROC, MacroAveragePrecision, build_metrics
+from milforge.tasks import Binary, Multiclass, Multilabel
 
 KEYS = {"auroc", "accuracy", "f1", "ap", "ece"}
 TASKS = ["binary", "multiclass", "multilabel"]
 CLASSES = {"binary": 2, "multiclass": 4, "multilabel": 3}
+
+
+def bag_metrics(task):
+    """The metrics of a task, as a run has them."""
+    names = [f"class {number}" for number in range(CLASSES[task])]
+    known = {"kind": task, "class_names": names, "weights": None, "columns": names}
+    kinds = {"binary": Binary, "multiclass": Multiclass, "multilabel": Multilabel}
+    own = kinds[task]().from_state(known).metrics()
+    return build_metrics(own, {}, ["preds", "target"])
 
 
 def make_predictions(task, size=60, seed=0, levels=None):
@@ -76,7 +86,7 @@ def oracle(task, preds, target):
 @pytest.mark.parametrize("task", TASKS)
 def test_agrees_with_scikit_learn_over_several_batches(task, seed, levels):
     preds, target = make_predictions(task, seed=seed, levels=levels)
-    metrics = bag_metrics(task, CLASSES[task])
+    metrics = bag_metrics(task)
     for batch in (slice(0, 1), slice(1, 20), slice(20, 60)):
         metrics.update(preds[batch], target[batch])
     computed = {key: value.item() for key, value in metrics.compute().items()}
@@ -90,7 +100,7 @@ def test_agrees_with_scikit_learn_over_several_batches(task, seed, levels):
 def test_ties_and_order_of_the_bags(pairs, seed):
     preds = torch.tensor([p for p, _ in pairs]) / 10
     target = torch.tensor([y for _, y in pairs])
-    metrics = bag_metrics("binary", 2)
+    metrics = bag_metrics("binary")
     metrics.update(preds, target)
     computed = metrics.compute()
     if len(target.unique()) == 2:
@@ -111,7 +121,7 @@ def test_ties_and_order_of_the_bags(pairs, seed):
 @pytest.mark.parametrize("label", [0, 1])
 def test_one_kind_of_label_gives_nan_without_a_warning(task, label):
     preds, target = make_predictions(task, 10)
-    metrics = bag_metrics(task, CLASSES[task])
+    metrics = bag_metrics(task)
     # A multiclass epoch of one class: each class against the rest lacks one kind.
     metrics.update(preds, torch.full_like(target, label))
     computed = metrics.compute()
@@ -127,7 +137,7 @@ def test_an_absent_class_is_left_out_of_the_mean(task):
         target[:, 1] = 0
     table = one_hot(task, target, CLASSES[task])
     kept = [number for number in range(CLASSES[task]) if number != 1]
-    metrics = bag_metrics(task, CLASSES[task])
+    metrics = bag_metrics(task)
     metrics.update(preds, target)
     computed = metrics.compute()
     expected = roc_auc_score(table[:, kept], preds[:, kept], average="macro")
@@ -140,7 +150,7 @@ def test_an_absent_class_is_left_out_of_the_mean(task):
 def test_a_nan_probability_shows(task):
     preds, target = make_predictions(task)
     preds.view(-1)[7] = torch.nan
-    metrics = bag_metrics(task, CLASSES[task])
+    metrics = bag_metrics(task)
     metrics.update(preds, target)
     computed = metrics.compute()
     assert all(computed[key].isnan() for key in ("auroc", "ap", "ece"))
@@ -149,7 +159,7 @@ def test_a_nan_probability_shows(task):
 @pytest.mark.parametrize("task", TASKS)
 def test_logits_are_refused(task):
     preds, target = make_predictions(task)
-    metrics = bag_metrics(task, CLASSES[task])
+    metrics = bag_metrics(task)
     metrics.update(preds, target)
     metrics.update(preds * 4 - 2, target)
     with pytest.raises(ValueError, match=r"expected probabilities, got values from -.*sigmoid"):
@@ -160,7 +170,7 @@ def test_logits_are_refused(task):
 def test_foreign_labels_are_refused(task, largest):
     preds, target = make_predictions(task)
     target.view(-1)[3] = 2
-    metrics = bag_metrics(task, CLASSES[task])
+    metrics = bag_metrics(task)
     metrics.update(preds, target)
     with pytest.raises(ValueError, match=f"labels from 0 to {largest} for a {task} task"):
         metrics.compute()
@@ -168,7 +178,7 @@ def test_foreign_labels_are_refused(task, largest):
 
 @pytest.mark.parametrize("task", TASKS)
 def test_clones_with_a_prefix_keep_their_own_state(task):
-    template = bag_metrics(task, CLASSES[task])
+    template = bag_metrics(task)
     val, test = template.clone(prefix="val/"), template.clone(prefix="test/")
     first, second = make_predictions(task, seed=1), make_predictions(task, seed=2)
     val.update(*first)
@@ -182,7 +192,7 @@ def test_clones_with_a_prefix_keep_their_own_state(task):
 
 @pytest.mark.parametrize("task", TASKS)
 def test_epochs_do_not_mix(task):
-    metrics = bag_metrics(task, CLASSES[task])
+    metrics = bag_metrics(task)
     for seed in range(2):
         data = make_predictions(task, seed=seed)
         metrics.update(*data)
@@ -194,7 +204,7 @@ def test_epochs_do_not_mix(task):
 @pytest.mark.parametrize("task", TASKS)
 def test_metrics_logged_one_by_one_agree_with_the_collection(task):
     """Lightning computes and resets the members, not the collection."""
-    metrics = bag_metrics(task, CLASSES[task]).clone(prefix="val/")
+    metrics = bag_metrics(task).clone(prefix="val/")
     for seed in range(2):
         data = make_predictions(task, seed=seed)
         metrics.update(data[0][:25], data[1][:25])
@@ -208,14 +218,14 @@ def test_metrics_logged_one_by_one_agree_with_the_collection(task):
 
 @pytest.mark.parametrize("task", TASKS)
 def test_an_epoch_without_bags_warns_and_is_nan_where_all_predictions_count(task):
-    metrics = bag_metrics(task, CLASSES[task])
+    metrics = bag_metrics(task)
     with pytest.warns(UserWarning, match="was called before the ``update`` method"):
         computed = metrics.compute()
     assert {key for key, value in computed.items() if value.isnan()} == {"auroc", "ap", "ece"}
 
 
 def test_predictions_are_stored_once_and_without_their_graph():
-    metrics = bag_metrics("binary", 2)
+    metrics = bag_metrics("binary")
     preds, target = make_predictions("binary")
     metrics.update(preds.requires_grad_(), target)
     metrics.update(preds, target)
@@ -226,7 +236,7 @@ def test_predictions_are_stored_once_and_without_their_graph():
 
 def test_half_precision_probabilities():
     preds, target = make_predictions("binary")
-    metrics = bag_metrics("binary", 2)
+    metrics = bag_metrics("binary")
     metrics.update(preds.bfloat16(), target)
     computed = metrics.compute()
     assert all(value.dtype == torch.float32 for value in computed.values())
@@ -235,14 +245,14 @@ def test_half_precision_probabilities():
 
 
 def test_direction_of_each_metric():
-    metrics = bag_metrics("multiclass", 3)
+    metrics = bag_metrics("multiclass")
     directions = {key: metric.higher_is_better for key, metric in metrics.items()}
     assert directions == {key: key != "ece" for key in KEYS}
 
 
 def test_pickle():
     data = make_predictions("multilabel")
-    metrics = bag_metrics("multilabel", 3)
+    metrics = bag_metrics("multilabel")
     metrics.update(*data)
     restored = pickle.loads(pickle.dumps(metrics))
     assert restored.compute() == metrics.compute()
@@ -258,15 +268,51 @@ def test_pickle():
     ],
 )
 def test_shapes_are_checked(task, preds, target, message):
-    metrics = bag_metrics(task, CLASSES[task])
+    metrics = bag_metrics(task)
     with pytest.raises(ValueError, match=message):
         metrics.update(torch.zeros(preds), torch.zeros(target, dtype=torch.int64))
 
 
-def test_arguments_are_checked():
+@pytest.mark.parametrize("metric_class", [MacroAUROC, MacroAveragePrecision, CalibrationError])
+def test_arguments_are_checked(metric_class):
     with pytest.raises(ValueError, match=r"expected task to be one of .* got 'ordinal'"):
-        bag_metrics("ordinal", 3)
+        metric_class("ordinal", 3)
     with pytest.raises(ValueError, match="num_classes >= 2 for a multiclass task, got 1"):
-        bag_metrics("multiclass", 1)
+        metric_class("multiclass", 1)
     with pytest.raises(ValueError, match="num_classes >= 1 for a multilabel task, got 0"):
-        bag_metrics("multilabel", 0)
+        metric_class("multilabel", 0)
+
+
+PER_CLASS = [(MacroAUROC, roc_auc_score), (MacroAveragePrecision, average_precision_score)]
+
+
+@pytest.mark.parametrize(("metric_class", "of_class"), PER_CLASS)
+@pytest.mark.parametrize("task", TASKS)
+def test_values_of_each_class(task, metric_class, of_class):
+    preds, target = make_predictions(task)
+    if task == "multilabel":
+        target[:, 1] = 0
+    metric = metric_class(task, CLASSES[task], average=None)
+    metric.update(preds, target)
+    table = one_hot(task, target, CLASSES[task]).reshape(len(preds), -1)
+    columns = zip(table.T, preds.reshape(table.shape).T, strict=True)
+    expected = [of_class(t, p) if 0 < t.sum() < len(t) else np.nan for t, p in columns]
+    np.testing.assert_allclose(metric.compute(), expected, rtol=1e-6)
+    assert np.isnan(expected).sum() == (task == "multilabel")
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_values_of_each_class_of_nothing_are_nan(task):
+    metric = MacroAUROC(task, CLASSES[task], average=None)
+    expected = True if task == "binary" else [True] * CLASSES[task]
+    with pytest.warns(UserWarning, match="was called before the ``update`` method"):
+        assert metric.compute().isnan().tolist() == expected
+    preds, target = make_predictions(task)
+    preds.view(-1)[0] = torch.nan
+    metric.update(preds, target)
+    assert metric.compute().isnan().tolist() == expected
+
+
+def test_another_average_is_refused():
+    with pytest.raises(ValueError, match="average to be macro or null, got 'micro'"):
+        MacroAUROC("multiclass", 3, average="micro")

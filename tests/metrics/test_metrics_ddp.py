@@ -12,7 +12,8 @@ import torch.distributed as dist
 from torch.multiprocessing import start_processes
 from torchmetrics.utilities.prints import rank_zero_only
 
-from milforge.metrics import LocalisationAUROC, LocalisationAveragePrecision, bag_metrics
+from milforge.metrics import LocalisationAUROC, LocalisationAveragePrecision, build_metrics
+from milforge.tasks import Binary, Multiclass, Multilabel, Regression
 
 pytestmark = [
     pytest.mark.ddp,
@@ -21,7 +22,8 @@ pytestmark = [
 ]
 
 WORLD = 2
-CLASSES = {"binary": 2, "multiclass": 3, "multilabel": 3}
+TASKS = {"binary": Binary, "multiclass": Multiclass, "multilabel": Multilabel}
+NAMES = {"binary": ["a", "b"], "multiclass": ["a", "b", "c"], "multilabel": ["a", "b", "c"]}
 # Numbers of the batches that each process is given.
 SHARES = {
     "uneven": ([0, 1, 2], [3]),
@@ -46,6 +48,22 @@ def make_bag_batches(task):
     return batches
 
 
+def make_number_batches(outputs):
+    generator = torch.Generator().manual_seed(2)
+    shape = () if outputs == 1 else (outputs,)
+    batches = []
+    for size in (7, 1, 12, 5):
+        target = torch.randint(6, (size, *shape), generator=generator).float()
+        preds = target + torch.randint(3, target.shape, generator=generator)
+        batches.append((preds.bfloat16(), target))
+    return batches
+
+
+def own_metrics(task, **state):
+    own = task.from_state({"weights": None, **state}).metrics()
+    return build_metrics(own, {}, ["preds", "target"])
+
+
 def make_instance_batches():
     generator = torch.Generator().manual_seed(1)
     batches = []
@@ -59,7 +77,13 @@ def make_instance_batches():
 
 def make_metrics():
     """Name -> (metric, its batches)."""
-    metrics = {task: (bag_metrics(task, CLASSES[task]), make_bag_batches(task)) for task in CLASSES}
+    metrics = {}
+    for kind, names in NAMES.items():
+        own = own_metrics(TASKS[kind](), kind=kind, class_names=names, columns=names)
+        metrics[kind] = own, make_bag_batches(kind)
+    for outputs in (1, 2):
+        own = own_metrics(Regression(), kind="regression", columns=["x", "y"][:outputs])
+        metrics[f"regression {outputs}"] = own, make_number_batches(outputs)
     metrics["inst_auroc"] = (LocalisationAUROC(), make_instance_batches())
     metrics["inst_ap"] = (LocalisationAveragePrecision(), make_instance_batches())
     return metrics

@@ -1,3 +1,4 @@
+from dataclasses import replace
 from functools import partial
 from itertools import pairwise
 
@@ -51,7 +52,8 @@ def test_outputs_and_gradients(encoder, pool, num_outputs):
     network = make_network(encoder, pool, num_outputs)
     out = network(make_batch(encoder))
     assert isinstance(out, BagOutput)
-    assert out.logits.shape == ((3,) if num_outputs == 1 else (3, num_outputs))
+    assert out.logits.shape == (3, num_outputs)
+    assert (out.auxiliary, out.details, network.logged) == ((), {}, ())
     assert out.penalty is None
     if pool in ("mean", "max"):
         assert out.scores is None
@@ -177,7 +179,7 @@ def test_a_pool_that_smooths_is_given_the_adjacency(where):
     out = network(BagBatch(x, ptr, adj, None, None, None, ["", "", ""]))
     z, f = network.pool(x, adj, ptr=ptr, return_att=True)
     assert_close(out.scores, f)
-    assert_close(out.logits, network.head(z)[:, 0])
+    assert_close(out.logits, network.head(z))
 
 
 def test_a_pool_that_smooths_needs_an_adjacency():
@@ -185,3 +187,94 @@ def test_a_pool_that_smooths_needs_an_adjacency():
     with pytest.raises(ValueError, match="bags with an adjacency for SmAttentionPool, got none"):
         network(make_batch("identity"))
     assert not make_network("identity").needs_adjacency
+
+
+def with_covariates(batch, covariates):
+    return replace(batch, covariates=torch.as_tensor(covariates))
+
+
+@pytest.mark.parametrize("pool", POOLS)
+@pytest.mark.parametrize("num_outputs", [1, 3])
+def test_covariates_stand_beside_the_pooled_bag(pool, num_outputs):
+    """The head is linear: they add a term of their own to the logits."""
+    network = make_network("mlp", pool, num_outputs, covariates=True, num_covariates=2).eval()
+    batch, covariates = make_batch(), torch.tensor([[1.0, 2.0], [0.0, 0.0], [-3.0, 0.5]])
+    out = network(with_covariates(batch, covariates))
+    without = network(with_covariates(batch, torch.zeros(3, 2)))
+    weight = network.head.weight[:, -2:]
+    assert network.head.weight.shape == (num_outputs, 7 + 2)
+    assert_close(out.logits, without.logits + covariates @ weight.T)
+    if out.scores is not None:
+        assert torch.equal(out.scores, without.scores)  # nothing else sees them
+    out.logits.square().sum().backward()
+    assert network.head.weight.grad[:, -2:].any()
+
+
+@pytest.mark.parametrize("pool", POOLS)
+def test_a_bag_with_covariates_does_not_feel_the_others(pool):
+    network = make_network("mlp", pool, 2, covariates=True, num_covariates=3).eval()
+    generator = torch.Generator().manual_seed(4)
+    batch = with_covariates(make_batch("mlp", (3, 1, 5)), torch.randn(3, 3, generator=generator))
+    bags = [
+        Bag(batch.x[start:stop], covariates=batch.covariates[b])
+        for b, (start, stop) in enumerate(pairwise(batch.ptr.tolist()))
+    ]
+    together = network(batch).logits
+    assert_close(together, torch.cat([network(collate_bags([bag])).logits for bag in bags]))
+    # Nor does their order count, nor that of the instances.
+    assert_close(network(collate_bags(bags[::-1])).logits, together.flip(0))
+    turned = [Bag(bag.x.flip(0), covariates=bag.covariates) for bag in bags]
+    assert_close(network(collate_bags(turned)).logits, together)
+
+
+def test_padded_bags_with_covariates_give_the_same():
+    network = make_network("mlp", "gated", 2, covariates=True, num_covariates=1).eval()
+    batch = with_covariates(make_batch(), [[1.0], [2.0], [3.0]])
+    x, mask, _ = batch.padded()
+    x[~mask] = torch.nan
+    encoded = network.encoder(x.flatten(0, 1)).unflatten(0, mask.shape)
+    z = torch.cat([network.pool(encoded, mask), batch.covariates], dim=1)
+    assert_close(network.head(z), network(batch).logits)
+
+
+def test_dropout_spares_the_covariates():
+    network = make_network("mlp", "mean", 1, dropout=0.999, covariates=True, num_covariates=1)
+    with torch.no_grad():
+        network.head.weight[:, :-1] = 0
+    batch = with_covariates(make_batch("mlp", (1,) * 50), torch.ones(50, 1))
+    expected = network.head.weight[0, -1] + network.head.bias[0]
+    assert_close(network.train()(batch).logits, expected.expand(50, 1))
+
+
+def test_covariates_under_autocast_and_without_bags():
+    network = make_network("mlp", "gated", 1, covariates=True, num_covariates=2)
+    batch = with_covariates(make_batch(), torch.ones(3, 2))
+    with torch.autocast("cpu", torch.bfloat16):
+        assert network(batch).logits.isfinite().all()
+    none = network(batch.without_bags()).logits
+    assert none.shape == (0, 1)
+    none.sum().backward()
+    assert not network.head.weight.grad.any()
+
+
+def test_covariates_that_were_not_asked_for_do_not_count():
+    network, batch = make_network("mlp", "gated", 1, num_covariates=2).eval(), make_batch()
+    assert network.head.in_features == 7
+    assert torch.equal(
+        network(with_covariates(batch, torch.ones(3, 2))).logits, network(batch).logits
+    )
+
+
+def test_a_head_that_is_to_see_covariates_needs_some():
+    with pytest.raises(
+        ValueError, match=r"model\.covariates=true, got none: give data\.covariates"
+    ):
+        make_network(covariates=True)
+
+
+@pytest.mark.parametrize(("covariates", "got"), [(None, "none"), (torch.zeros(3, 1), "1")])
+def test_bags_with_other_covariates_are_refused(covariates, got):
+    network = make_network("mlp", "mean", covariates=True, num_covariates=2)
+    message = f"bags with 2 covariates, for which the network was built, got {got}$"
+    with pytest.raises(ValueError, match=message):
+        network(replace(make_batch(), covariates=covariates))

@@ -2,12 +2,15 @@
 
 from functools import partial
 
+import numpy as np
 import pytest
+import scipy.stats
 import torch
 from torch import nn
 
 from milforge.data import ImageBatch, LargeImage, TensorSource, collate_images
-from milforge.models import SamplingNetwork, SamplingOutput
+from milforge.data.images.sources import LevelSource
+from milforge.models import BagOutput, SamplingNetwork
 from milforge.nn import AttentionCNN, PatchCNN
 from milforge.sampling import AttentionSampling, MultinomialEntropy
 
@@ -45,7 +48,7 @@ def test_it_is_attention_sampling_then_a_linear_head(inference, estimator):
     network = make_network(2, inference=inference, estimator=estimator, entropy=0.3).eval()
     batch = make_batch(2, seeds=[3, 1, 4])
     out = network(batch)
-    assert isinstance(out, SamplingOutput)
+    assert isinstance(out, BagOutput)
     by_hand = AttentionSampling(
         network.sampling.attention,
         network.sampling.feature,
@@ -55,9 +58,10 @@ def test_it_is_attention_sampling_then_a_linear_head(inference, estimator):
         inference=inference,
     ).eval()
     features, attention, patches = by_hand(batch.x_low, batch.x_high, seeds=batch.seeds)
-    assert torch.equal(out.logits, features @ network.head.weight.T + network.head.bias)
-    assert torch.equal(out.attention, attention)
-    assert torch.equal(out.patches, patches)
+    head = network.head
+    torch.testing.assert_close(out.logits, features @ head.weight.T + head.bias)
+    assert torch.equal(out.details["attention"], attention)
+    assert torch.equal(out.details["patches"], patches)
     torch.testing.assert_close(out.penalty, MultinomialEntropy(0.3)(attention))
 
 
@@ -67,13 +71,64 @@ def test_without_a_regulariser_the_penalty_is_zero():
     assert out.penalty == 0
 
 
+def test_the_entropy_of_attention_is_told_and_logged():
+    network = make_network()
+    out = network(make_batch())
+    attention = out.details["attention"].detach()
+    told = out.details["attention_entropy"]
+    expected = scipy.stats.entropy(attention.flatten(1).numpy(), axis=1)
+    np.testing.assert_allclose(told, expected, rtol=1e-5)
+    assert not told.requires_grad
+    assert network.logged == ("attention_entropy",)
+    assert told.shape == (3,)  # what is logged is one number per image
+
+
+def test_where_it_looked_is_told_out_of_training_alone():
+    network, batch = make_network(), make_batch(seeds=[4, 5, 6])
+    out = network(batch)
+    assert list(out.details) == ["attention", "attention_entropy", "patches"]
+    assert out.scores is None
+    out = network.eval()(batch)
+    places = ["offsets", "coords", "weights"]
+    assert list(out.details) == ["attention", "attention_entropy", "patches", *places]
+    offsets, probabilities = network.places(batch, out.details["attention"])
+    assert torch.equal(out.details["offsets"], offsets)
+    assert torch.equal(out.details["weights"], probabilities)
+    assert torch.equal(out.details["coords"], offsets.flip(2).float())  # x before y
+    assert torch.equal(out.scores, probabilities.log().flatten())
+    assert not out.scores.requires_grad
+
+
+def test_coords_are_those_of_the_full_resolution():
+    image = torch.randint(256, (1, 80, 60), dtype=torch.uint8)
+
+    class Pyramid(TensorSource):
+        """Of two levels: the second has half as many pixels in a row and in a column."""
+
+        levels = ((160, 120), (80, 60))
+
+        def read(self, offsets, size, level=0):
+            assert level == 1
+            return super().read(offsets, size)
+
+    network = make_network(n_patches=3).eval()
+    low = torch.rand(1, 12, 10)
+    plain, level = (
+        network(collate_images([LargeImage(low, source, 0, "a")])).details
+        for source in (TensorSource(image, "a"), LevelSource(Pyramid(image, "a"), 1))
+    )
+    assert torch.equal(plain["offsets"], level["offsets"])
+    assert torch.equal(plain["patches"], level["patches"])
+    assert torch.equal(2 * plain["coords"], level["coords"])
+
+
 @pytest.mark.parametrize("num_outputs", [1, 2, 5])
 def test_outputs_and_gradients(num_outputs):
     network = make_network(num_outputs=num_outputs, entropy=0.1)
     out = network(make_batch())
-    assert out.logits.shape == ((3,) if num_outputs == 1 else (3, num_outputs))
-    assert out.attention.shape == (3, 12, 10)
-    assert out.patches.shape == (3, 4, 1, 15, 14)
+    assert out.logits.shape == (3, num_outputs)
+    assert out.details["attention"].shape == (3, 12, 10)
+    assert out.details["patches"].shape == (3, 4, 1, 15, 14)
     (out.logits.square().sum() + out.penalty).backward()
     for name, parameter in network.named_parameters():
         assert parameter.grad is not None, name
@@ -100,17 +155,17 @@ def test_places_are_where_it_looked(inference, seeds, replace):
     network = make_network(inference=inference, replace=replace).eval()
     batch = make_batch(seeds=seeds)
     out = network(batch)
-    offsets, probabilities = network.places(batch, out.attention)
+    offsets, probabilities = network.places(batch, out.details["attention"])
     assert offsets.shape == (3, 4, 2)
     assert offsets.dtype == torch.int64
     for i, source in enumerate(batch.x_high):
-        for place, patch in zip(offsets[i], out.patches[i], strict=True):
+        for place, patch in zip(offsets[i], out.details["patches"][i], strict=True):
             torch.testing.assert_close(patch, cut(source, place, (15, 14)))
     # Each probability is that of the cell whose centre lies under the patch's.
     for i, (height, width) in enumerate(HIGH):
         rows = ((offsets[i, :, 0] + 7.5) * 12 / height).long()
         columns = ((offsets[i, :, 1] + 7) * 10 / width).long()
-        torch.testing.assert_close(probabilities[i], out.attention[i, rows, columns])
+        torch.testing.assert_close(probabilities[i], out.details["attention"][i, rows, columns])
     assert not probabilities.requires_grad
 
 
@@ -118,9 +173,11 @@ def test_places_in_training_need_seeds():
     """With them, training and evaluation look at the same places."""
     network, batch = make_network(), make_batch(seeds=[5, 7, 6])
     out = network(batch)
-    offsets, _ = network.places(batch, out.attention)
-    torch.testing.assert_close(out.patches[2, 1], cut(batch.x_high[2], offsets[2, 1], (15, 14)))
-    assert torch.equal(network.eval()(batch).patches, out.patches)
+    offsets, _ = network.places(batch, out.details["attention"])
+    torch.testing.assert_close(
+        out.details["patches"][2, 1], cut(batch.x_high[2], offsets[2, 1], (15, 14))
+    )
+    assert torch.equal(network.eval()(batch).details["patches"], out.details["patches"])
 
 
 def test_unpadded_attention_and_its_receptive_field():
@@ -145,12 +202,16 @@ def test_unpadded_attention_and_its_receptive_field():
     ).eval()
     batch = make_batch(sizes=[(120, 100)])
     out = network(batch)
-    offsets, probabilities = network.places(batch, out.attention)
+    offsets, probabilities = network.places(batch, out.details["attention"])
     # The scale is 10: cell (i, j) is centred at pixel (i + 1.5, j + 1.5) of the view.
     centres = (offsets[0] + 6.5) / 10 - 1
     cells = centres.long()
-    torch.testing.assert_close(probabilities[0], out.attention[0, cells[:, 0], cells[:, 1]])
-    torch.testing.assert_close(out.patches[0, 3], cut(batch.x_high[0], offsets[0, 3], (13, 13)))
+    torch.testing.assert_close(
+        probabilities[0], out.details["attention"][0, cells[:, 0], cells[:, 1]]
+    )
+    torch.testing.assert_close(
+        out.details["patches"][0, 3], cut(batch.x_high[0], offsets[0, 3], (13, 13))
+    )
 
 
 def test_a_patch_without_a_size_has_that_of_the_view():
@@ -159,9 +220,11 @@ def test_a_patch_without_a_size_has_that_of_the_view():
     ).eval()
     batch = make_batch()
     out = network(batch)
-    assert out.patches.shape == (3, 3, 1, 12, 10)
-    offsets, _ = network.places(batch, out.attention)
-    torch.testing.assert_close(out.patches[1, 2], cut(batch.x_high[1], offsets[1, 2], (12, 10)))
+    assert out.details["patches"].shape == (3, 3, 1, 12, 10)
+    offsets, _ = network.places(batch, out.details["attention"])
+    torch.testing.assert_close(
+        out.details["patches"][1, 2], cut(batch.x_high[1], offsets[1, 2], (12, 10))
+    )
 
 
 class Mean(nn.Module):
@@ -188,20 +251,20 @@ def test_an_image_does_not_feel_the_others(training):
         )
         alone = network(one)
         torch.testing.assert_close(alone.logits, together.logits[i : i + 1])
-        assert torch.equal(alone.patches, together.patches[i : i + 1])
+        assert torch.equal(alone.details["patches"], together.details["patches"][i : i + 1])
 
 
 def test_seeds_decide_what_is_looked_at():
     network, same = make_network(), make_batch(sizes=[(80, 80)] * 3)
     x_low, source = same.x_low[:1].expand(3, -1, -1, -1), same.x_high[0]
     batch = ImageBatch(x_low, [source] * 3, None, ["a", "b", "c"], torch.tensor([1, 1, 2]))
-    patches = network(batch).patches
+    patches = network(batch).details["patches"]
     assert torch.equal(patches[0], patches[1])
     assert not torch.equal(patches[0], patches[2])
     # In training without seeds every look is another one.
     free = ImageBatch(x_low, [source] * 3, None, ["a", "b", "c"])
-    assert not torch.equal(network(free).patches, network(free).patches)
-    assert torch.equal(network.eval()(free).patches, network(free).patches)
+    assert not torch.equal(network(free).details["patches"], network(free).details["patches"])
+    assert torch.equal(network.eval()(free).details["patches"], network(free).details["patches"])
 
 
 def test_float_images_are_taken_as_they_are():
@@ -213,7 +276,7 @@ def test_float_images_are_taken_as_they_are():
 def test_dropout_acts_on_the_features_of_images_while_training():
     network, batch = make_network(dropout=0.5), make_batch(seeds=[1, 2, 3])
     first, second = network(batch), network(batch)
-    assert torch.equal(first.patches, second.patches)
+    assert torch.equal(first.details["patches"], second.details["patches"])
     assert not torch.equal(first.logits, second.logits)
     network.eval()
     assert torch.equal(network(batch).logits, network(batch).logits)
@@ -223,7 +286,7 @@ def test_autocast_gives_finite_logits_and_a_map_of_float32():
     network, batch = make_network(entropy=0.1).eval(), make_batch(seeds=[1, 2, 3])
     with torch.autocast("cpu", torch.bfloat16):
         out = network(batch)
-    assert out.attention.dtype == torch.float32
+    assert out.details["attention"].dtype == torch.float32
     torch.testing.assert_close(out.logits.float(), network(batch).logits, rtol=0.1, atol=0.05)
 
 

@@ -1,5 +1,6 @@
 """Networks of bags with several streams of features."""
 
+from dataclasses import replace
 from functools import partial
 
 import pytest
@@ -26,6 +27,7 @@ from milforge.nn import (
 
 SHAPES = {"uni": (5,), "conch_v1.5": (3,), "image": (1, 2, 2)}
 NAMES = ["conch_v1.5", "image", "uni"]
+WEIGHTS = ("weight_conch_v1.5", "weight_image", "weight_uni")
 MODES = ["scalar", "convex", "elementwise", "adaptive", "attention"]
 FUSIONS = {mode: partial(StreamFusion, dim=6, mode=mode) for mode in MODES}
 FUSIONS["concat"] = ConcatStreams
@@ -71,18 +73,16 @@ def assert_same(first, second):
         assert (a is None) == (b is None)
         if a is not None:
             assert_close(a, b)
-    assert (first.stream_weights is None) == (second.stream_weights is None)
-    for name in first.stream_weights or {}:
-        assert_close(first.stream_weights[name], second.stream_weights[name])
+    assert first.details.keys() == second.details.keys()
+    for name in first.details:
+        assert_close(first.details[name], second.details[name])
 
 
 def cat_outputs(outputs):
     logits = torch.cat([out.logits for out in outputs])
     scores = None if outputs[0].scores is None else torch.cat([out.scores for out in outputs])
-    weights = None
-    if outputs[0].stream_weights is not None:
-        weights = {n: torch.cat([out.stream_weights[n] for out in outputs]) for n in NAMES}
-    return outputs[0]._replace(logits=logits, scores=scores, stream_weights=weights)
+    details = {n: torch.cat([out.details[n] for out in outputs]) for n in outputs[0].details}
+    return outputs[0]._replace(logits=logits, scores=scores, details=details)
 
 
 @levels
@@ -96,12 +96,11 @@ def test_outputs_gradients_and_batch_invariance(fusion, fuse, pool):
     assert (out.scores is None) == (pool in ("mean", "max"))
     assert out.scores is None or out.scores.shape == (10,)
     if fusion == "concat":
-        assert out.stream_weights is None
-        assert network.weighed_streams == ()
+        assert (out.details, network.logged) == ({}, ())
     else:
-        assert list(out.stream_weights) == list(network.weighed_streams) == NAMES
-        assert all(w.shape == (3,) for w in out.stream_weights.values())
-        assert not any(w.requires_grad for w in out.stream_weights.values())
+        assert tuple(out.details) == network.logged == WEIGHTS
+        assert all(w.shape == (3,) for w in out.details.values())
+        assert not any(w.requires_grad for w in out.details.values())
     assert_same(cat_outputs([network(collate_bags([bag])) for bag in bags]), out)
     out.logits.square().sum().backward()
     assert all(p.grad is not None and p.grad.isfinite().all() for p in network.parameters())
@@ -136,7 +135,7 @@ def test_padded_bags_give_the_same_whatever_stands_in_the_padding(fusion, fuse, 
         z = network.fusion([network.pool[n](x, mask) for n, x in zip(NAMES, encoded, strict=True)])
     else:
         z = network.pool(network.fusion(encoded), mask)
-    assert_close(network.head(z)[:, 0], network(batch).logits)
+    assert_close(network.head(z), network(batch).logits)
 
 
 @fusions
@@ -166,7 +165,7 @@ def test_at_the_level_of_bags_every_stream_is_pooled_by_itself(fusion, pool):
     for name in NAMES:
         x = network.encoder[name](batch.x[name])
         pooled.append(network.pool[name](x, ptr=batch.ptr, return_att=True, **options))
-    assert_close(out.logits, network.head(network.fusion([z for z, _ in pooled]))[:, 0])
+    assert_close(out.logits, network.head(network.fusion([z for z, _ in pooled])))
     each = [reference.segment_softmax(f, batch.ptr) for _, f in pooled]
     # What figures and tables show is the mean over the streams.
     assert_close(reference.segment_softmax(out.scores, batch.ptr), sum(each) / 3)
@@ -178,7 +177,7 @@ def test_at_the_level_of_bags_every_stream_is_pooled_by_itself(fusion, pool):
 def test_stream_weights_are_means_over_channels_and_instances(mode, fuse):
     network = make_network(mode, fuse)
     batch = collate_bags(make_bags())
-    told = network(batch).stream_weights
+    told = network(batch).details
     for b, (start, stop) in enumerate([(0, 3), (3, 8), (8, 10)]):
         x = [network.encoder[name](batch.x[name][start:stop]) for name in NAMES]
         if fuse == "bags":
@@ -187,13 +186,13 @@ def test_stream_weights_are_means_over_channels_and_instances(mode, fuse):
         _, weights = network.fusion(x, return_weights=True)
         for s, name in enumerate(NAMES):
             numbers = weights[s].flatten().tolist()
-            assert float(told[name][b]) == pytest.approx(sum(numbers) / len(numbers))
+            assert float(told[f"weight_{name}"][b]) == pytest.approx(sum(numbers) / len(numbers))
 
 
 @levels
 @pytest.mark.parametrize("mode", ["convex", "attention"])
 def test_stream_weights_that_sum_to_one_do_so_in_every_bag(mode, fuse):
-    told = make_network(mode, fuse)(collate_bags(make_bags())).stream_weights
+    told = make_network(mode, fuse)(collate_bags(make_bags())).details
     assert_close(sum(told.values()), torch.ones(3, dtype=torch.float64))
 
 
@@ -203,8 +202,8 @@ def test_a_batch_of_no_bags_has_a_loss_of_zero(fusion, fuse):
     """The share of a process in a step of few bags."""
     network = make_network(fusion, fuse)
     out = network(collate_bags(make_bags()).without_bags())
-    assert out.logits.shape == (0,)
-    assert all(w.shape == (0,) for w in (out.stream_weights or {}).values())
+    assert out.logits.shape == (0, 1)
+    assert all(w.shape == (0,) for w in out.details.values())
     out.logits.sum().backward()
     assert all(p.grad is None or not p.grad.any() for p in network.parameters())
 
@@ -227,7 +226,7 @@ def test_a_pooling_module_is_copied_for_each_stream():
     assert len(parameters) == 9
     lazy = BagNetwork(SHAPES, 1, pool=AttentionPool(att_dim=3), fuse="bags", **options)
     batch = collate_bags([Bag({n: x.float() for n, x in b.x.items()}) for b in make_bags()])
-    assert lazy(batch).logits.shape == (3,)
+    assert lazy(batch).logits.shape == (3, 1)
 
 
 def test_state_dicts_load_whatever_the_order_of_the_streams():
@@ -249,7 +248,7 @@ def test_with_one_stream_nothing_is_fused():
     for key, fusion in (("without", None), ("with", refuse)):
         torch.manual_seed(3)
         plain[key] = BagNetwork((5,), 1, fusion=fusion, fuse="bags", **options)
-    assert plain["with"].weighed_streams == ()
+    assert plain["with"].logged == ()
     keys = ["encoder.1", "pool.fc1", "pool.fc_gated", "pool.fc2", "head"]
     weights = plain["with"].state_dict()
     assert list(dict.fromkeys(name.rpartition(".")[0] for name in weights)) == keys
@@ -260,7 +259,7 @@ def test_with_one_stream_nothing_is_fused():
     first = plain["with"](collate_bags([Bag(x)]))
     second = named(collate_bags([Bag({"uni": x})]))
     assert_same(first, second)
-    assert first.stream_weights is None
+    assert first.details == {}
 
 
 class OwnFusion(nn.Module):
@@ -278,8 +277,8 @@ class OwnFusion(nn.Module):
 def test_a_fusion_need_not_tell_its_weights(fuse):
     options = {"encoder": partial(MLPEncoder, hidden=(4,)), "pool": POOLS["gated"]}
     network = BagNetwork(SHAPES, 1, fusion=OwnFusion, fuse=fuse, **options).double()
-    assert network.weighed_streams == ()
-    assert network(collate_bags(make_bags())).stream_weights is None
+    assert network.logged == ()
+    assert network(collate_bags(make_bags())).details == {}
 
 
 @pytest.mark.parametrize(
@@ -325,6 +324,22 @@ def test_autocast_gives_weights_of_at_least_float32(fuse):
     batch = collate_bags([Bag({n: x.float() for n, x in b.x.items()}) for b in make_bags()])
     with torch.autocast("cpu", torch.bfloat16):
         out = network(batch)
-    for name, weights in network(batch).stream_weights.items():
-        assert out.stream_weights[name].dtype == torch.float32
-        assert_close(out.stream_weights[name], weights, rtol=0.05, atol=0.02)
+    for name, weights in network(batch).details.items():
+        assert out.details[name].dtype == torch.float32
+        assert_close(out.details[name], weights, rtol=0.05, atol=0.02)
+
+
+@levels
+@fusions
+def test_covariates_beside_several_streams(fusion, fuse):
+    network = make_network(fusion, fuse, outputs=2, covariates=True, num_covariates=2)
+    generator = torch.Generator().manual_seed(2)
+    bags = [
+        replace(bag, covariates=torch.randn(2, generator=generator, dtype=torch.float64))
+        for bag in make_bags()
+    ]
+    out = network(collate_bags(bags))
+    assert_same(cat_outputs([network(collate_bags([bag])) for bag in bags]), out)
+    zero = [replace(bag, covariates=torch.zeros(2, dtype=torch.float64)) for bag in bags]
+    added = torch.stack([bag.covariates for bag in bags]) @ network.head.weight[:, -2:].T
+    assert_close(out.logits, network(collate_bags(zero)).logits + added)

@@ -229,7 +229,8 @@ def test_extreme_scores(act, scale):
     largest = reference.ACTIVATIONS[act](torch.tensor(3.0))
     z, f = pool(x, ptr=torch.tensor([0, 3, 5]), return_att=True)
     assert float(f.detach().max() / scale) == pytest.approx(float(largest), rel=1e-4)
-    assert z.tolist() == [[3.0], [2.0]]
+    # Two scores that should tie may differ by a rounding, which the scale blows up.
+    assert_close(z, torch.tensor([[3.0], [2.0]]))
     z.sum().backward()
     assert x.grad.isfinite().all()
     assert all(p.grad.isfinite().all() for p in pool.parameters())

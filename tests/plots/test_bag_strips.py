@@ -214,6 +214,17 @@ def test_a_wrong_prediction_is_marked_above_the_bars():
     assert wrong.title.get_color() == VERMILION != right.title.get_color()
 
 
+def test_a_number_that_is_predicted_has_no_probability_and_is_never_wrong():
+    told = {"y": "40.5", "prediction": "41.2", "probability": None}
+    (ax,) = plot_attention_bars([features_bag(torch.tensor([0.5, 0.5]), **told)]).axes
+    assert ax.get_title() == "bag\ntrue: 40.5\npredicted: 41.2"
+    assert ax.title.get_color() != VERMILION
+    figure = plot_bag_strips([digits_bag(3, **told)])
+    texts = [text.get_text() for ax in figure.axes for text in ax.texts]
+    assert "predicted: 41.2" in texts
+    assert is_png(figure)
+
+
 @pytest.mark.parametrize("size", [1, 2, 50, 51])
 @pytest.mark.parametrize("label", [None, 0, 1])
 def test_bags_of_any_size_and_labels_have_bars(size, label):

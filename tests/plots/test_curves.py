@@ -143,7 +143,7 @@ def test_no_curve_at_all_is_refused(history):
 @pytest.mark.parametrize("task", NAMES)
 def test_the_legends_hold_the_areas_that_sklearn_gives(task):
     probabilities, y = random_bags(task)
-    figure = plot_roc_pr(probabilities, y, task, NAMES[task])
+    figure = plot_roc_pr(probabilities, y, NAMES[task])
     roc, pr = figure.axes
     expected = one_against_rest(task, probabilities, y)
     assert legend_texts(roc) == [
@@ -163,7 +163,7 @@ def test_the_legends_hold_the_areas_that_sklearn_gives(task):
 @pytest.mark.parametrize("task", NAMES)
 def test_the_area_under_the_drawn_lines_is_that_of_the_legend(task):
     probabilities, y = random_bags(task)
-    roc, pr = plot_roc_pr(probabilities, y, task, NAMES[task]).axes
+    roc, pr = plot_roc_pr(probabilities, y, NAMES[task]).axes
     curves = [line for line in pr.lines if line.get_drawstyle() == "steps-post"]
     chance = [line for line in pr.lines if line.get_linestyle() == "--"]
     expected = one_against_rest(task, probabilities, y)
@@ -181,7 +181,7 @@ def test_the_area_under_the_drawn_lines_is_that_of_the_legend(task):
 
 @pytest.mark.parametrize(("value", "missing"), [(0, "positives"), (1, "negatives")])
 def test_labels_all_alike_are_said_and_not_drawn(value, missing):
-    figure = plot_roc_pr(torch.rand(8), torch.full((8,), value), "binary", NAMES["binary"])
+    figure = plot_roc_pr(torch.rand(8), torch.full((8,), value), NAMES["binary"])
     for ax in figure.axes:
         assert legend_texts(ax)[0] == f"malignant: no {missing}"
     assert len(figure.axes[0].lines) == 1  # the diagonal
@@ -191,7 +191,7 @@ def test_labels_all_alike_are_said_and_not_drawn(value, missing):
 
 def test_a_class_that_does_not_occur_leaves_the_others_drawn():
     probabilities, y = random_bags("multiclass")
-    figure = plot_roc_pr(probabilities[y < 2], y[y < 2], "multiclass", NAMES["multiclass"])
+    figure = plot_roc_pr(probabilities[y < 2], y[y < 2], NAMES["multiclass"])
     texts = legend_texts(figure.axes[0])
     assert texts[2] == "c: no positives"
     assert ["AUC" in text for text in texts] == [True, True, False, False]
@@ -201,21 +201,21 @@ def test_a_class_that_does_not_occur_leaves_the_others_drawn():
 def test_binary_probabilities_may_have_any_of_three_shapes(plot):
     p, y = random_bags("binary")
     shapes = [p, p[:, None], torch.stack([1 - p, p], dim=1)]
-    first, *others = (png(plot(x, y, "binary", NAMES["binary"])) for x in shapes)
+    first, *others = (png(plot(x, y, NAMES["binary"])) for x in shapes)
     assert all(other == first for other in others)
 
 
 def test_arrays_and_tensors_with_gradients_and_half_precision_are_taken():
     p, y = random_bags("binary")
     p = p.bfloat16()
-    tensor = plot_roc_pr(p.clone().requires_grad_(), y, "binary", NAMES["binary"])
-    array = plot_roc_pr(p.double().numpy(), y.numpy(), "binary", NAMES["binary"])
+    tensor = plot_roc_pr(p.clone().requires_grad_(), y, NAMES["binary"])
+    array = plot_roc_pr(p.double().numpy(), y.numpy(), NAMES["binary"])
     assert legend_texts(tensor.axes[0]) == legend_texts(array.axes[0])
 
 
 def test_twenty_one_classes_have_curves_that_differ():
     y = torch.arange(63) % 21
-    roc = plot_roc_pr(torch.rand(63, 21), y, "multiclass", [f"c{n}" for n in range(21)]).axes[0]
+    roc = plot_roc_pr(torch.rand(63, 21), y, [f"c{n}" for n in range(21)]).axes[0]
     assert len({(line.get_color(), line.get_linestyle()) for line in roc.lines[:21]}) == 21
 
 
@@ -225,7 +225,7 @@ def test_twenty_one_classes_have_curves_that_differ():
 @pytest.mark.parametrize("task", ["binary", "multiclass"])
 def test_the_cells_are_those_of_sklearn(task):
     probabilities, y = random_bags(task)
-    figure = plot_confusion(probabilities, y, task, NAMES[task])
+    figure = plot_confusion(probabilities, y, NAMES[task])
     predicted = probabilities > 0.5 if task == "binary" else probabilities.argmax(dim=1)
     cells = confusion_matrix(y, predicted)
     shares = confusion_matrix(y, predicted, normalize="true")
@@ -241,7 +241,7 @@ def test_the_cells_are_those_of_sklearn(task):
 
 def test_multilabel_has_one_small_matrix_a_class():
     probabilities, y = random_bags("multilabel")
-    figure = plot_confusion(probabilities, y, "multilabel", NAMES["multilabel"])
+    figure = plot_confusion(probabilities, y, NAMES["multilabel"])
     assert [ax.get_title() for ax in figure.axes] == NAMES["multilabel"]
     for number, ax in enumerate(figure.axes):
         cells = confusion_matrix(y[:, number], probabilities[:, number] > 0.5)
@@ -250,12 +250,12 @@ def test_multilabel_has_one_small_matrix_a_class():
 
 
 def test_a_probability_of_one_half_is_no_positive():
-    figure = plot_confusion(torch.tensor([0.5]), torch.tensor([1]), "binary", NAMES["binary"])
+    figure = plot_confusion(torch.tensor([0.5]), torch.tensor([1]), NAMES["binary"])
     assert cell_texts(figure.axes[0])[2] == ["1", "100%"]
 
 
 def test_a_class_without_bags_has_no_shares():
-    figure = plot_confusion(torch.tensor([0.2, 0.9]), torch.zeros(2), "binary", NAMES["binary"])
+    figure = plot_confusion(torch.tensor([0.2, 0.9]), torch.zeros(2), NAMES["binary"])
     expected = [["1", "50%"], ["1", "50%"], ["0", "n/a"], ["0", "n/a"]]
     assert cell_texts(figure.axes[0]) == expected
 
@@ -268,7 +268,7 @@ def test_the_texts_of_the_cells_stand_out_from_their_ground():
 
     for hits in range(0, 101, 5):
         p = torch.cat([torch.ones(hits), torch.zeros(100 - hits)])
-        (ax,) = plot_confusion(p, torch.ones(100), "binary", NAMES["binary"]).axes
+        (ax,) = plot_confusion(p, torch.ones(100), NAMES["binary"]).axes
         ground = luminance(ax.images[0].to_rgba(np.array([[hits / 100]]))[0, 0, :3])
         text = luminance(ax.texts[3].get_color())
         assert (max(ground, text) + 0.05) / (min(ground, text) + 0.05) > 3
@@ -279,32 +279,42 @@ def test_the_texts_of_the_cells_stand_out_from_their_ground():
 
 @pytest.mark.parametrize("plot", [plot_roc_pr, plot_confusion])
 @pytest.mark.parametrize(
-    ("probabilities", "y", "task", "names", "message"),
+    ("probabilities", "y", "names", "message"),
     [
-        ([0.5], [0], "regression", ["a", "b"], "got 'regression'"),
-        ([0.5], [0], "binary", ["a", "b", "c"], "expected two class names"),
-        ([0.5, 0.5], [0], "binary", ["a", "b"], r"of 1 bags and 2 classes .* got shape \(2,\)"),
-        ([[0.5, 0.5]], [0], "multiclass", ["a", "b", "c"], "of 1 bags and 3 classes"),
-        ([[0.5, 0.5]], [0], "multilabel", ["a", "b"], r"y of shape \(1, 2\), got \(1,\)"),
-        ([], [], "binary", ["a", "b"], "at least one label"),
-        ([float("nan"), 0.5], [0, 1], "binary", ["a", "b"], "got 1 that are NaN"),
-        ([0.5, 0.5], [0, 2], "binary", ["a", "b"], "labels from 0 to 1"),
-        ([[0.5, 0.5]], [2], "multiclass", ["a", "b"], "labels from 0 to 1"),
-        ([[0.5, 0.5]], [-1], "multiclass", ["a", "b"], "labels from 0 to 1"),
+        ([0.5, 0.5], [0], ["a", "b"], r"of 1 bags and 2 classes, got shape \(2,\)"),
+        ([[0.5, 0.5]], [0], ["a", "b", "c"], "of 1 bags and 3 classes"),
+        ([[0.5, 0.5]], [[0, 1, 1]], ["a", "b"], r"y of shape \(1,\) or \(1, 2\), got \(1, 3\)"),
+        ([[0.5]], [[0, 1]], ["a", "b"], r"of 1 bags and 2 classes, got shape \(1, 1\)"),
+        ([[0.5]], [0], ["a"], r"at least two class names, got \['a'\]"),
+        ([], [], ["a", "b"], "at least one label"),
+        ([float("nan"), 0.5], [0, 1], ["a", "b"], "got 1 that are NaN"),
+        ([0.5, 0.5], [0, 2], ["a", "b"], "labels from 0 to 1, got 0 to 2"),
+        ([[0.2, 0.3, 0.5]], [3], ["a", "b", "c"], "labels from 0 to 2"),
+        ([[0.5, 0.5]], [[0, 2]], ["a", "b"], "labels from 0 to 1"),
+        ([[0.5, 0.5]], [-1], ["a", "b"], "labels from 0 to 1, got -1"),
     ],
 )
-def test_parts_that_do_not_fit_are_refused(plot, probabilities, y, task, names, message):
+def test_parts_that_do_not_fit_are_refused(plot, probabilities, y, names, message):
     with pytest.raises(ValueError, match=message):
-        plot(torch.tensor(probabilities), torch.tensor(y), task, names)
+        plot(torch.tensor(probabilities), torch.tensor(y), names)
+
+
+@pytest.mark.parametrize("plot", [plot_roc_pr, plot_confusion])
+def test_a_single_label_that_a_bag_may_have(plot):
+    p, y = random_bags("binary")
+    figure = plot(p[:, None], y[:, None], ["malignant"])
+    assert is_png(figure)
+    told = legend_texts(figure.axes[0])[0] if plot is plot_roc_pr else figure.axes[0].get_title()
+    assert told.startswith("malignant")
 
 
 def test_a_dollar_in_a_name_is_no_mathematics():
-    assert is_png(plot_roc_pr(*random_bags("binary"), "binary", ["low", r"$\bad$ > 5$"]))
+    assert is_png(plot_roc_pr(*random_bags("binary"), ["low", r"$\bad$ > 5$"]))
 
 
 def test_the_settings_of_matplotlib_stay_as_they_were():
     before = dict(mpl.rcParams)
     png(plot_learning_curves({"val/loss": [(0, 1)]}))
-    png(plot_roc_pr(*random_bags("binary"), "binary", NAMES["binary"]))
-    png(plot_confusion(*random_bags("binary"), "binary", NAMES["binary"]))
+    png(plot_roc_pr(*random_bags("binary"), NAMES["binary"]))
+    png(plot_confusion(*random_bags("binary"), NAMES["binary"]))
     assert dict(mpl.rcParams) == before

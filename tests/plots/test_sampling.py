@@ -177,6 +177,14 @@ def test_a_number_stands_at_its_frame():
 # patches
 
 
+def test_a_number_that_is_predicted_has_no_probability():
+    image = sampled(2, y="40.5", prediction="41.2", probability=None)
+    figure = plot_sampled_patches([image])
+    told = [text.get_text() for text in figure.findobj(Text)]
+    assert any("predicted: 41.2" in each and "(" not in each for each in told)
+    assert is_png(figure)
+
+
 def test_patches_stand_in_the_order_drawn_with_their_probability():
     image = sampled(8)
     figure = plot_sampled_patches([image])

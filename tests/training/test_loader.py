@@ -6,10 +6,11 @@ import lightning as L
 import pytest
 import torch
 
-from milforge.cli.build import HARMLESS
+from milforge.api.trainer import HARMLESS
+from milforge.data import Loader, digits_bags
 from milforge.models import BagNetwork
 from milforge.nn import AttentionPool, MLPEncoder
-from milforge.training import BagClassification, ImageBagsDataModule
+from milforge.training import MILDataModule, MILModule
 
 pytestmark = [pytest.mark.filterwarnings(f"ignore:{message}") for message in HARMLESS]
 EPOCHS, STEPS = 3, 5  # 20 bags in batches of 4
@@ -41,14 +42,15 @@ class SaveAtEnd(L.pytorch.callbacks.Checkpoint):
 
 def fit(tmp_path, callback=None, workers=0, ckpt_path=None, **options):
     torch.manual_seed(0)
-    data = ImageBagsDataModule(
-        "digits", train=20, val=4, test=4, batch_size=4, num_workers=workers, **options
+    data = MILDataModule(
+        partial(digits_bags, train=20, val=4, test=4),
+        loader=Loader(batch_size=4, num_workers=workers),
+        **options,
     )
     encoder = partial(MLPEncoder, hidden=[8], dropout=0.5)
-    module = BagClassification(
+    module = MILModule(
         BagNetwork((1, 8, 8), 1, encoder=encoder, pool=AttentionPool),
-        "binary",
-        ("no", "yes"),
+        data.task,
         optimizer=partial(torch.optim.Adam, lr=1e-2),
     )
     trainer = L.Trainer(
@@ -104,5 +106,5 @@ def test_other_batches_are_refused(tmp_path):
     path = tmp_path / "a.ckpt"
     with pytest.raises(RuntimeError, match="interrupted"):
         fit(tmp_path, Save(path, 7))
-    with pytest.raises(ValueError, match=r"resume with the data, data\.seed, data\.batch_size"):
+    with pytest.raises(ValueError, match=r"resume with the data, .*batch_size"):
         fit(tmp_path, ckpt_path=path, seed=1)

@@ -1,15 +1,14 @@
-"""Streams in the DataModules and the LightningModule: their weights as metrics, standardising."""
+"""Streams in the DataModule and the LightningModule: their weights as metrics, standardising."""
 
 from functools import partial
-from types import SimpleNamespace
 
 import pytest
 import torch
 from torch import nn
 
-from milforge.data import Bag, collate_bags
+from milforge.data import Bag, BagSplits, Loader, collate_bags, two_stream_digits
 from milforge.graph import AdjacencyBuilder
-from milforge.models import BagNetwork, BagOutput
+from milforge.models import BagNetwork
 from milforge.nn import (
     AttentionPool,
     ConcatStreams,
@@ -18,31 +17,25 @@ from milforge.nn import (
     Standardise,
     StreamFusion,
 )
-from milforge.training import BagClassification, TwoStreamDigitsDataModule
+from milforge.tasks import Binary
+from milforge.training import MILDataModule, MILModule
+from told import Told, attached
 
 SMALL = {"train": 8, "val": 4, "test": 4}
 STEPS = {"train": "training_step", "val": "validation_step", "test": "test_step"}
 
 
-class Told(nn.Module):
-    """Weights that are told; the bag id is the number of the row."""
-
-    weighed_streams = ("conch_v1.5", "uni")
-
-    def __init__(self, weights):
-        super().__init__()
-        self.weights = weights
-
-    def forward(self, batch):
-        rows = torch.tensor([int(name) for name in batch.bag_id])
-        weights = {name: self.weights[name][rows] for name in self.weighed_streams}
-        return BagOutput(torch.zeros(len(rows)), None, None, weights)
-
-
 def make_module(network, **options):
-    module = BagClassification(network, "binary", ("no", "yes"), **options)
-    module._trainer = SimpleNamespace(world_size=1, sanity_checking=False)
-    return module
+    task = Binary().from_state({"kind": "binary", "class_names": ["no", "yes"], "weights": None})
+    return attached(MILModule(network, task, **options))
+
+
+def digits(graph=None, batch_size=8, **options):
+    return MILDataModule(
+        partial(two_stream_digits, **SMALL, **options),
+        graph=graph,
+        loader=Loader(batch_size=batch_size),
+    )
 
 
 def make_bags(n=7):
@@ -51,8 +44,8 @@ def make_bags(n=7):
 
 @pytest.mark.parametrize("stage", STEPS)
 def test_weights_are_averaged_over_bags_however_they_are_batched(stage):
-    weights = {"uni": torch.arange(7.0), "conch_v1.5": -torch.arange(7.0).square()}
-    module = make_module(Told(weights))
+    weights = {"weight_uni": torch.arange(7.0), "weight_conch_v1.5": -torch.arange(7.0).square()}
+    module = make_module(Told(torch.zeros(7, 1), details=weights))
     metrics = getattr(module, f"{stage}_metrics")
     assert {f"{stage}/weight_uni", f"{stage}/weight_conch_v1.5"} < set(metrics.names)
     bags = make_bags()
@@ -86,9 +79,15 @@ def test_weights_keep_no_graph_of_a_step():
     module = make_module(BagNetwork({"a": (2,), "b": (3,)}, 1, fusion=fusion, **options))
     x = {"a": torch.randn(2, 2), "b": torch.randn(2, 3)}
     module.training_step(collate_bags([Bag(x, y=1)]), 0)
-    (waiting,) = module.train_metrics._waiting
-    assert set(waiting.means) == {"loss", "weight_a", "weight_b"}
-    assert not any(value.requires_grad for value in waiting.means.values())
+    seen = module.train_metrics.seen()
+    assert {"loss", "weight_a", "weight_b"} < set(seen)
+    assert not any(value.requires_grad for value in seen.values())
+
+
+def test_a_weight_does_not_say_which_way_is_up():
+    network = Told(torch.zeros(2, 1), details={"weight_uni": torch.zeros(2)})
+    with pytest.raises(ValueError, match=r"monitor=val/weight_uni: .*monitor_mode=max"):
+        make_module(network).higher_is_better("val/weight_uni")
 
 
 def test_every_stream_is_standardised_by_its_own_statistics():
@@ -118,29 +117,42 @@ def test_half_and_double_precision_become_single_in_every_stream():
 
 
 def test_the_digits_in_two_streams():
-    data = TwoStreamDigitsDataModule(**SMALL, batch_size=3)
+    data = digits(batch_size=3)
     data.setup()
     assert data.instance_shape == {"pixels": (64,), "gradient": (128,)}
-    assert (data.task, data.class_names) == ("binary", ("no 9", "9"))
+    assert (data.task.kind, data.task.class_names) == ("binary", ("no 9", "9"))
     batch = next(iter(data.train_dataloader()))
     assert len(batch) == 3
     assert {name: x.shape[1] for name, x in batch.x.items()} == {"pixels": 64, "gradient": 128}
-    alone = TwoStreamDigitsDataModule(**SMALL, streams=["gradient"])
+    alone = digits(streams=["gradient"])
     assert alone.instance_shape == (128,)
     prints = [
-        TwoStreamDigitsDataModule(**SMALL, **options).fingerprint()
+        digits(**options).fingerprint()
         for options in ({}, {}, {"seed": 1}, {"gradient_noise": 1.0}, {"streams": ["pixels"]})
     ]
     assert prints[0] == prints[1]
     assert len(set(prints)) == 4
 
 
+def test_the_data_module_standardises_each_stream_by_the_training_part():
+    bags = [
+        Bag({"a": torch.tensor([[1.0, 2], [3, 2]]), "b": torch.tensor([[v], [v]])}, y=int(v))
+        for v in (0.0, 1.0)
+    ]
+    far = [Bag({"a": torch.full((1, 2), 99.0), "b": torch.full((1, 1), 99.0)}, y=1)]
+    data = MILDataModule(lambda: BagSplits(bags, far, far))
+    standardise = data.standardiser("auto")
+    assert standardise["a"].mean.tolist() == [2, 2]
+    assert standardise["b"].mean.tolist() == [0.5]
+    assert standardise(bags[0].x)["a"].tolist() == [[-1, 0], [1, 0]]
+    assert data.standardiser("all")["b"].mean.tolist() == pytest.approx([200 / 6])
+
+
 def test_two_streams_have_graphs_that_no_features_make():
-    chain = AdjacencyBuilder(method="chain")
-    data = TwoStreamDigitsDataModule(**SMALL, adjacency=chain)
+    data = digits(AdjacencyBuilder(method="chain"))
     data.setup()
-    assert data.splits.train[0].adj is not None
+    assert data.parts["train"][0].adj is not None
     knn = AdjacencyBuilder(method="feature_knn", k=2)
     with pytest.raises(ValueError, match="expected one stream of features to build a graph from"):
-        TwoStreamDigitsDataModule(**SMALL, adjacency=knn).setup()
-    TwoStreamDigitsDataModule(**SMALL, adjacency=knn, streams=["pixels"]).setup()
+        digits(knn).setup()
+    digits(knn, streams=["pixels"]).setup()

@@ -11,7 +11,12 @@ import lightning as L
 import torch
 from lightning.pytorch.callbacks import Checkpoint
 
-from milforge.callbacks.end_when_told import SIGNALS, EndWhenTold, Interrupted, leave
+from milforge.processes.exit_on_signal import SIGNALS, EndWhenTold, Interrupted, leave
+from milforge.processes.lightning_private import (
+    checkpoint_before_validation,
+    restore_handlers,
+    validates_next,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -81,9 +86,7 @@ class Interruption(Checkpoint):
         if trainer.global_step == self._last_step:
             return  # a checkpoint does not hold gradients that are still being accumulated
         self._last_step = trainer.global_step
-        loop, fetcher = trainer.fit_loop, trainer.fit_loop._data_fetcher
-        assert fetcher is not None
-        if trainer.is_last_batch or loop.epoch_loop._should_check_val_fx(fetcher):
+        if trainer.is_last_batch or validates_next(trainer):
             return  # a run that went on from here would leave out the validation
         self._save_if_told(trainer)
         if self._ending:
@@ -101,13 +104,7 @@ class Interruption(Checkpoint):
         """Keeps the state of before: from within a validation no run can go on."""
         if trainer.sanity_checking:
             return
-        checkpoint = trainer._checkpoint_connector.dump_checkpoint(weights_only=False)
-        # Of a validation whose first batch has begun Lightning knows that it is to be done again.
-        progress = checkpoint["loops"]["fit_loop"]["epoch_loop.val_loop.batch_progress"]
-        for counts in (progress["total"], progress["current"]):
-            for each in ("ready", "started"):
-                counts[each] += 1
-        self._before_validation = checkpoint
+        self._before_validation = checkpoint_before_validation(trainer)
 
     def on_validation_batch_end(  # noqa: D102
         self, trainer: L.Trainer, pl_module: L.LightningModule, *batch: Any
@@ -171,7 +168,7 @@ class Interruption(Checkpoint):
             for signum, handler in self._before.items():
                 signal.signal(signum, handler)
         # After an exception Lightning puts back, later, what it found: ours.
-        trainer._signal_connector._original_handlers.update(self._before)
+        restore_handlers(trainer, self._before)
 
     def _save_if_told(self, trainer: L.Trainer) -> None:
         told = self._ask(trainer)

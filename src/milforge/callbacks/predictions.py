@@ -1,28 +1,36 @@
 """Predictions as Parquet files and as a table in the run's log."""
 
+from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, cast
 
 import lightning as L
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
 from lightning.pytorch.loggers import WandbLogger
 
-from milforge.callbacks.records import BagRecord, RecordCollector
+from milforge.callbacks.records import BagRecord, RecordCollector, stacked
 from milforge.data.files import atomic_path
+from milforge.tasks import Task
 
 
 class PredictionWriter(RecordCollector):
     """Writes `bags.parquet` and `instances.parquet` after test and prediction.
 
-    `bags.parquet`, a row a bag: `bag_id`; `label` (null where unknown; `label_0`, `label_1`, ...
-    for a multilabel task); `probability_0`, `probability_1`, ... in the order of the classes,
-    whose names stand in the file's metadata under `class_names`.
+    `bags.parquet`, a row per bag: `bag_id`; `part` (val or test); `patient`, null where unknown;
+    `size`, the number of its instances; `order`, its number in its part; the label, null where
+    unknown, in the columns of the task (`label`, or `label_0`, `label_1`, ... where a bag has
+    several); what is predicted, in the columns of the task (`probability_0`, `probability_1`, ...
+    in the order of the classes); `logit_0`, ...; and the other columns of the label table, with
+    the prefix `table_`. In the file's metadata stand `task` and `class_names`, a line each.
 
-    `instances.parquet`, a row an instance: `bag_id`; `index`, the instance's number in its bag;
-    `coord_0`, ... where there are coords, null in a bag without them or without that axis;
-    attention `score` and `weight`, null where the pooling has none; `label`, null where unknown.
+    `instances.parquet`, a row per instance: `bag_id`; `part`; `index`, the instance's number in
+    its bag; `coord_0`, ... where there are coords, null in a bag without them or without that
+    axis; attention `score` and `weight`, null where the pooling has none; `label`, null where
+    unknown.
 
     Args:
         folder: where to write.
@@ -31,58 +39,99 @@ class PredictionWriter(RecordCollector):
     def __init__(self, folder: str | Path) -> None:
         super().__init__()
         self.folder = Path(folder)
+        self._parts: dict[str, list[BagRecord]] = {}
 
     def finish(
         self, trainer: L.Trainer, module: L.LightningModule, records: list[BagRecord], stage: str
     ) -> None:
         """Writes both files, and the bags as a table to W&B where that is used."""
-        names = cast(tuple[str, ...], module.class_names)
-        bags = bags_table(records, names)
-        for name, table in (("bags", bags), ("instances", instances_table(records))):
+        part = records[0].part if records else "test"
+        self._parts[part] = records
+        everything = [each for records in self._parts.values() for each in records]
+        task = cast(Task, module.task)
+        info = getattr(getattr(trainer, "datamodule", None), "info", None)
+        bags = bags_table(everything, task, info)
+        for name, table in (("bags", bags), ("instances", instances_table(everything))):
             with atomic_path(self.folder / f"{name}.parquet") as path:
                 pq.write_table(table, path)
         for logger in trainer.loggers:
             if isinstance(logger, WandbLogger):
-                rows = [list(row.values()) for row in bags.to_pylist()]
-                logger.log_table(f"{stage}/predictions", columns=bags.column_names, data=rows)
+                shown = bags_table(records, task, info)
+                rows = [list(row.values()) for row in shown.to_pylist()]
+                logger.log_table(f"{part}/predictions", columns=shown.column_names, data=rows)
 
 
-def bags_table(records: list[BagRecord], class_names: tuple[str, ...]) -> pa.Table:
-    """One row a bag; the columns are those of `PredictionWriter`."""
-    probabilities = torch.stack([record.probabilities for record in records])
-    if probabilities.ndim == 1:
-        probabilities = torch.stack([1 - probabilities, probabilities], dim=1)
-    columns: dict[str, Any] = {"bag_id": pa.array([record.bag_id for record in records])}
-    labels = [record.y for record in records]
-    if any(label is not None and label.ndim == 1 for label in labels):
-        for c in range(len(class_names)):
-            columns[f"label_{c}"] = pa.array([None if y is None else int(y[c]) for y in labels])
-    else:
-        values = [None if y is None else int(y) for y in labels]
-        columns["label"] = pa.array(values, pa.int64())
-    for c in range(probabilities.shape[1]):
-        columns[f"probability_{c}"] = probabilities[:, c].numpy()
-    return pa.table(columns, metadata={"class_names": "\n".join(class_names)})
+def bags_table(
+    records: list[BagRecord], task: Task, info: Callable[[str, str], Any] | None = None
+) -> pa.Table:
+    """One row per bag; the columns are those of `PredictionWriter`.
+
+    Args:
+        records: the bags.
+        task: names the columns.
+        info: gives the `group` and the other `columns` of a bag by its part and name.
+    """
+    known = [None if info is None else info(each.part, each.bag_id) for each in records]
+    counted: Counter[str] = Counter()
+    order = []
+    for record in records:
+        order.append(counted[record.part])
+        counted[record.part] += 1
+    columns: dict[str, Any] = {
+        "bag_id": pa.array([record.bag_id for record in records], pa.string()),
+        "part": pa.array([record.part for record in records], pa.string()),
+        "patient": pa.array([None if k is None else k.group for k in known], pa.string()),
+        "size": pa.array([record.size for record in records], pa.int64()),
+        "order": pa.array(order, pa.int64()),
+    }
+    columns |= _labels(records, task)
+    for name, values in stacked(records).items():
+        short = "logit" if name == "logits" else name
+        if values.ndim == 1:
+            columns[short] = values.numpy()
+        else:
+            columns |= {f"{short}_{c}": values[:, c].numpy() for c in range(values.shape[1])}
+    others = {name: None for each in known if each is not None for name in each.columns}
+    for name in others:
+        texts = [None if k is None else k.columns.get(name) for k in known]
+        columns[f"table_{name}"] = pa.array(texts, pa.string())
+    metadata = {"task": type(task).__name__, "class_names": "\n".join(task.class_names)}
+    return pa.table(columns, metadata=metadata)
+
+
+def _labels(records: list[BagRecord], task: Task) -> dict[str, Any]:
+    """The label columns, null in bags without a label."""
+    labels = [record.y for record in records if record.y is not None]
+    if not labels:
+        return {"label": pa.nulls(len(records), pa.int64())}
+    missing = [record.y is None for record in records]
+    filled = torch.stack([labels[0] if r.y is None else r.y for r in records])
+    return {
+        name: pa.array(values.numpy(), mask=np.array(missing) | values.isnan().numpy())
+        for name, values in task.label_columns(filled).items()
+    }
 
 
 def instances_table(records: list[BagRecord]) -> pa.Table:
-    """One row an instance; the columns are those of `PredictionWriter`."""
+    """One row per instance; the columns are those of `PredictionWriter`."""
     sizes = torch.tensor([record.size for record in records])
     total = int(sizes.sum())
     names = pa.array([record.bag_id for record in records])
+    part = pa.array([record.part for record in records])
     bag = torch.repeat_interleave(torch.arange(len(records)), sizes)
     index = torch.cat([torch.arange(record.size) for record in records])
     columns: dict[str, Any] = {
         "bag_id": pa.DictionaryArray.from_arrays(bag.int().numpy(), names).dictionary_decode(),
+        "part": pa.DictionaryArray.from_arrays(bag.int().numpy(), part).dictionary_decode(),
         "index": index.numpy(),
     }
     coords = [record.coords for record in records if record.coords is not None]
     for axis in range(max((each.shape[1] for each in coords), default=0)):
         columns[f"coord_{axis}"] = _coords(records, axis)
     for name in ("score", "weight"):
-        parts = [getattr(record, f"{name}s") for record in records]
-        known = all(part is not None for part in parts)
-        columns[name] = torch.cat(parts).numpy() if known else pa.nulls(total, pa.float32())
+        values = [getattr(record, f"{name}s") for record in records]
+        known = all(each is not None for each in values)
+        columns[name] = torch.cat(values).numpy() if known else pa.nulls(total, pa.float32())
     unknown = [torch.full((record.size,), -1) for record in records]
     labels = torch.cat(
         [

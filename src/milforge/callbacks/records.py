@@ -20,19 +20,20 @@ class BagRecord:
     Args:
         bag_id: its name.
         y: bag label, 0-dim or `(C,)`; None where unknown.
-        probabilities: 0-dim (binary: of the positive class) or `(C,)`.
+        columns: what is predicted, 0-dim or `(K,)` each, by the names of the task; and `logits`.
         scores: `(N,)` attention scores, None where the pooling has none.
-        weights: `(N,)` attention weights, likewise.
+        weights: `(N,)` attention weights, None where the pooling has none.
         y_inst: `(N,)` instance labels, None where there are none.
         coords: `(N, 2)` or `(N, 3)`, None where there are none.
         size: N.
         images: `(N, C, H, W)` instances, kept for figures only.
         sampled: whether the instances are patches drawn of a large image.
+        part: the part that it is of: val or test.
     """
 
     bag_id: str
     y: Tensor | None
-    probabilities: Tensor
+    columns: Mapping[str, Tensor]
     scores: Tensor | None
     weights: Tensor | None
     y_inst: Tensor | None
@@ -40,6 +41,13 @@ class BagRecord:
     size: int
     images: Tensor | None = None
     sampled: bool = False
+    part: str = "test"
+
+
+def stacked(records: Sequence[BagRecord]) -> dict[str, Tensor]:
+    """The columns of all records, `(n,)` or `(n, K)` each."""
+    names = records[0].columns if records else {}
+    return {name: torch.stack([record.columns[name] for record in records]) for name in names}
 
 
 class RecordCollector(Callback):
@@ -64,7 +72,7 @@ class RecordCollector(Callback):
         """
         raise NotImplementedError
 
-    def keep_images(self, record: BagRecord) -> bool:
+    def keep_images(self, module: L.LightningModule, record: BagRecord) -> bool:
         """Whether the instances of this bag are wanted beside its record."""
         return False
 
@@ -77,7 +85,7 @@ class RecordCollector(Callback):
         batch_idx: int,
         dataloader_idx: int = 0,
     ) -> None:
-        self._add(outputs, batch)
+        self._add(pl_module, outputs, batch, "test")
 
     def on_predict_batch_end(  # noqa: D102
         self,
@@ -88,7 +96,7 @@ class RecordCollector(Callback):
         batch_idx: int,
         dataloader_idx: int = 0,
     ) -> None:
-        self._add(outputs, batch)
+        self._add(pl_module, outputs, batch, predicted_part(trainer))
 
     def on_test_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:  # noqa: D102
         self._finish(trainer, pl_module, "test")
@@ -96,32 +104,21 @@ class RecordCollector(Callback):
     def on_predict_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:  # noqa: D102
         self._finish(trainer, pl_module, "predict")
 
-    def _add(self, outputs: Mapping[str, Tensor], batch: BagBatch | ImageBatch) -> None:
-        sizes = outputs["sizes"].tolist()
-
-        def split(name: str) -> Sequence[Tensor | None]:
-            if name not in outputs:
-                return [None] * len(batch)
-            return [_own(part) for part in torch.split(outputs[name], sizes)]
-
-        columns = zip(
-            batch.bag_id,
-            [None] * len(batch) if batch.y is None else map(_own, batch.y.cpu()),
-            map(_own, outputs["probabilities"]),
-            split("scores"),
-            split("weights"),
-            split("y_inst"),
-            split("coords"),
-            sizes,
-            strict=True,
-        )
-        starts = accumulate(sizes, initial=0)
-        for row, start in zip(columns, starts, strict=False):
-            record = replace(BagRecord(*row), sampled=isinstance(batch, ImageBatch))
+    def _add(
+        self,
+        module: L.LightningModule,
+        outputs: Mapping[str, Any],
+        batch: BagBatch | ImageBatch,
+        part: str,
+    ) -> None:
+        starts = accumulate(outputs["sizes"].tolist(), initial=0)
+        for record, start in zip(records_of(outputs, batch, part), starts, strict=False):
             x = batch.x if isinstance(batch, BagBatch) else None
-            if isinstance(x, Tensor) and x.ndim == 4 and self.keep_images(record):
-                record = replace(record, images=_own(x[start : start + record.size]))
-            self._records.append(record)
+            if isinstance(x, Tensor) and x.ndim == 4 and self.keep_images(module, record):
+                images = _own(x[start : start + record.size])
+                self._records.append(replace(record, images=images))
+            else:
+                self._records.append(record)
 
     def _finish(self, trainer: L.Trainer, module: L.LightningModule, stage: str) -> None:
         records, self._records = self._records, []
@@ -136,6 +133,45 @@ class RecordCollector(Callback):
             dealt = chain.from_iterable(zip_longest(*shards))
             records = [record for record in dealt if record is not None]
         self.finish(trainer, module, records, stage)
+
+
+def records_of(
+    outputs: Mapping[str, Any], batch: BagBatch | ImageBatch, part: str
+) -> list[BagRecord]:
+    """A record of each bag of a batch.
+
+    Args:
+        outputs: what a step of the module told of them; see `milforge.training.BagPredictions`.
+        batch: the bags.
+        part: the part that they are of.
+    """
+    sizes = outputs["sizes"].tolist()
+
+    def split(name: str) -> Sequence[Tensor | None]:
+        if name not in outputs:
+            return [None] * len(batch)
+        return [_own(each) for each in torch.split(outputs[name], sizes)]
+
+    columns = outputs["columns"]
+    rows = zip(
+        batch.bag_id,
+        [None] * len(batch) if batch.y is None else map(_own, batch.y.cpu()),
+        [{name: _own(each[i]) for name, each in columns.items()} for i in range(len(batch))],
+        split("scores"),
+        split("weights"),
+        split("y_inst"),
+        split("coords"),
+        sizes,
+        strict=True,
+    )
+    sampled = isinstance(batch, ImageBatch)
+    return [replace(BagRecord(*row), sampled=sampled, part=part) for row in rows]
+
+
+def predicted_part(trainer: L.Trainer) -> str:
+    """The part whose bags are predicted, as the DataModule says; test where it says nothing."""
+    data = getattr(trainer, "datamodule", None)
+    return str(getattr(data, "predicted", "test"))
 
 
 def _own(part: Tensor) -> Tensor:

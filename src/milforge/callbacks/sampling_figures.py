@@ -8,13 +8,13 @@ from typing import Any, NamedTuple, cast
 import lightning as L
 from lightning.pytorch.callbacks import Callback
 from matplotlib.figure import Figure
-from torch import Tensor
+from torch import Tensor, nn
 
-from milforge.callbacks.figures import describe
 from milforge.callbacks.write_figure import write_figure
 from milforge.data import ImageBatch
 from milforge.models import SamplingNetwork
 from milforge.plots import SampledImage, plot_attention_over_epochs, plot_sampled_patches
+from milforge.tasks import Task
 
 # Epochs whose maps are held, an even number: twice what is drawn, so that they can be thinned.
 _MOST_EPOCHS = 16
@@ -78,9 +78,9 @@ class SamplingFigures(Callback):
         batch_idx: int,
         dataloader_idx: int = 0,
     ) -> None:
-        if isinstance(batch, ImageBatch) and not trainer.sanity_checking:
+        if _was_sampled(outputs, batch) and not trainer.sanity_checking:
             wanted = self.images - len(self._current)
-            self._current += list(outputs["attention"][:wanted].clone())
+            self._current += list(outputs["details"]["attention"][:wanted].clone())
             if self._last is None:
                 self._views += list(batch.x_low[:wanted].cpu().clone())
                 self._names += batch.bag_id[:wanted]
@@ -122,10 +122,10 @@ class SamplingFigures(Callback):
         dataloader_idx: int = 0,
     ) -> None:
         wanted = self.images - len(self._sampled)
-        if isinstance(batch, ImageBatch) and wanted > 0 and batch.y is not None:
-            names = cast(tuple[str, ...], pl_module.class_names)
+        if _was_sampled(outputs, batch) and wanted > 0 and batch.y is not None:
+            task = cast(Task, pl_module.task)
             for i in range(min(wanted, len(batch))):
-                image = sampled_image(batch, outputs, i, names, _receptive_field(pl_module))
+                image = sampled_image(batch, outputs, i, task, _receptive_field(pl_module))
                 self._sampled.append(image)
 
     def on_test_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
@@ -139,35 +139,42 @@ class SamplingFigures(Callback):
             write_figure(trainer, self.folder, "sampled_patches", draw)
 
 
+def _was_sampled(outputs: Mapping[str, Any], batch: Any) -> bool:
+    """Whether these are images of which a network has looked at patches, and says where."""
+    return isinstance(batch, ImageBatch) and "attention" in outputs["details"]
+
+
 def sampled_image(
     batch: ImageBatch,
-    outputs: Mapping[str, Tensor],
+    outputs: Mapping[str, Any],
     i: int,
-    class_names: tuple[str, ...],
+    task: Task,
     receptive_field: int = 0,
 ) -> Callable[[], SampledImage]:
     """Makes image i of a batch in the words of the figure; it cannot where a model diverged."""
     assert batch.y is not None
-    y, prediction, probability = describe(
-        batch.y[i].cpu(), outputs["probabilities"][i], class_names
-    )
+    columns = {name: each[i] for name, each in outputs["columns"].items()}
+    told, details = task.describe(columns, batch.y[i].cpu()), outputs["details"]
     height, width = batch.x_high[i].shape[1:]
     return partial(
         SampledImage,
         bag_id=batch.bag_id[i],
         # Copies, or the whole batch would be held.
         low=batch.x_low[i].cpu().clone(),
-        attention=outputs["attention"][i].clone(),
-        patches=outputs["patches"][i].clone(),
-        offsets=outputs["offsets"][i],
+        attention=details["attention"][i].clone(),
+        patches=details["patches"][i].clone(),
+        offsets=details["offsets"][i],
         high_size=(height, width),
-        probabilities=outputs["weights"].reshape(outputs["offsets"].shape[:2])[i],
-        y=y,
-        prediction=prediction,
-        probability=probability,
+        probabilities=details["weights"][i],
+        y=told.truth,
+        prediction=told.prediction,
+        probability=told.probability,
         receptive_field=receptive_field,
     )
 
 
 def _receptive_field(module: L.LightningModule) -> int:
-    return cast(SamplingNetwork, module.network).sampling.receptive_field
+    network: Any = module.network
+    if isinstance(network, nn.ModuleList):  # of an ensemble, whose first member is drawn
+        network = network[0].network
+    return cast(SamplingNetwork, network).sampling.receptive_field

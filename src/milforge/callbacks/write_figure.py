@@ -14,7 +14,7 @@ from milforge.data.files import atomic_path
 def write_figure(trainer: L.Trainer, folder: Path, name: str, draw: Callable[[], Figure]) -> None:
     """Writes `NAME.png` and logs it to W&B and TensorBoard as `figures/NAME`.
 
-    A figure that cannot be drawn of the values is warned about: a run that has diverged shall not
+    A figure that cannot be drawn of the values is warned about: a run that has diverged must not
     lose what was computed for a picture of it.
     """
     path = folder / f"{name}.png"

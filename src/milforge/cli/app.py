@@ -5,24 +5,25 @@ import os
 import sys
 import traceback
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
-from datetime import datetime
+from contextlib import contextmanager
 from pathlib import Path
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
-from milforge.cli import schema, sweep
-from milforge.cli.check import RefusedFolder
-from milforge.cli.explain import config_dir, explain
-from milforge.cli.parent import started_by
+from milforge.api.launch import Launch
+from milforge.cli import sweep
+from milforge.config import run_folders
+from milforge.config.hydra_versions import MAIN
+from milforge.config.messages import config_dir, explain
+from milforge.config.resolvers import prepare
+from milforge.processes.launch_environment import started_by
+from milforge.runs.refused_folder import RefusedFolder
 
 # What a command does; a search goes by the number.
 Task = Callable[[DictConfig], float | None]
-
-_folders: dict[str, str] = {}
 
 
 def run(task: Task, config_name: str, before: Callable[[], None] = lambda: None) -> None:
@@ -30,39 +31,49 @@ def run(task: Task, config_name: str, before: Callable[[], None] = lambda: None)
 
     Errors of the user's making (`ValueError`, `OSError`, Hydra's and Lightning's own) end the
     process with one sentence on standard error and exit code 1; with `HYDRA_FULL_ERROR=1` they
-    come with their traceback. All others are ours to mend, and keep it.
+    come with their traceback. All others are faults of MilForge, and keep it.
 
     Args:
         task: takes the composed config.
         config_name: name of the primary config.
-        before: runs before the config is composed; its errors are told like those of the task.
+        before: runs before the config is composed; its errors are reported like those of the task.
     """
     job = Job(task, config_name, wants_traceback=os.environ.get("HYDRA_FULL_ERROR") == "1")
-    _folders.clear()
-    _prepare()
+    run_folders.forget()
+    prepare()
     try:
         _check_folder()
         before()
         with _full_error(True):
-            main = hydra.main(version_base="1.3", config_path=config_dir(), config_name=config_name)
+            main = hydra.main(config_path=config_dir(), config_name=config_name, **MAIN)
             main(job)()
         if job.failure is not None:
             raise job.failure
     except (KeyboardInterrupt, BrokenPipeError):
         sys.exit(130)
     except Exception as error:
-        _remove_empty_folders()
-        sentence = explain(error, config_name, _sweep_folder())
+        run_folders.remove_empty()
+        sentence = explain(error, config_name, run_folders.sweep_folder())
         if job.wants_traceback or sentence is None:
             traceback.print_exception(error)
             sys.exit(1)
         sys.exit(f"error: {sentence}")
 
 
+def launched() -> Launch:
+    """How Hydra has started this job."""
+    hydra_config = HydraConfig.get()
+    return Launch(
+        overrides=tuple(hydra_config.overrides.task),
+        in_sweep=hydra_config.mode == RunMode.MULTIRUN,
+        by_slurm=hydra_config.launcher._target_.endswith("SlurmLauncher"),
+    )
+
+
 class Job:
     """The task of a command as Hydra calls it: here, or in a process that a launcher started.
 
-    Such a process gets this object pickled, beside all that Hydra was told in this one (resolvers,
+    Such a process gets this object pickled, with all that Hydra knows in this one (resolvers,
     schemas, the config stored in a checkpoint), and composes the config itself.
 
     Args:
@@ -85,7 +96,7 @@ class Job:
         sweep is left in its folder, so that it stops no other.
         """
         logging.getLogger("hydra.utils").setLevel(logging.CRITICAL)  # we say it ourselves
-        # Processes started from here shall not think that the user asked for tracebacks.
+        # Processes started from here must not think that the user asked for tracebacks.
         with _full_error(self.wants_traceback):
             if HydraConfig.get().mode == RunMode.MULTIRUN:
                 return self._in_sweep(config)
@@ -100,6 +111,7 @@ class Job:
         job = sweep.SweepJob(Path(config.paths.output_dir), HydraConfig.get())
         if not job.begin():
             return None
+        sweep.start_processes_as_python_does()
         try:
             return self.task(config)
         except RefusedFolder as error:
@@ -115,7 +127,7 @@ class Job:
 
 @contextmanager
 def _full_error(wanted: bool) -> Iterator[None]:
-    """Whether Hydra raises errors or prints them and exits, which an environment variable says."""
+    """Sets whether Hydra raises errors, or prints them and exits."""
     before = os.environ.get("HYDRA_FULL_ERROR")
     os.environ["HYDRA_FULL_ERROR"] = "1" if wanted else "0"
     try:
@@ -124,13 +136,6 @@ def _full_error(wanted: bool) -> Iterator[None]:
         os.environ.pop("HYDRA_FULL_ERROR")
         if before is not None:
             os.environ["HYDRA_FULL_ERROR"] = before
-
-
-def _prepare() -> None:
-    schema.register()
-    OmegaConf.register_new_resolver("run_dir", _run_dir, replace=True)
-    OmegaConf.register_new_resolver("sweep_dir", _sweep_dir, replace=True)
-    OmegaConf.register_new_resolver("search_direction", sweep.direction, replace=True)
 
 
 def _check_folder() -> None:
@@ -154,45 +159,3 @@ def _check_folder() -> None:
             f"{starter} has started several processes, which are to write to one folder: name it "
             "with run=NAME"
         )
-
-
-def _now() -> str:
-    return datetime.now().strftime("%Y-%m-%d_%H-%M-%S")
-
-
-def _run_dir(parent: str, run: str | None) -> str:
-    """The folder of a run, by its name; without a name a new one."""
-    return str(Path(parent) / run) if run is not None else _new_folder(parent)
-
-
-def _sweep_dir(parent: str, name: str | None) -> str:
-    """The folder of a sweep, by its name; without a name a new one."""
-    folder = str(Path(parent) / name) if name is not None else _new_folder(parent)
-    _folders[parent] = folder
-    return folder
-
-
-def _new_folder(parent: str) -> str:
-    """A folder of this second's name, with a number where the second is taken; made at once."""
-    if parent not in _folders:
-        name, n = _now(), 1
-        while True:
-            folder = Path(parent) / (name if n == 1 else f"{name}_{n}")
-            try:
-                folder.mkdir(parents=True)
-                break
-            except FileExistsError:
-                n += 1
-        _folders[parent] = str(folder)
-    return _folders[parent]
-
-
-def _sweep_folder() -> Path | None:
-    return Path(list(_folders.values())[-1]) if _folders else None
-
-
-def _remove_empty_folders() -> None:
-    """Leaves no folder behind for a run that never began."""
-    for folder in _folders.values():
-        with suppress(OSError):
-            Path(folder).rmdir()

@@ -2,17 +2,17 @@
 
 from omegaconf import DictConfig
 
-from milforge.cli.app import run
-from milforge.cli.check import check_targets
-from milforge.cli.stored import prepare
+from milforge.cli.app import launched, run
+from milforge.config.checkpoint_config import prepare
+from milforge.config.key_check import check_targets
 
 
 def evaluate(config: DictConfig) -> None:
     """Tests as the config says."""
     check_targets(config)
-    from milforge.cli.infer import infer
+    from milforge.api.evaluation import infer
 
-    infer(config, evaluate=True)
+    infer(config, evaluate=True, launch=launched())
 
 
 def main() -> None:

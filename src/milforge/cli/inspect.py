@@ -4,6 +4,7 @@ import argparse
 import sys
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,7 +13,11 @@ if TYPE_CHECKING:  # importing the data sets takes longer than to say how the co
     import numpy as np
     from numpy.typing import NDArray
 
-    from milforge.data.inspect import Inspection
+    from milforge.data import Fault
+    from milforge.data.features.inspection import Inspection
+    from milforge.data.features.label_table import LabelTable
+    from milforge.data.labels import Labels
+    from milforge.tasks import Task
 
 _LAYOUTS = ("clam", "trident", "torchmil", "stamp", "plain", "table")
 _BAR = 40  # characters of the longest bar
@@ -105,9 +110,9 @@ def _inspect(arguments: argparse.Namespace) -> bool:
         path = getattr(arguments, name)
         if path is not None and not path.exists():
             raise FileNotFoundError(f"{path}: found nothing there: check the path")
-    from milforge.data.inspect import inspect_folder
-    from milforge.data.label_table import read_labels, stored_labels
-    from milforge.data.readers import open_reader
+    from milforge.data.features.inspection import inspect_folder
+    from milforge.data.features.label_table import read_labels, stored_labels
+    from milforge.data.features.readers import open_reader
 
     columns = arguments.label_column
     label_column = columns[0] if columns and len(columns) == 1 else columns
@@ -124,7 +129,7 @@ def _inspect(arguments: argparse.Namespace) -> bool:
         group_column=arguments.group_column if arguments.labels is None else None,
     )
     if arguments.labels is None:
-        labels = stored_labels(reader, classes=arguments.classes, strict=False)
+        labels = stored_labels(reader, strict=False)
     else:
         labels = read_labels(
             arguments.labels,
@@ -132,12 +137,13 @@ def _inspect(arguments: argparse.Namespace) -> bool:
             label_column=label_column,
             group_column=arguments.group_column,
             slide_table=arguments.slide_table,
-            classes=arguments.classes,
             strict=False,
         )
     progress = _show_progress if sys.stderr.isatty() else None
     found = inspect_folder(reader, labels, deep=arguments.deep, progress=progress)
-    for line in describe(found):
+    meaning, faults = label_lines(labels, arguments.classes)
+    found = replace(found, faults=(*found.faults, *faults))
+    for line in describe(found, meaning):
         print(line)
     return bool(found.faults)
 
@@ -155,15 +161,15 @@ def _show_progress(done: int, total: int) -> None:
     sys.stderr.flush()
 
 
-def describe(found: "Inspection") -> list[str]:
-    """What was found, line by line."""
+def describe(found: "Inspection", labels: Sequence[str]) -> list[str]:
+    """What was found, line by line; `labels` are the lines on these."""
     reader, headers = found.reader, list(found.headers.values())
     lines = [f"{reader.root}: {reader.layout}, {_count(len(reader.ids), 'bag')}"]
     if headers:
         sizes = found.sizes()
         lines.append(
-            f"instances  {sizes.sum():,} in all, {sizes.min():,} to {sizes.max():,} a bag, median "
-            f"{sorted(sizes.tolist())[len(sizes) // 2]:,}"
+            f"instances  {sizes.sum():,} in all, {sizes.min():,} to {sizes.max():,} per bag, "
+            f"median {sorted(sizes.tolist())[len(sizes) // 2]:,}"
         )
         lines += [f"  {line}" for line in histogram(sizes)]
         for stream in reader.streams:
@@ -173,7 +179,7 @@ def describe(found: "Inspection") -> list[str]:
         lines.append(f"coords     {_coords(found)}")
         known = sum(header.has_instance_labels for header in headers)
         lines.append(f"instance labels  {_of(known, len(headers))}")
-    lines += _labels(found)
+    lines += labels
     reading = "all features read" if found.deep else "features not read: --deep looks for NaN"
     lines.append(f"faults     {len(found.faults)} ({reading})")
     return lines + [f"  {fault}" for fault in found.faults]
@@ -192,21 +198,60 @@ def _coords(found: "Inspection") -> str:
     return text + (f", tiles of {', '.join(sorted(tiles, key=float))}" if tiles else "")
 
 
-def _labels(found: "Inspection") -> list[str]:
-    labels = found.labels
-    if labels is None:
-        return ["labels     none"]
-    if labels.labels.ndim == 2:
-        counts = labels.labels.sum(axis=0).tolist()
-    else:
-        counts = [int((labels.labels == number).sum()) for number in range(len(labels.classes))]
-    pairs = zip(labels.classes, counts, strict=True)
-    lines = [f"labels     {', '.join(f'{name} {count:,}' for name, count in pairs)}"]
-    if labels.groups is None:
-        return [*lines, "groups     none: bags of one patient cannot be kept together"]
-    groups = Counter(labels.groups)
-    largest = max(groups.values())
-    return [*lines, f"groups     {len(groups):,}, the largest of {_count(largest, 'bag')}"]
+def label_lines(
+    table: "LabelTable | None", classes: Sequence[str] | None
+) -> tuple[list[str], "list[Fault]"]:
+    """What the labels seem to mean, line by line; and the labels at fault.
+
+    Args:
+        table: the labels, None where there are none.
+        classes: the names of the classes; None finds them.
+    """
+    if table is None or not table.ids:
+        return ["labels     none"], []
+    from milforge.data import Fault, LabelError
+    from milforge.tasks import Binary
+
+    try:
+        task, y, problems = _encoded(table.labels, classes)
+    except LabelError as error:
+        return [f"labels     {error}", *_groups(table)], []
+    faults = [
+        Fault(table.ids[row], table.source, f"bag {table.ids[row]!r}: {message}", remedy)
+        for row, (message, remedy) in problems.items()
+    ]
+    names = task.class_names
+    present = y if y.ndim > 1 else [[label == c for c in range(len(names))] for label in y]
+    counts = [sum(map(int, column)) for column in zip(*present, strict=True)]
+    told = ", ".join(f"{name} {count:,}" for name, count in zip(names, counts, strict=True))
+    lines = [f"labels     {type(task).__name__.lower()}: {told}"]
+    if isinstance(task, Binary):
+        lines.append(f"positive   {names[1]}: task.positive=... chooses another")
+    return [*lines, *_groups(table)], faults
+
+
+def _encoded(
+    labels: "Labels", classes: Sequence[str] | None
+) -> "tuple[Task, NDArray[np.int64], dict[int, tuple[str, str]]]":
+    """The task of some labels, those without a problem as numbers, and the problems."""
+    from milforge.data import LabelError
+    from milforge.tasks import Auto
+
+    task = Auto(classes).resolve(labels)
+    try:
+        return task, task.encode(labels), {}
+    except LabelError as error:
+        if not error.problems:
+            raise
+        rows = [row for row in range(len(labels)) if row not in error.problems]
+        return task, task.encode(labels.take(rows)), error.problems
+
+
+def _groups(table: "LabelTable") -> list[str]:
+    if table.groups is None:
+        return ["groups     none: bags of one patient cannot be kept together"]
+    groups = Counter(table.groups)
+    return [f"groups     {len(groups):,}, the largest of {_count(max(groups.values()), 'bag')}"]
 
 
 def histogram(sizes: "NDArray[np.int64]") -> list[str]:

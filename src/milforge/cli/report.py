@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from milforge.cli.report_groups import Group, Grouping
-    from milforge.cli.report_runs import Run
-    from milforge.cli.report_survey import Survey
-    from milforge.cli.report_table import Row
+    from milforge.report.groups import Group, Grouping
+    from milforge.report.runs import Run
+    from milforge.report.survey import Survey
+    from milforge.report.table import Row
 
 DESCRIPTION = """\
 Reads the folders of runs, groups the runs by what differs among their configs but for seed and
@@ -49,10 +49,10 @@ def report(options: argparse.Namespace) -> None:
     Raises:
         ValueError: for a folder without runs, or an unknown metric, key or baseline.
     """
-    # Only now: --help shall not wait for SciPy.
-    from milforge.cli.report_groups import baselines, group_runs
-    from milforge.cli.report_survey import survey
-    from milforge.cli.report_table import explain, make_rows, markdown_tables, terminal_tables
+    # Imported here because --help should not wait for SciPy.
+    from milforge.report.groups import baselines, group_runs
+    from milforge.report.survey import survey
+    from milforge.report.table import explain, make_rows, markdown_tables, terminal_tables
 
     found = survey(options.folders)
     print("\n".join(found.lines()))
@@ -85,7 +85,7 @@ def choose_metrics(runs: Sequence["Run"], names: Sequence[str] | None) -> list[s
     Raises:
         ValueError: for a metric that no run has, or where no run has any.
     """
-    from milforge.cli.check import did_you_mean
+    from milforge.config.key_check import did_you_mean
 
     known = list(dict.fromkeys(name for run in runs for name in run.metrics))
     if not known:
@@ -110,9 +110,9 @@ def write(
     tables: str,
 ) -> None:
     """Writes `report.md`, `report.csv`, `runs.csv` and `report.png`."""
-    from milforge.cli.report_table import records
     from milforge.data.files import atomic_path
     from milforge.plots import GroupResult, plot_report
+    from milforge.report.table import records
 
     parts = ["# Report", *found.lines(), tables, "\n".join(f"- {note}" for note in notes)]
     parts.append("![Runs, means and intervals](report.png)")
@@ -130,7 +130,7 @@ def write(
 
 def list_runs(found: "Survey", grouping: "Grouping") -> list[dict[str, Any]]:
     """Rows for `runs.csv`: all runs, those left out too, and all their metrics."""
-    from milforge.cli.report_differences import REPETITION
+    from milforge.report.differences import REPETITION
 
     group_of = {run.folder: group for group in grouping.groups for run in group.runs.values()}
     again = dict.fromkeys(key for run in found.runs for key in run.config if REPETITION.search(key))
@@ -153,10 +153,10 @@ def list_runs(found: "Survey", grouping: "Grouping") -> list[dict[str, Any]]:
 
 
 def log_to_wandb(out: Path, rows: Sequence["Row"]) -> Path:
-    """Logs the table and the figure to a W&B run, and gives its folder."""
+    """Logs the table and the figure to a W&B run, and returns its folder."""
     import wandb
 
-    from milforge.cli.report_table import records
+    from milforge.report.table import records
 
     mode = os.environ.get("WANDB_MODE", "offline")
     run = wandb.init(

@@ -2,7 +2,9 @@
 
 import json
 import logging
+import multiprocessing
 import os
+import re
 import shutil
 import sys
 from collections import Counter
@@ -14,9 +16,7 @@ from hydra.conf import HydraConf
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 
-from milforge.cli.check import did_you_mean
-
-LOWER_IS_BETTER = ("loss", "ece")
+from milforge.config.search_metric import check_metric, goal
 
 
 class SweepJob:
@@ -28,7 +28,7 @@ class SweepJob:
     """
 
     def __init__(self, folder: Path, hydra: HydraConf) -> None:
-        from milforge.cli.report_survey import planned_jobs
+        from milforge.config.planned_jobs import planned_jobs
 
         self.folder = folder
         total = planned_jobs(folder.parent) or "?"
@@ -38,9 +38,9 @@ class SweepJob:
         self._before: Mapping[str, Any] = {}
 
     def begin(self) -> bool:
-        """Says how far the sweep is; gives whether the job is to run.
+        """Says how far the sweep is; returns whether the job is to run.
 
-        A job that failed runs anew when its sweep is begun again. A trial of a search does not:
+        A job that failed runs again when its sweep is started again. A trial of a search does not:
         the parameters of those after it follow from what came of it.
         """
         states = Counter(str(_summary(each).get("status")) for each in self.folder.parent.iterdir())
@@ -91,12 +91,20 @@ class Sweep(Callback):
             sys.exit(f"error: {error}")
         folder = Path(hydra.sweep.dir)
         with read_write(hydra), open_dict(config):
+            # ~KEY goes by the sweeper, which would make it ~KEY=null: that Hydra 1.4 takes at its
+            # word, and there is no such null.
+            left_out = [each for each in hydra.overrides.task if re.match(r"~[^=]+$", each)]
+            hydra.overrides.hydra += left_out
+            hydra.overrides.task = [each for each in hydra.overrides.task if each not in left_out]
             if config.sweep is None:
                 config.sweep = folder.name
                 hydra.overrides.task.append(f"sweep={folder.name}")
-            if hydra.launcher._target_.endswith("LocalLauncher") and not is_search(hydra):
-                # submitit would begin all jobs at once.
-                hydra.sweeper.max_batch_size = hydra.sweeper.max_batch_size or os.cpu_count()
+            local = hydra.launcher._target_.endswith("LocalLauncher") and not is_search(hydra)
+            if local and hydra.sweeper.max_batch_size is None:
+                # submitit would begin all jobs at once. Said to every job as well: Hydra 1.4
+                # refuses those of another sweeper.
+                hydra.sweeper.max_batch_size = os.cpu_count()
+                hydra.overrides.hydra.append(f"hydra.sweeper.max_batch_size={os.cpu_count()}")
         if is_search(hydra):
             _quieten_optuna()
         folder.mkdir(parents=True, exist_ok=True)
@@ -104,9 +112,11 @@ class Sweep(Callback):
 
     def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
         """Prints the survey and the table; ends the process with code 1 where a job failed."""
+        if sys.exception() is not None:
+            return  # the sweep itself failed, as will be told; Hydra 1.3 does not call this then
         folder = Path(os.path.relpath(config.hydra.sweep.dir))
         searched = is_search(config.hydra)
-        metric = config.get("optimized_metric") or config.get("monitor")
+        metric = goal(config) if searched else ""
         try:
             failed = tell(folder, [metric] if searched else None)
         except (ValueError, OSError) as error:
@@ -117,46 +127,19 @@ class Sweep(Callback):
             sys.exit(f"error: {failed}")
 
 
+def start_processes_as_python_does() -> None:
+    """Undoes what a process of joblib's does with those that it starts.
+
+    They would be started by joblib's library loky, which takes none but its own: the workers that
+    read the bags end with `'Process' object has no attribute 'env'`.
+    """
+    if multiprocessing.get_start_method(allow_none=True) == "loky":
+        multiprocessing.set_start_method(None, force=True)  # as the platform and Python have it
+
+
 def is_search(hydra: HydraConf) -> bool:
     """Whether a sweeper chooses the parameters by what came out before."""
     return str(hydra.runtime.choices["hydra/sweeper"]) != "basic"
-
-
-def direction(metric: str | None, monitor: str, mode: str) -> str:
-    """Which way a search goes: that of the monitor, or of the metric named instead.
-
-    Example:
-        >>> direction(None, "val/loss", "min"), direction("val/auroc", "val/loss", "min")
-        ('minimize', 'maximize')
-    """
-    if metric is None or metric == monitor:
-        return {"min": "minimize", "max": "maximize"}.get(mode, mode)
-    return "minimize" if metric.rpartition("/")[2] in LOWER_IS_BETTER else "maximize"
-
-
-def check_metric(metric: str | None, known: Sequence[str] | None = None) -> None:
-    """Checks the metric that a search goes by.
-
-    Args:
-        metric: `optimized_metric`.
-        known: the metrics of training and validation, as soon as they are known.
-
-    Raises:
-        ValueError: for a metric of the test, or one that there is not.
-    """
-    if metric is None:
-        return
-    if metric.startswith("test/"):
-        raise ValueError(
-            f"expected optimized_metric to be a metric of validation, got {metric}: settings that "
-            "are chosen by the test bags make the test tell nothing; "
-            f"choose optimized_metric=val/{metric.removeprefix('test/')}"
-        )
-    if known is not None and metric not in known:
-        raise ValueError(
-            "expected optimized_metric to be a metric of training or validation, got "
-            f"{metric!r}{did_you_mean(metric, list(known))} (there are {', '.join(known)})"
-        )
 
 
 def check_single(overrides: Sequence[str]) -> None:
@@ -171,15 +154,15 @@ def check_single(overrides: Sequence[str]) -> None:
 
 
 def tell(folder: Path, metrics: Sequence[str] | None = None) -> str | None:
-    """Prints what `milforge-report` would on a sweep; gives a sentence on the jobs that failed.
+    """Prints what `milforge-report` would on a sweep; returns a sentence on the jobs that failed.
 
     Raises:
         ValueError: where there is no job, or no such metric.
     """
     from milforge.cli.report import choose_metrics
-    from milforge.cli.report_groups import group_runs
-    from milforge.cli.report_survey import survey
-    from milforge.cli.report_table import explain, make_rows, terminal_tables
+    from milforge.report.groups import group_runs
+    from milforge.report.survey import survey
+    from milforge.report.table import explain, make_rows, terminal_tables
 
     found = survey([folder])
     print("", *found.lines(), sep="\n")
@@ -216,7 +199,7 @@ def _check_slurm(hydra: HydraConf) -> None:
 
 def _quieten_optuna() -> None:
     """Leaves out what tells nothing: the best parameters and the failures we tell ourselves."""
-    # On import Optuna sets its own level, and what it imports writes a line a plugin.
+    # On import Optuna sets its own level, and what it imports writes a line per plugin.
     logging.getLogger("alembic").setLevel(logging.WARNING)
     import optuna
 

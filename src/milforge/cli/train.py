@@ -5,9 +5,10 @@ import math
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
-from milforge.cli.app import run
-from milforge.cli.check import check_targets
-from milforge.cli.sweep import check_metric, is_search
+from milforge.cli.app import launched, run
+from milforge.cli.sweep import is_search
+from milforge.config.key_check import check_targets
+from milforge.config.search_metric import check_metric, goal
 
 
 def train(config: DictConfig) -> float | None:
@@ -18,11 +19,11 @@ def train(config: DictConfig) -> float | None:
     """
     check_targets(config)
     check_metric(config.optimized_metric)
-    # Only now: a wrong key is to be told in three seconds, and Lightning takes longer to import.
-    from milforge.cli.fit import fit
+    # Imported here because a wrong key is to be reported before Lightning, which takes seconds.
+    from milforge.api.training import fit
 
-    metrics = fit(config)
-    name = config.optimized_metric or config.monitor
+    metrics = fit(config, launched()).metrics
+    name = goal(config)
     value = metrics.get(name)
     if value is not None and math.isfinite(value):
         return value

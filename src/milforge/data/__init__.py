@@ -2,40 +2,40 @@
 
 from milforge.data.bag import Bag
 from milforge.data.batch import BagBatch, collate_bags, unbatch
-from milforge.data.cached_reader import CachedReader
-from milforge.data.canvas import Canvas
-from milforge.data.check_split import check_split
-from milforge.data.choose_split import Splitting
+from milforge.data.covariates import CovariateEncoder
 from milforge.data.dataset import (
     SPLITS,
     BagDataset,
-    BagSplits,
+    BagList,
     ImageDataset,
-    ImageSplits,
     LabelledDataset,
-    Splits,
-    Task,
+    as_dataset,
     bag_outline,
     bag_sizes,
+    differs_by_epoch,
+    set_epoch,
 )
-from milforge.data.digits import digits_bags
-from milforge.data.digits_grid import digits_grid
 from milforge.data.evaluation_bags import EvaluationBags
+from milforge.data.examples.canvas import Canvas
+from milforge.data.examples.digit_bags import ImageBags, draw_bags
+from milforge.data.examples.digits import digits_bags
+from milforge.data.examples.digits_grid import digits_grid
+from milforge.data.examples.idx import read_idx
+from milforge.data.examples.megapixel import MegapixelImages, megapixel
+from milforge.data.examples.mnist import mnist_bags
+from milforge.data.examples.two_stream_digits import two_stream_digits
 from milforge.data.faults import BagError, Fault
-from milforge.data.feature_bags import FeatureBags
+from milforge.data.features.cache import CachedReader
+from milforge.data.features.feature_bags import FeatureBags
+from milforge.data.features.folder import feature_bags
+from milforge.data.features.inspection import Inspection, inspect_folder
+from milforge.data.features.label_table import LabelTable, read_labels, stored_labels
+from milforge.data.features.mean_std import feature_moments
+from milforge.data.features.readers import BagHeader, BagReader, open_reader
 from milforge.data.graph_bags import GraphBags, GraphCounts
-from milforge.data.idx import read_idx
-from milforge.data.image import ImageBatch, LargeImage, collate_images
-from milforge.data.image_bags import ImageBags, draw_bags
-from milforge.data.image_folder import ImageFolder
-from milforge.data.inspect import Inspection, inspect_folder
-from milforge.data.label_table import LabelTable, read_labels, stored_labels
-from milforge.data.megapixel import MegapixelImages, megapixel
-from milforge.data.mnist import mnist_bags
-from milforge.data.moments import feature_moments
-from milforge.data.readers import BagHeader, BagReader, open_reader
-from milforge.data.samplers import TrainBatches
-from milforge.data.sources import (
+from milforge.data.images.folder import ImageFolder, image_folder
+from milforge.data.images.large_image import ImageBatch, LargeImage, collate_images
+from milforge.data.images.sources import (
     ArraySource,
     SlideSource,
     TensorSource,
@@ -44,22 +44,33 @@ from milforge.data.sources import (
     low_resolution,
     open_source,
 )
-from milforge.data.split_files import read_splits, write_split
-from milforge.data.splits import Split, kfold_splits, monte_carlo_splits
-from milforge.data.two_stream_digits import two_stream_digits
+from milforge.data.labelled_bags import LabelledBags
+from milforge.data.labels import LabelError, Labels
+from milforge.data.loader import Loader
+from milforge.data.parts import BagSplits, BagTable, changes_nothing
+from milforge.data.samplers import TrainBatches
+from milforge.data.splits.check import check_split
+from milforge.data.splits.choose import AllBags, KFold, RandomSplit, SplitFiles, Splitter
+from milforge.data.splits.draw import Split, kfold_splits, monte_carlo_splits
+from milforge.data.splits.files import read_splits, write_split
+from milforge.data.wrapped_dataset import WrappedDataset
 
 __all__ = [
     "SPLITS",
+    "AllBags",
     "ArraySource",
     "Bag",
     "BagBatch",
     "BagDataset",
     "BagError",
     "BagHeader",
+    "BagList",
     "BagReader",
     "BagSplits",
+    "BagTable",
     "CachedReader",
     "Canvas",
+    "CovariateEncoder",
     "EvaluationBags",
     "Fault",
     "FeatureBags",
@@ -69,30 +80,40 @@ __all__ = [
     "ImageBatch",
     "ImageDataset",
     "ImageFolder",
-    "ImageSplits",
     "Inspection",
+    "KFold",
+    "LabelError",
     "LabelTable",
+    "LabelledBags",
     "LabelledDataset",
+    "Labels",
     "LargeImage",
+    "Loader",
     "MegapixelImages",
+    "RandomSplit",
     "SlideSource",
     "Split",
-    "Splits",
-    "Splitting",
-    "Task",
+    "SplitFiles",
+    "Splitter",
     "TensorSource",
     "TiffSource",
     "TrainBatches",
+    "WrappedDataset",
+    "as_dataset",
     "bag_outline",
     "bag_sizes",
+    "changes_nothing",
     "check_split",
     "close_files",
     "collate_bags",
     "collate_images",
+    "differs_by_epoch",
     "digits_bags",
     "digits_grid",
     "draw_bags",
+    "feature_bags",
     "feature_moments",
+    "image_folder",
     "inspect_folder",
     "kfold_splits",
     "low_resolution",
@@ -104,6 +125,7 @@ __all__ = [
     "read_idx",
     "read_labels",
     "read_splits",
+    "set_epoch",
     "stored_labels",
     "two_stream_digits",
     "unbatch",

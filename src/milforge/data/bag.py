@@ -1,6 +1,6 @@
 """One bag."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 import torch
@@ -13,12 +13,13 @@ class Bag:
 
     Args:
         x: `(N, ...)` instances, or a mapping from stream name to `(N, D_s)`, all of the same N.
-        y: bag label: an integer (binary or class number), or a `(C,)` tensor of 0 and 1
-            (multilabel). None when the bag is only to be predicted.
+        y: bag label: an integer (binary or class number), a number, or a `(C,)` tensor (0 and 1
+            of each label, or several numbers). None when the bag is only to be predicted.
         adj: sparse CSR `(N, N)` adjacency of the instances.
         coords: `(N, 2)` or `(N, 3)` positions of the instances.
         y_inst: `(N,)` instance labels, 0 or 1, -1 where unknown.
         bag_id: name of the bag.
+        covariates: `(C,)` float: what is known of the bag as a whole, beside its instances.
 
     Raises:
         ValueError: where the parts do not describe the same instances.
@@ -30,11 +31,12 @@ class Bag:
     """
 
     x: Tensor | Mapping[str, Tensor]
-    y: int | Tensor | None = None
+    y: float | Tensor | None = None
     adj: Tensor | None = None
     coords: Tensor | None = None
     y_inst: Tensor | None = None
     bag_id: str = ""
+    covariates: Tensor | None = None
 
     def __post_init__(self) -> None:
         named = {"x": self.x} if isinstance(self.x, Tensor) else dict(self.x)
@@ -59,6 +61,11 @@ class Bag:
                 f"bag {self.bag_id!r}: expected coords of shape (N, 2) or (N, 3), got "
                 f"{tuple(self.coords.shape)}"
             )
+        if self.covariates is not None and self.covariates.ndim != 1:
+            raise ValueError(
+                f"bag {self.bag_id!r}: expected covariates of shape (C,), got "
+                f"{tuple(self.covariates.shape)}"
+            )
         for name, part in (("y_inst", self.y_inst), ("coords", self.coords)):
             if part is not None:
                 self._check_rows(name, part)
@@ -69,10 +76,21 @@ class Bag:
         """Number of instances."""
         return len(self.x if isinstance(self.x, Tensor) else next(iter(self.x.values())))
 
+    @property
+    def instance_shape(self) -> tuple[int, ...] | dict[str, tuple[int, ...]]:
+        """Shape of one instance; of each stream, by its name, where there are several."""
+        if isinstance(self.x, Tensor):
+            return tuple(self.x.shape[1:])
+        return {name: tuple(stream.shape[1:]) for name, stream in self.x.items()}
+
+    def content(self) -> Iterator[Tensor]:
+        """What tells the bag from another: its instances."""
+        yield from [self.x] if isinstance(self.x, Tensor) else self.x.values()
+
     def _check_rows(self, name: str, part: Tensor) -> None:
         if len(part) != len(self):
             raise ValueError(
-                f"bag {self.bag_id!r}: expected {name} with {len(self)} rows, one an instance, "
+                f"bag {self.bag_id!r}: expected {name} with {len(self)} rows, one per instance, "
                 f"got {len(part)}"
             )
 

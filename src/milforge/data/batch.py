@@ -24,6 +24,8 @@ class BagBatch:
         y_inst: `(N,)` instance labels, -1 where unknown, or None where no bag has any.
         coords: `(N, 2)` or `(N, 3)`, or None.
         bag_id: the names of the bags.
+        covariates: `(B, C)` float, or None.
+        seeds: `(B,)` int64 in host memory, of what a network draws at random for each bag, or None.
     """
 
     x: Tensor | Mapping[str, Tensor]
@@ -33,6 +35,8 @@ class BagBatch:
     y_inst: Tensor | None
     coords: Tensor | None
     bag_id: list[str]
+    covariates: Tensor | None = None
+    seeds: Tensor | None = None
 
     def __len__(self) -> int:
         """Number of bags."""
@@ -115,8 +119,8 @@ def collate_bags(bags: Sequence[Bag]) -> BagBatch:
     """Packs bags into a batch: for `DataLoader(..., collate_fn=collate_bags)`.
 
     Args:
-        bags: at least one bag. Labels, coords and adjacencies must be present in all of them or
-            in none; missing instance labels become -1.
+        bags: at least one bag. Labels, coords, adjacencies and covariates must be present in all
+            of them or in none; missing instance labels become -1.
 
     Raises:
         ValueError: where a bag does not fit the others; the message names it.
@@ -128,7 +132,7 @@ def collate_bags(bags: Sequence[Bag]) -> BagBatch:
     """
     if not bags:
         raise ValueError("expected at least one bag, got an empty list")
-    for part in ("y", "coords", "adj"):
+    for part in ("y", "coords", "adj", "covariates"):
         _check_all_or_none(bags, part)
     sizes = torch.tensor([0, *map(len, bags)])
     y = None
@@ -140,6 +144,9 @@ def collate_bags(bags: Sequence[Bag]) -> BagBatch:
     coords = None
     if bags[0].coords is not None:
         coords = _join(bags, "coords", [bag.coords for bag in bags], torch.cat)
+    covariates = None
+    if bags[0].covariates is not None:
+        covariates = _join(bags, "covariates", [bag.covariates for bag in bags], torch.stack)
     return BagBatch(
         x=_collate_x(bags),
         ptr=sizes.cumsum(0),
@@ -148,6 +155,7 @@ def collate_bags(bags: Sequence[Bag]) -> BagBatch:
         y_inst=y_inst,
         coords=coords,
         bag_id=[bag.bag_id for bag in bags],
+        covariates=covariates,
     )
 
 

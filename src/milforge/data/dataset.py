@@ -1,24 +1,27 @@
-"""What a data set of bags offers, and the three parts of one."""
+"""What a data set of bags offers."""
 
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Generic, Literal, Protocol, TypeVar, get_args
+from collections.abc import Callable, Sequence
+from typing import Protocol, TypeVar
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
 from milforge.data.bag import Bag
-from milforge.data.image import LargeImage
+from milforge.data.images.large_image import LargeImage
 
-Task = Literal["binary", "multiclass", "multilabel"]
 SPLITS = ("train", "val", "test")
 
-Item_co = TypeVar("Item_co", covariant=True)
+Item = TypeVar("Item", bound=Bag | LargeImage)
+Item_co = TypeVar("Item_co", bound=Bag | LargeImage, covariant=True)
 
 
 class LabelledDataset(Protocol[Item_co]):
-    """Bags, or large images, by number, with their labels known without reading them."""
+    """Bags, or large images, by number, with their labels known without reading them.
+
+    It may offer more: see `OfferedByDataset`.
+    """
 
     def __len__(self) -> int:
         """Number of bags."""
@@ -30,54 +33,88 @@ class LabelledDataset(Protocol[Item_co]):
 
     @property
     def labels(self) -> Tensor | None:
-        """`(n,)` or `(n, C)` int64 bag labels, None where they are not known."""
+        """`(n,)` or `(n, C)` bag labels, None where they are not known."""
         ...
 
 
-@dataclass(frozen=True)
-class Splits(Generic[Item_co]):
-    """The parts of a data set, and what a network must know to be built for it.
+BagDataset = LabelledDataset[Bag]
+ImageDataset = LabelledDataset[LargeImage]
 
-    Args:
-        train: bags to fit on.
-        val: bags to select and stop by.
-        test: bags to report on.
-        task: binary, multiclass or multilabel; None where bags have no labels.
-        class_names: one name a class; two for a binary task, negative first.
 
-    Raises:
-        ValueError: for a task that there is not, or class names that do not fit it.
+class OfferedByDataset(Protocol[Item_co]):
+    """What a `LabelledDataset` may offer beside, each by itself.
+
+    Whoever needs one of these asks the function of this module that is named with it, which knows
+    what to do without. What wraps a data set is a `milforge.data.WrappedDataset`, which hands all
+    of them on.
     """
 
-    train: LabelledDataset[Item_co]
-    val: LabelledDataset[Item_co]
-    test: LabelledDataset[Item_co]
-    task: Task | None = None
-    class_names: tuple[str, ...] = ()
+    @property
+    def sizes(self) -> NDArray[np.int64] | None:
+        """`(n,)` number of instances of each bag, known without reading them: `bag_sizes`."""
+        ...
 
-    def __post_init__(self) -> None:
-        if self.task is not None and self.task not in get_args(Task):
-            raise ValueError(f"expected task to be one of {get_args(Task)}, got {self.task!r}")
-        if self.task == "binary" and len(self.class_names) != 2:
-            raise ValueError(f"expected two class names for a binary task, got {self.class_names}")
+    def outline(self, index: int) -> Item_co:
+        """The bag as `__getitem__` gives it, but `x` is `(N, 0)`: `bag_outline`."""
+        ...
+
+    def set_epoch(self, epoch: int) -> None:
+        """Sets the epoch, for bags that differ between epochs: `set_epoch`.
+
+        Processes that read bags live on from epoch to epoch: the number must lie in memory that
+        they share, as in `FeatureBags`.
+        """
+        ...
 
 
-BagDataset = LabelledDataset[Bag]
-BagSplits = Splits[Bag]
-ImageDataset = LabelledDataset[LargeImage]
-ImageSplits = Splits[LargeImage]
-
-
-def bag_sizes(bags: BagDataset) -> NDArray[np.int64] | None:
+def bag_sizes(bags: LabelledDataset[Item]) -> NDArray[np.int64] | None:
     """`(n,)` number of instances of each bag, where the data set knows it without reading them."""
     sizes: NDArray[np.int64] | None = getattr(bags, "sizes", None)
     return sizes
 
 
-def bag_outline(bags: BagDataset, index: int) -> Bag:
+def bag_outline(bags: LabelledDataset[Item], index: int) -> Item:
     """The bag with its coords, for which the features need not be read.
 
     Where the data set can do without them (it has a method `outline`), `x` is `(N, 0)`.
     """
-    outline: Callable[[int], Bag] = getattr(bags, "outline", bags.__getitem__)
+    outline: Callable[[int], Item] = getattr(bags, "outline", bags.__getitem__)
     return outline(index)
+
+
+def set_epoch(bags: LabelledDataset[Item], epoch: int) -> None:
+    """Tells the epoch to a data set whose bags differ from epoch to epoch."""
+    tell: Callable[[int], None] | None = getattr(bags, "set_epoch", None)
+    if tell is not None:
+        tell(epoch)
+
+
+def differs_by_epoch(bags: LabelledDataset[Item]) -> bool:
+    """Whether the bags of a data set differ from epoch to epoch."""
+    return hasattr(bags, "set_epoch")
+
+
+class BagList(list[Item]):
+    """Bags in a list as a data set.
+
+    Example:
+        >>> bags = BagList([Bag(torch.zeros(3, 2), y=1), Bag(torch.zeros(1, 2), y=0)])
+        >>> bags.labels, bags.sizes
+        (tensor([1, 0]), array([3, 1]))
+    """
+
+    @property
+    def labels(self) -> Tensor | None:
+        """`(n,)` or `(n, C)` labels; None where a bag has none."""
+        labels = [torch.as_tensor(bag.y) for bag in self if bag.y is not None]
+        return torch.stack(labels) if labels and len(labels) == len(self) else None
+
+    @property
+    def sizes(self) -> NDArray[np.int64]:
+        """`(n,)` number of instances of each bag."""
+        return np.array([len(bag) if isinstance(bag, Bag) else 1 for bag in self], np.int64)
+
+
+def as_dataset(bags: LabelledDataset[Item] | Sequence[Item]) -> LabelledDataset[Item]:
+    """The bags as a data set: a plain list or tuple of them becomes a `BagList`."""
+    return BagList(bags) if isinstance(bags, list | tuple) else bags  # type: ignore[return-value]

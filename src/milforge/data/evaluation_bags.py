@@ -24,7 +24,7 @@ class EvaluationBags(Sampler[int]):
     def __init__(self, num_bags: int, rank: int = 0, world_size: int = 1) -> None:
         if num_bags < world_size:
             raise ValueError(
-                f"expected at least one bag a process to evaluate, got {num_bags} bags for "
+                f"expected at least one bag per process to evaluate, got {num_bags} bags for "
                 f"{world_size} processes; use fewer devices"
             )
         self._bags = range(rank, num_bags, world_size)

@@ -55,7 +55,7 @@ def bag_error(faults: Iterable[Fault]) -> BagError:
 
 
 def list_faults(what: str, faults: Sequence[Fault]) -> str:
-    """The first 20 faults, one a line, and the number of the rest.
+    """The first 20 faults, one per line, and the number of the rest.
 
     Example:
         >>> print(list_faults("labels.csv", [Fault("a", "a.h5", "expected x, got y", "mend it")]))

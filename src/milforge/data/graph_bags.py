@@ -1,23 +1,21 @@
 """Bags with the graph of their instances, built once."""
 
-import hashlib
 import logging
-from collections.abc import Iterable
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from time import monotonic
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from milforge.data.bag import Bag
-from milforge.data.dataset import BagDataset, bag_outline, bag_sizes
-from milforge.data.files import atomic_path
+from milforge.data.content_cache import ContentCache, content_key
+from milforge.data.dataset import BagDataset, bag_outline, differs_by_epoch
+from milforge.data.wrapped_dataset import WrappedDataset
 from milforge.graph import AdjacencyBuilder, check_adjacency, count_isolated
 
-_FORMAT = b"1"  # of the files and of what is built; part of every key
+_FORMAT = 1  # of what is built and how it is packed
 _SECONDS_A_LINE = 10.0
 logger = logging.getLogger(__name__)
 
@@ -37,14 +35,14 @@ class GraphCounts:
     isolated: int = 0
 
 
-class GraphBags:
+class GraphBags(WrappedDataset[Bag]):
     """The bags of another data set, each with its adjacency.
 
     Each adjacency is built once: `prepare` builds all of them, so that a bag over which no graph
     can be laid is told before training. They are kept in memory, or in files, in which case later
-    runs find them too. A file is named by all that the adjacency depends on, the options and the
-    coords (and the features where they count), so it can be wrong for no bag, and data sets and
-    options may share a folder.
+    runs find them too; see `milforge.data.content_cache`. An adjacency is known by all that it
+    depends on, the options and the coords (and the features where they count). A bag that comes
+    with other ones, as it may in another epoch, has its own built each time; kept is the first.
 
     Args:
         bags: the bags.
@@ -55,6 +53,7 @@ class GraphBags:
 
     Raises:
         ValueError: where a cache is given and nothing is built.
+        OSError: where the folder cannot be made.
 
     Example:
         >>> from milforge.data import Bag
@@ -75,36 +74,26 @@ class GraphBags:
         cache: str | Path | None = None,
         name: str = "bags",
     ) -> None:
+        super().__init__(bags)
         if cache is not None and build is None:
             raise ValueError(
                 f"expected no cache for adjacencies that the bags bring along, got {cache}"
             )
-        self.bags = bags
         self.build = build
-        self.cache = None if cache is None else Path(cache)
+        # Checksums: of a number of a neighbour that is damaged no operator would take notice.
+        option = "graph.cache"
+        self.files = None if cache is None else ContentCache(cache, option, checksums=True)
         self.name = name
-        self._built: dict[int, Tensor] = {}
+        self._keys: dict[int, str] = {}
+        self._built: dict[str, Tensor] = {}
         self._counts: GraphCounts | None = None
-
-    def __len__(self) -> int:
-        """Number of bags."""
-        return len(self.bags)
-
-    @property
-    def labels(self) -> Tensor | None:
-        """`(n,)` or `(n, C)` int64 bag labels, None where they are not known."""
-        return self.bags.labels
-
-    @property
-    def sizes(self) -> NDArray[np.int64] | None:
-        """`(n,)` number of instances of each bag, where it is known without reading them."""
-        return bag_sizes(self.bags)
 
     def __getitem__(self, index: int) -> Bag:
         """The bag of that number with its adjacency.
 
         Raises:
             ValueError: where no graph can be laid over the bag; the message names it.
+            OSError: where a file of the cache cannot be written.
         """
         bag = self.bags[index]
         return bag if self.build is None else replace(bag, adj=self._adjacency(index, bag))
@@ -129,7 +118,7 @@ class GraphBags:
             if adj is None:
                 raise ValueError(
                     f"bag {bag.bag_id!r}: expected an adjacency as in other bags, got none: choose "
-                    "data/adjacency to have them built"
+                    "graph=... to have them built"
                 )
             if self.build is None:
                 try:
@@ -149,17 +138,27 @@ class GraphBags:
 
     def _adjacency(self, index: int, bag: Bag) -> Tensor:
         """From memory, from its file, or built."""
-        index %= len(self)
-        if index in self._built:
-            return self._built[index]
-        adj = self._stored_or_built(bag)
-        if self.cache is None:
-            self._built[index] = adj
-        return adj
-
-    def _stored_or_built(self, bag: Bag) -> Tensor:
         assert self.build is not None
-        x = bag.x if isinstance(bag.x, Tensor) else next(iter(bag.x.values()))
+        index %= len(self)
+        known = self._keys.get(index)
+        if known in self._built and not differs_by_epoch(self.bags):
+            return self._built[known]  # without hashing features, which may be large
+        x = self._features(bag)
+        counted = x if self.build.needs_features else None
+        options = replace(self.build, cache=None)
+        key = content_key("graph", _FORMAT, options, len(bag), bag.coords, counted)
+        # What is kept is the first of each bag: else those of every epoch would pile up.
+        if self._keys.setdefault(index, key) != key:
+            return self._lay(bag, x)
+        if self.files is not None:
+            return _unpack(self.files.get(key, lambda: _pack(self._lay(bag, x))), len(bag))
+        if key not in self._built:
+            self._built[key] = self._lay(bag, x)
+        return self._built[key]
+
+    def _features(self, bag: Bag) -> Tensor:
+        """Those of a bag over which a graph can be laid; of several streams, the first."""
+        assert self.build is not None
         if self.build.needs_features and not isinstance(bag.x, Tensor):
             raise ValueError(
                 f"bag {bag.bag_id!r}: expected one stream of features to build a graph from, got "
@@ -168,31 +167,16 @@ class GraphBags:
         if self.build.needs_coords and bag.coords is None:
             raise ValueError(
                 f"bag {bag.bag_id!r}: expected coords for an adjacency by {self.build.method}, got "
-                "none: choose data/adjacency=feature_knn or chain"
+                "none: choose graph=feature_knn or chain"
             )
-        path = None if self.cache is None else self.cache / f"{self._key(bag, x)}.npz"
-        stored = None if path is None else _read(path, len(bag))
-        if stored is not None:
-            return stored
+        return bag.x if isinstance(bag.x, Tensor) else next(iter(bag.x.values()))
+
+    def _lay(self, bag: Bag, x: Tensor) -> Tensor:
+        assert self.build is not None
         try:
-            adj = self.build(bag.coords, x)
+            return self.build(bag.coords, x)
         except ValueError as error:
             raise ValueError(f"bag {bag.bag_id!r}: {error}") from error
-        if path is not None:
-            _write(path, adj)
-        return adj
-
-    def _key(self, bag: Bag, x: Tensor) -> str:
-        digest = hashlib.sha256(_FORMAT)
-        digest.update(repr(sorted(asdict(self.build).items())).encode())  # type: ignore[arg-type]
-        digest.update(str(len(bag)).encode())
-        parts = [bag.coords, x if self.build is not None and self.build.needs_features else None]
-        for part in parts:
-            if part is not None:
-                digest.update(f"{part.dtype} {tuple(part.shape)}".encode())
-                raw = part.detach().cpu().contiguous().view(torch.uint8)  # NumPy has no bfloat16
-                digest.update(raw.numpy().tobytes())
-        return digest.hexdigest()[:32]
 
 
 def _count_edges(adj: Tensor) -> int:
@@ -200,23 +184,14 @@ def _count_edges(adj: Tensor) -> int:
     return int((adj.col_indices() > rows).sum())
 
 
-def _read(path: Path, size: int) -> Tensor | None:
-    """The adjacency of that size in a file; None where there is none that is whole."""
-    try:
-        # Opened here: where a file is cut off, np.load leaves open what it opened itself.
-        with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
-            crow, columns, values = (
-                torch.from_numpy(arrays[key]) for key in ("crow", "columns", "values")
-            )
-    except Exception:  # a damaged file fails in many ways, and is built again whichever it is
-        return None
-    return torch.sparse_csr_tensor(
-        crow.long(), columns.long(), values, (size, size), check_invariants=False
-    )
-
-
-def _write(path: Path, adj: Tensor) -> None:
+def _pack(adj: Tensor) -> dict[str, Tensor]:
     # Half the size of int64; an instance's number and that of an edge fit.
     crow, columns = adj.crow_indices().int(), adj.col_indices().int()
-    with atomic_path(path) as partial, partial.open("wb") as file:
-        np.savez(file, crow=crow.numpy(), columns=columns.numpy(), values=adj.values().numpy())
+    return {"crow": crow, "columns": columns, "values": adj.values()}
+
+
+def _unpack(stored: Mapping[str, Tensor], size: int) -> Tensor:
+    crow, columns = stored["crow"].long(), stored["columns"].long()
+    return torch.sparse_csr_tensor(
+        crow, columns, stored["values"], (size, size), check_invariants=False
+    )

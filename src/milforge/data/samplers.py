@@ -111,8 +111,8 @@ class TrainBatches(Sampler[list[int]]):
         sizes: instances of each bag; ones, where they are not known.
         max_instances: most instances in a global batch; a larger bag is a batch of its own. None:
             no limit.
-        balanced_by: `(n,)` or `(n, C)` labels: bags are drawn by `draw_balanced`, as many an
-            epoch as there are. None: each bag once an epoch.
+        balanced_by: `(n,)` or `(n, C)` labels: bags are drawn by `draw_balanced`, as many per
+            epoch as there are bags. None: each bag once per epoch.
         on_epoch: is called with each epoch that is set, for bags that differ between epochs.
 
     Attributes:
@@ -121,7 +121,7 @@ class TrainBatches(Sampler[list[int]]):
 
     Raises:
         ValueError: for a batch size below the number of processes, fewer bags than processes,
-            sizes or labels that are not one a bag, or a limit of instances without sizes.
+            other numbers of sizes or labels than bags, or a limit of instances without sizes.
 
     Example:
         >>> batches = TrainBatches(5, batch_size=2, seed=0)
@@ -144,19 +144,19 @@ class TrainBatches(Sampler[list[int]]):
     ) -> None:
         if batch_size < world_size:
             raise ValueError(
-                f"expected data.batch_size of at least {world_size}, one bag a process, got "
+                f"expected loader.batch_size of at least {world_size}, one bag per process, got "
                 f"{batch_size}"
             )
         if num_bags < world_size:
             raise ValueError(
-                f"expected at least one training bag a process, got {num_bags} for {world_size}"
+                f"expected at least one training bag per process, got {num_bags} for {world_size}"
             )
         if max_instances is not None and max_instances < 1:
-            raise ValueError(f"expected data.max_instances of at least 1, got {max_instances}")
+            raise ValueError(f"expected loader.max_instances of at least 1, got {max_instances}")
         if max_instances is not None and sizes is None:
             raise ValueError(
-                f"expected the sizes of the bags with data.max_instances={max_instances}, got "
-                "none: give data.batch_size alone"
+                f"expected the sizes of the bags with loader.max_instances={max_instances}, got "
+                "none: give loader.batch_size alone"
             )
         self.num_bags = num_bags
         self.batch_size = batch_size
@@ -204,7 +204,7 @@ class TrainBatches(Sampler[list[int]]):
             self.epoch = before
             raise ValueError(
                 f"expected to go on inside epoch {state['epoch']} with its batches, got others: "
-                "resume with the data, data.seed, data.batch_size and data.max_instances of the "
+                "resume with the data, seed, loader.batch_size and loader.max_instances of the "
                 "run, or from a checkpoint of the end of an epoch"
             )
         self.set_epoch(state["epoch"])

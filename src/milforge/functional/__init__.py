@@ -1,6 +1,15 @@
 """Stateless tensor operators."""
 
 from milforge.functional.dirichlet import dirichlet_energy, relative_dirichlet_energy
+from milforge.functional.losses import (
+    binary_cross_entropy,
+    cross_entropy,
+    focal_loss,
+    huber_loss,
+    known_mean,
+    mean_absolute_error,
+    mean_squared_error,
+)
 from milforge.functional.ranking import segment_auroc, segment_average_precision
 from milforge.functional.segment import (
     segment_index,
@@ -12,7 +21,14 @@ from milforge.functional.segment import (
 )
 
 __all__ = [
+    "binary_cross_entropy",
+    "cross_entropy",
     "dirichlet_energy",
+    "focal_loss",
+    "huber_loss",
+    "known_mean",
+    "mean_absolute_error",
+    "mean_squared_error",
     "relative_dirichlet_energy",
     "segment_auroc",
     "segment_average_precision",

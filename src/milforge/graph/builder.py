@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import dataclass
+from typing import ClassVar
 
 from torch import Tensor
 
@@ -29,6 +30,8 @@ class AdjacencyBuilder:
         sigma: width of the gaussian; None takes the median distance of each bag.
         self_loops: whether to add the identity before normalising.
         normalize: `sym` or `rw`.
+        cache: folder in which `milforge.data.GraphBags` keeps what is built for later runs; None
+            keeps it in memory.
 
     Raises:
         ValueError: for a name that there is not, or a number out of its range.
@@ -40,6 +43,9 @@ class AdjacencyBuilder:
         torch.Size([4])
     """
 
+    # A run goes on with another value of it.
+    changes_nothing: ClassVar[tuple[str, ...]] = ("cache",)
+
     method: str = "radius"
     radius: float | None = None
     radius_unit: str = "tiles"
@@ -49,6 +55,7 @@ class AdjacencyBuilder:
     sigma: float | None = None
     self_loops: bool = False
     normalize: str = "sym"
+    cache: str | None = None
 
     def __post_init__(self) -> None:
         check_names(self.method, self.weight)

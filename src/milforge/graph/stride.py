@@ -17,7 +17,7 @@ ROUNDING = 1e-6  # of the extent: gaps that differ by less are one gap (float32 
 SLACK = 0.01  # of a radius in tiles: coords are rounded to pixels, or microns to float32
 ALIKE = 1.1  # the most by which the strides of the axes of a volume may differ
 COMMON = 1 / 2  # of the number of the most frequent gaps: a gap met so often is common
-RARE = 1 / 8  # likewise: below it a gap is chance
+RARE = 1 / 8  # the same of gaps: below it one is chance
 FINEST = 4  # strides that the common gap of a few tiles with many holes may span
 
 

@@ -1,6 +1,36 @@
-"""Metrics that torchmetrics lacks, and the metrics of each task."""
+"""Metrics that torchmetrics lacks, and how those of a config are put together."""
 
-from milforge.metrics.bag_metrics import bag_metrics
+from milforge.metrics.bag_metrics import (
+    CalibrationError,
+    Kind,
+    MacroAUROC,
+    MacroAveragePrecision,
+)
+from milforge.metrics.configured import (
+    build_metrics,
+    direction_of,
+    higher_is_better,
+    missing_options,
+    named_values,
+)
 from milforge.metrics.localisation import LocalisationAUROC, LocalisationAveragePrecision
+from milforge.metrics.regression import MAE, R2, RMSE, Pearson, Spearman
 
-__all__ = ["LocalisationAUROC", "LocalisationAveragePrecision", "bag_metrics"]
+__all__ = [
+    "MAE",
+    "R2",
+    "RMSE",
+    "CalibrationError",
+    "Kind",
+    "LocalisationAUROC",
+    "LocalisationAveragePrecision",
+    "MacroAUROC",
+    "MacroAveragePrecision",
+    "Pearson",
+    "Spearman",
+    "build_metrics",
+    "direction_of",
+    "higher_is_better",
+    "missing_options",
+    "named_values",
+]

@@ -1,66 +1,49 @@
-"""The metrics of bag predictions, by task.
+"""Metrics of the probabilities of bags, exact over all bags of an epoch.
 
 Everything here is fed with probabilities. torchmetrics takes a batch with a value outside [0, 1]
 for logits and squashes that batch alone, so logits would be treated differently from batch to
-batch; the metrics that keep all predictions refuse values outside [0, 1] when they compute.
+batch; these metrics refuse values outside [0, 1] when they compute.
 """
 
 from abc import abstractmethod
-from typing import get_args
+from collections.abc import Hashable
+from typing import Literal, get_args
 
 import torch
 from torch import Tensor
-from torchmetrics import Metric, MetricCollection
-from torchmetrics.classification import (
-    BinaryAccuracy,
-    BinaryF1Score,
-    MulticlassAccuracy,
-    MulticlassF1Score,
-    MultilabelAccuracy,
-    MultilabelF1Score,
-)
 from torchmetrics.functional.classification import (
     binary_calibration_error,
     multiclass_calibration_error,
 )
-from torchmetrics.utilities import dim_zero_cat
 
-from milforge.data import Task
 from milforge.functional.ranking import segment_auroc, segment_average_precision
+from milforge.metrics.all_predictions import AllPredictions
+
+Kind = Literal["binary", "multiclass", "multilabel"]
 
 
-class _AllPredictions(Metric):
-    """A figure of all probabilities and labels of an epoch.
+class _Probabilities(AllPredictions):
+    """A figure of all probabilities and labels of an epoch; see `AllPredictions`."""
 
-    Both are kept flat and in the metric's own dtype (float32): so a process without a bag can
-    stand in for its share with the empty tensor that torchmetrics gathers from it. Without any
-    bag, and with NaN among the probabilities, the result is NaN.
-    """
-
-    is_differentiable = False
-    full_state_update = False
-
-    preds: list[Tensor]
-    target: list[Tensor]
-
-    def __init__(self, task: Task, num_classes: int) -> None:
-        super().__init__()
+    def __init__(self, task: Kind, num_classes: int = 2, figures: int | None = None) -> None:
+        if task not in get_args(Kind):
+            raise ValueError(f"expected task to be one of {get_args(Kind)}, got {task!r}")
+        least = {"binary": 0, "multiclass": 2, "multilabel": 1}[task]
+        if num_classes < least:
+            raise ValueError(
+                f"expected num_classes >= {least} for a {task} task, got {num_classes}"
+            )
+        super().__init__(1 if task == "binary" else num_classes, figures)
         self.task = task
         self.num_classes = num_classes
-        self.add_state("preds", [], dist_reduce_fx="cat")
-        self.add_state("target", [], dist_reduce_fx="cat")
 
-    def update(self, preds: Tensor, target: Tensor) -> None:
-        """Add the bags of a batch.
+    @property
+    def keeps(self) -> Hashable:
+        """Probabilities of a task of so many columns."""
+        return "probabilities", self.task, self.columns
 
-        Args:
-            preds: probabilities, `(B,)` float of the positive class for a binary task, else
-                `(B, C)`.
-            target: labels, `(B, C)` of 0 and 1 for a multilabel task, else `(B,)`.
-
-        Raises:
-            ValueError: for other shapes.
-        """
+    def check_shapes(self, preds: Tensor, target: Tensor) -> None:
+        """Refuses a batch of other shapes."""
         size, classes = target.shape[:1], () if self.task == "binary" else (self.num_classes,)
         labels = classes if self.task == "multilabel" else ()
         if preds.shape != (*size, *classes) or target.shape != (*size, *labels):
@@ -69,27 +52,9 @@ class _AllPredictions(Metric):
                 f"{('B', *labels)} for a {self.task} task, got {tuple(preds.shape)} and "
                 f"{tuple(target.shape)}"
             )
-        self.preds.append(preds.detach().flatten().to(self.dtype))
-        self.target.append(target.flatten().to(self.dtype))
 
-    def compute(self) -> Tensor:
-        """The figure, 0-dim float32.
-
-        Raises:
-            ValueError: where probabilities lie outside [0, 1], or labels are not those of the
-                task.
-        """
-        if not len(self.preds):
-            return torch.tensor(torch.nan, device=self.device)
-        columns = 1 if self.task == "binary" else self.num_classes
-        preds = dim_zero_cat(self.preds).view(-1, columns)
-        target = dim_zero_cat(self.target).long()
-        self._check(preds, target)
-        if not len(preds) or preds.isnan().any():
-            return preds.new_tensor(torch.nan)
-        return self._value(preds, target).float()
-
-    def _check(self, preds: Tensor, target: Tensor) -> None:
+    def check_values(self, preds: Tensor, target: Tensor) -> None:
+        """Refuses what are no probabilities, and labels of another task."""
         if ((preds < 0) | (preds > 1)).any():
             raise ValueError(
                 f"expected probabilities, got values from {preds.min():.4g} to {preds.max():.4g}: "
@@ -99,24 +64,41 @@ class _AllPredictions(Metric):
         if ((target < 0) | (target > largest)).any():
             raise ValueError(
                 f"expected labels from 0 to {largest} for a {self.task} task, got values from "
-                f"{target.min()} to {target.max()}"
+                f"{target.min():g} to {target.max():g}"
             )
 
-    @abstractmethod
-    def _value(self, preds: Tensor, target: Tensor) -> Tensor:
-        """The figure from `(n, C)` probabilities (C = 1 for a binary task) and flat labels."""
 
-    def _class_table(self, preds: Tensor, target: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Scores and labels of each class against the rest, as a packed batch of classes."""
+class _Ranking(_Probabilities):
+    """A figure of the ranking of the bags, of each class against the rest."""
+
+    higher_is_better = True
+
+    def __init__(
+        self, task: Kind, num_classes: int = 2, average: Literal["macro"] | None = "macro"
+    ) -> None:
+        if average not in ("macro", None):
+            raise ValueError(f"expected average to be macro or null, got {average!r}")
+        of_each = 1 if task == "binary" else num_classes
+        super().__init__(task, num_classes, of_each if average is None else None)
+        self.average = average
+
+    @staticmethod
+    @abstractmethod
+    def _per_class(scores: Tensor, labels: Tensor, ptr: Tensor) -> Tensor:
+        """The figure of each class, `(C,)`, from a packed batch of them."""
+
+    def figure(self, preds: Tensor, target: Tensor) -> Tensor:
+        """The figure of each class, or their mean."""
         if self.task == "multiclass":
             table = target[:, None] == torch.arange(self.num_classes, device=target.device)
         else:
             table = target.view(preds.shape)
         ptr = torch.arange(preds.shape[1] + 1, device=preds.device) * len(preds)
-        return preds.T.flatten(), table.T.flatten().long(), ptr
+        values = self._per_class(preds.T.flatten(), table.T.flatten().long(), ptr)
+        return values if self.average is None else values.nanmean()
 
 
-class MacroAUROC(_AllPredictions):
+class MacroAUROC(_Ranking):
     """Area under the ROC curve, exact: of the positive class, or the mean over the classes.
 
     Each class is ranked against the rest. A class of which only one kind of label is there has no
@@ -126,21 +108,20 @@ class MacroAUROC(_AllPredictions):
     Args:
         task: binary, multiclass or multilabel.
         num_classes: number of classes `C`; not used for a binary task.
+        average: macro, the mean; None: the value of each class, `(C,)`, NaN where it has none. A
+            binary task has one value.
 
     Example:
-        >>> metric = MacroAUROC("binary", 2)
+        >>> metric = MacroAUROC("binary")
         >>> metric.update(torch.tensor([0.2, 0.7, 0.4]), torch.tensor([0, 1, 0]))
         >>> metric.compute()
         tensor(1.)
     """
 
-    higher_is_better = True
-
-    def _value(self, preds: Tensor, target: Tensor) -> Tensor:
-        return segment_auroc(*self._class_table(preds, target)).nanmean()
+    _per_class = staticmethod(segment_auroc)
 
 
-class MacroAveragePrecision(_AllPredictions):
+class MacroAveragePrecision(_Ranking):
     """Average precision, exact: of the positive class, or the mean over the classes.
 
     Each class is ranked against the rest. A class of which only one kind of label is there is left
@@ -149,33 +130,31 @@ class MacroAveragePrecision(_AllPredictions):
     Args:
         task: binary, multiclass or multilabel.
         num_classes: number of classes `C`; not used for a binary task.
+        average: as of `MacroAUROC`.
 
     Example:
-        >>> metric = MacroAveragePrecision("binary", 2)
+        >>> metric = MacroAveragePrecision("binary")
         >>> metric.update(torch.tensor([0.2, 0.7, 0.4]), torch.tensor([0, 0, 1]))
         >>> metric.compute()
         tensor(0.5000)
     """
 
-    higher_is_better = True
-
-    def _value(self, preds: Tensor, target: Tensor) -> Tensor:
-        return segment_average_precision(*self._class_table(preds, target)).nanmean()
+    _per_class = staticmethod(segment_average_precision)
 
 
-class CalibrationError(_AllPredictions):
+class CalibrationError(_Probabilities):
     """Expected calibration error in 15 bins of equal width, `sum_k n_k / n |p_k - a_k|`.
 
     For a multiclass task `p` is the probability of the predicted class and `a` whether it is
     right; for a binary task `p` is the probability of the positive class and `a` the label; for
-    a multilabel task likewise, over all pairs of a bag and a class. By torchmetrics.
+    a multilabel task the same, over all pairs of a bag and a class. By torchmetrics.
 
     Args:
         task: binary, multiclass or multilabel.
         num_classes: number of classes `C`; not used for a binary task.
 
     Example:
-        >>> metric = CalibrationError("binary", 2)
+        >>> metric = CalibrationError("binary")
         >>> metric.update(torch.tensor([0.9, 0.9, 0.9, 0.9]), torch.tensor([1, 1, 1, 0]))
         >>> metric.compute()
         tensor(0.1500)
@@ -183,7 +162,12 @@ class CalibrationError(_AllPredictions):
 
     higher_is_better = False
 
-    def _value(self, preds: Tensor, target: Tensor) -> Tensor:
+    def __init__(self, task: Kind, num_classes: int = 2) -> None:
+        super().__init__(task, num_classes)
+
+    def figure(self, preds: Tensor, target: Tensor) -> Tensor:
+        """The error."""
+        target = target.long()
         if self.task == "multiclass":
             return multiclass_calibration_error(
                 preds, target, self.num_classes, n_bins=15, norm="l1", validate_args=False
@@ -191,60 +175,3 @@ class CalibrationError(_AllPredictions):
         return binary_calibration_error(
             preds.flatten(), target, n_bins=15, norm="l1", validate_args=False
         )
-
-
-def bag_metrics(task: Task, num_classes: int) -> MetricCollection:
-    """The metrics of a task's bag predictions: `auroc`, `accuracy`, `f1`, `ap` and `ece`.
-
-    `update` takes probabilities, `(B,)` for a binary task and `(B, C)` for the others, and int64
-    labels, `(B,)`, or `(B, C)` of 0 and 1 for a multilabel task. `auroc`, `ap` and `f1` are means
-    over the classes where there are several; `accuracy` is the share of bags that are right, for a
-    multilabel task its mean over the classes; a probability above 0.5 is a prediction.
-
-    `auroc`, `ap` and `ece` share one copy of all predictions of the epoch, and check it when they
-    compute; nothing is checked batch by batch that would make a GPU wait.
-
-    Args:
-        task: binary, multiclass or multilabel.
-        num_classes: number of classes `C`; not used for a binary task.
-
-    Raises:
-        ValueError: for a task that there is not, or too few classes for it.
-
-    Example:
-        >>> metrics = bag_metrics("binary", 2).clone(prefix="val/")
-        >>> metrics.update(torch.tensor([0.2, 0.7, 0.4]), torch.tensor([0, 1, 0]))
-        >>> sorted(metrics.compute())
-        ['val/accuracy', 'val/ap', 'val/auroc', 'val/ece', 'val/f1']
-    """
-    accuracy: Metric
-    f1: Metric
-    counts = [["accuracy", "f1"]]
-    match task:
-        case "binary":
-            accuracy = BinaryAccuracy(validate_args=False)
-            f1 = BinaryF1Score(validate_args=False)
-        case "multiclass":
-            counts = [["accuracy"], ["f1"]]  # over all bags, and class by class
-            accuracy = MulticlassAccuracy(num_classes, average="micro", validate_args=False)
-            f1 = MulticlassF1Score(num_classes, average="macro", validate_args=False)
-        case "multilabel":
-            accuracy = MultilabelAccuracy(num_classes, average="macro", validate_args=False)
-            f1 = MultilabelF1Score(num_classes, average="macro", validate_args=False)
-        case _:
-            raise ValueError(f"expected task to be one of {get_args(Task)}, got {task!r}")
-    least = {"binary": 0, "multiclass": 2, "multilabel": 1}[task]
-    if num_classes < least:
-        raise ValueError(f"expected num_classes >= {least} for a {task} task, got {num_classes}")
-    return MetricCollection(
-        {
-            "auroc": MacroAUROC(task, num_classes),
-            "accuracy": accuracy,
-            "f1": f1,
-            "ap": MacroAveragePrecision(task, num_classes),
-            "ece": CalibrationError(task, num_classes),
-        },
-        # Given, not found out at the first update: a process that never has one needs them too.
-        # The first group goes first, so that wrong shapes get its error.
-        compute_groups=[["auroc", "ap", "ece"], *counts],
-    )

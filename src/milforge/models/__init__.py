@@ -1,6 +1,7 @@
 """Whole networks: from a batch to logits."""
 
-from milforge.models.bag_network import BagNetwork, BagOutput
-from milforge.models.sampling_network import SamplingNetwork, SamplingOutput
+from milforge.models.bag_network import BagNetwork
+from milforge.models.output import Auxiliary, BagOutput
+from milforge.models.sampling_network import SamplingNetwork
 
-__all__ = ["BagNetwork", "BagOutput", "SamplingNetwork", "SamplingOutput"]
+__all__ = ["Auxiliary", "BagNetwork", "BagOutput", "SamplingNetwork"]

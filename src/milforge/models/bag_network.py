@@ -3,12 +3,14 @@
 from collections.abc import Callable, Mapping, Sequence
 from copy import deepcopy
 from inspect import signature
-from typing import Any, Literal, NamedTuple, cast, get_args
+from typing import Any, Literal, cast, get_args
 
+import torch
 from torch import Tensor, nn
 
 from milforge.data import BagBatch
 from milforge.functional import segment_mean
+from milforge.models.output import BagOutput
 from milforge.models.streams import (
     Encoder,
     Shape,
@@ -26,26 +28,8 @@ Pool = nn.Module | Callable[..., nn.Module]
 Level = Literal["instances", "bags"]
 
 
-class BagOutput(NamedTuple):
-    """What a network says about a batch of bags.
-
-    Attributes:
-        logits: `(B,)` where there is one output (binary), else `(B, C)`.
-        scores: `(N,)` attention scores before the softmax; None where the pooling has none.
-        penalty: scalar to be added to the loss; None where there is none.
-        stream_weights: `(B,)` for each stream, its weight in the fusion, without a gradient: the
-            mean over the channels and, where instances are fused, over those of the bag, 0 where
-            it has none. None where no streams are weighed.
-    """
-
-    logits: Tensor
-    scores: Tensor | None
-    penalty: Tensor | None
-    stream_weights: Mapping[str, Tensor] | None = None
-
-
 class BagNetwork(nn.Module):
-    """Encodes the instances, pools each bag into one vector, and classifies that.
+    """Encodes the instances, pools each bag into one vector, and predicts from that.
 
     Where instances have several streams of features, each stream has an encoder of its own, and
     `fusion` makes one vector of theirs: of each instance, before the pooling, or of each bag, of
@@ -56,25 +40,29 @@ class BagNetwork(nn.Module):
     Args:
         instance_shape: shape of one instance; with several streams, a mapping from the name of
             each to the shape of its instances.
-        num_outputs: number of logits a bag: 1 for a binary task, else the number of classes.
+        num_outputs: number of logits per bag, as the task has it: 1 for a binary one, else the
+            number of classes, or of numbers to be predicted.
         encoder: builds the encoder from `instance_shape`.
         pool: a pooling module, or what builds one when called with `in_dim=`. One whose `forward`
             takes `adj`, such as `SmAttentionPool`, is given that of the batch.
         fusion: builds what fuses streams, `StreamFusion` or `ConcatStreams`, when called with
-            `in_dims=`; it tells its width as `dim`. Of no account where there is one stream.
+            `in_dims=`; it tells its width as `dim`. It is ignored where there is one stream.
         fuse: `instances`, or `bags`: pool each stream first (a pooling module is copied).
         dropout: probability of dropping a feature of the pooled bag.
         attention_l2: strength of an L2 penalty `strength * sum w^2` on the weight matrices, not
             the biases, of the pooling.
+        covariates: whether the head sees the covariates of a bag beside its pooled vector.
+        num_covariates: number of covariates that each bag has; ignored without `covariates`.
 
     Attributes:
         needs_adjacency: whether batches must have one.
-        weighed_streams: names of the streams of which `stream_weights` tells; none where no
-            streams are weighed.
+        logged: the details that are logged: `weight_<stream>` `(B,)` for each stream, its weight in
+            the fusion, without a gradient: the mean over the channels and, where instances are
+            fused, over those of the bag, 0 where it has none. Empty where no streams are weighed.
 
     Raises:
-        ValueError: where encoder and instances do not fit each other, or there are several streams
-            and no fusion.
+        ValueError: where encoder and instances do not fit each other, there are several streams
+            and no fusion, or no covariates that the head could see.
     """
 
     def __init__(
@@ -88,6 +76,8 @@ class BagNetwork(nn.Module):
         fuse: Level = "instances",
         dropout: float = 0.0,
         attention_l2: float = 0.0,
+        covariates: bool = False,
+        num_covariates: int = 0,
     ) -> None:
         super().__init__()
         if fuse not in get_args(Level):
@@ -115,19 +105,26 @@ class BagNetwork(nn.Module):
             self.pool = pool if isinstance(pool, nn.Module) else pool(in_dim=width)
             pools = [self.pool]
         self.dropout = nn.Dropout(dropout)
-        self.head = nn.Linear(width, num_outputs)
+        if covariates and not num_covariates:
+            raise ValueError(
+                "expected bags with covariates for model.covariates=true, got none: give "
+                "data.covariates, columns of the label table"
+            )
+        self.covariates = num_covariates if covariates else 0
+        self.head = nn.Linear(width + self.covariates, num_outputs)
         self.attention_l2 = attention_l2
-        self.weighed_streams = tuple(widths) if weighs(self.fusion) else ()
+        streams = tuple(widths) if weighs(self.fusion) else ()
+        self.logged = tuple(f"weight_{name}" for name in streams)
         parameters = signature(pools[0].forward).parameters
         self._attends = "return_att" in parameters
         self.needs_adjacency = "adj" in parameters
 
     def forward(self, batch: BagBatch) -> BagOutput:
-        """Classifies each bag of the batch.
+        """Logits of each bag of the batch.
 
         Raises:
             ValueError: where the instances are not of the shapes that the network was built for,
-                or the batch has no adjacency and the pooling needs one.
+                or the batch lacks the adjacency or the covariates that it needs.
         """
         check_instances(batch.x, self.instance_shape)
         x = self.encoder(batch.x)  # (N, D), or that for each stream
@@ -144,13 +141,12 @@ class BagNetwork(nn.Module):
                 if of_instances is not None:
                     weights = segment_mean(of_instances.T.contiguous(), batch.ptr).T
             z, scores = self._pooled(self.pool, x, batch)
-        logits = self.head(self.dropout(z))
-        if logits.shape[1] == 1:
-            logits = logits[:, 0]
-        by_name = None
-        if weights is not None:
-            by_name = dict(zip(self.weighed_streams, weights, strict=True))
-        return BagOutput(logits, scores, self._penalty(), by_name)
+        z = self.dropout(z)
+        if self.covariates:
+            z = torch.cat([z, self._covariates(batch).to(z.dtype)], dim=1)
+        logits = self.head(z)
+        details = {} if weights is None else dict(zip(self.logged, weights, strict=True))
+        return BagOutput(logits, scores, self._penalty(), details=details)
 
     def _pooled(self, pool: nn.Module, x: Tensor, batch: BagBatch) -> tuple[Tensor, Tensor | None]:
         """Bags `(B, D)` of instances `(N, D)`, and the attention scores if there are any."""
@@ -159,13 +155,22 @@ class BagNetwork(nn.Module):
             if batch.adj is None:
                 raise ValueError(
                     f"expected bags with an adjacency for {type(pool).__name__}, got none: "
-                    "build one a bag with milforge.graph.build_adjacency"
+                    "choose graph=..., or build one per bag with milforge.graph.build_adjacency"
                 )
             options["adj"] = batch.adj
         if self._attends:
             z, scores = pool(x, return_att=True, **options)
             return z, scores
         return pool(x, **options), None
+
+    def _covariates(self, batch: BagBatch) -> Tensor:
+        if batch.covariates is None or batch.covariates.shape[1] != self.covariates:
+            got = "none" if batch.covariates is None else batch.covariates.shape[1]
+            raise ValueError(
+                f"expected bags with {self.covariates} covariates, for which the network was "
+                f"built, got {got}"
+            )
+        return batch.covariates
 
     def _penalty(self) -> Tensor | None:
         if self.attention_l2 == 0:

@@ -1,39 +1,26 @@
 """A whole network for large images: attention sampling and a linear head."""
 
 from collections.abc import Callable, Sequence
-from typing import NamedTuple, cast
+from typing import cast
 
 import torch
 from torch import Tensor, nn
 
 from milforge.data import ImageBatch
+from milforge.data.images.sources.level import at_full_resolution
+from milforge.models.output import BagOutput
 from milforge.sampling import AttentionSampling, MultinomialEntropy, patch_offsets
 from milforge.sampling.attention_sampling import Inference
 from milforge.sampling.expectation import Estimator
 
 
-class SamplingOutput(NamedTuple):
-    """What the network says about a batch of images.
-
-    Attributes:
-        logits: `(B,)` where there is one output (binary), else `(B, C)`.
-        penalty: scalar to be added to the loss.
-        attention: `(B, h, w)` probabilities.
-        patches: `(B, n, C, ph, pw)` what was looked at.
-    """
-
-    logits: Tensor
-    penalty: Tensor
-    attention: Tensor
-    patches: Tensor
-
-
 class SamplingNetwork(nn.Module):
-    """Looks at a few patches of each image, and classifies their expected features.
+    """Looks at a few patches of each image, and predicts from their expected features.
 
     Args:
         instance_shape: `(C,)`, the number of channels.
-        num_outputs: number of logits an image: 1 for a binary task, else the number of classes.
+        num_outputs: number of logits per image, as the task has it: 1 for a binary one, else the
+            number of classes, or of numbers to be predicted.
         attention: builds the attention network from the number of channels.
         feature: builds the feature network from the number of channels; it tells the width of its
             features as `out_dim`.
@@ -41,16 +28,18 @@ class SamplingNetwork(nn.Module):
         n_patches: patches to be drawn of each image.
         replace: whether a patch may be drawn again.
         entropy: strength of the term that keeps attention from collapsing.
-        receptive_field: of the attention network, where its convolutions are not padded.
+        receptive_field: that of the attention network, where its convolutions are not padded.
         estimator: `unordered`, `ordered` or `published`; see `milforge.sampling.expectation`.
         inference: `sample`, `topk` or `full`; see `milforge.sampling.AttentionSampling`.
         dropout: probability of dropping a feature of the image.
 
     Attributes:
         batch_type: the kind of batch it takes.
+        logged: the details that are logged.
     """
 
     batch_type = ImageBatch
+    logged = ("attention_entropy",)
 
     def __init__(
         self,
@@ -86,8 +75,16 @@ class SamplingNetwork(nn.Module):
         self.dropout = nn.Dropout(dropout)
         self.head = nn.Linear(cast(int, features.out_dim), num_outputs)
 
-    def forward(self, batch: ImageBatch) -> SamplingOutput:
-        """Classifies each image of the batch.
+    def forward(self, batch: ImageBatch) -> BagOutput:
+        """Logits of each image of the batch.
+
+        Returns:
+            In the details: `attention` `(B, h, w)` probabilities, their `attention_entropy` `(B,)`
+            in nats, and `patches` `(B, n, C, ph, pw)`, what was looked at. Out of training also
+            where these lie, in the order drawn: `offsets` `(B, n, 2)` int64, row and column of
+            their upper left corners, `coords` `(B, n, 2)`, x and y of these at full resolution,
+            whatever level they were cut from, and `weights` `(B, n)`, their probabilities under
+            the attention, whose logarithms are the scores.
 
         Raises:
             ValueError: where the images have other channels than the network was built for, and as
@@ -103,9 +100,18 @@ class SamplingNetwork(nn.Module):
         except ValueError as error:
             raise ValueError(f"batch of images {', '.join(batch.bag_id)}: {error}") from error
         logits = self.head(self.dropout(z.to(self.head.weight.dtype)))
-        if logits.shape[1] == 1:
-            logits = logits[:, 0]
-        return SamplingOutput(logits, self.sampling.penalty(attention), attention, patches)
+        flat = attention.detach().flatten(1)
+        entropy = torch.special.entr(flat / flat.sum(1, keepdim=True)).sum(1)
+        details = {"attention": attention, "attention_entropy": entropy, "patches": patches}
+        scores = None
+        if not self.training:
+            offsets, weights = self.places(batch, attention)
+            pairs = zip(batch.x_high, offsets, strict=True)
+            corners = torch.stack([at_full_resolution(source, each) for source, each in pairs])
+            weights = weights.float()
+            scores = weights.log().flatten()
+            details |= {"offsets": offsets, "coords": corners.flip(2).float(), "weights": weights}
+        return BagOutput(logits, scores, self.sampling.penalty(attention), details=details)
 
     @torch.no_grad()
     def places(self, batch: ImageBatch, attention: Tensor) -> tuple[Tensor, Tensor]:

@@ -46,7 +46,7 @@ def build_fusion(fusion: Callable[..., nn.Module] | None, widths: Mapping[str, i
 def fuse_streams(
     fusion: nn.Module | None, streams: Mapping[str, Tensor]
 ) -> tuple[Tensor, Tensor | None]:
-    """One vector an item, of those of its streams.
+    """One vector per item, made of those of its streams.
 
     Args:
         fusion: such as `StreamFusion`; None where there is one stream, which is left as it is.
@@ -54,7 +54,7 @@ def fuse_streams(
 
     Returns:
         `(items, dim)`, and, where the fusion weighs the streams, its weights `(S, items)`: one
-        number a stream and item, a mean over channels where these have weights of their own, with
+        number per stream and item, a mean over channels where these have weights of their own, with
         no gradient.
     """
     parts = list(streams.values())

@@ -18,7 +18,7 @@ class Standardise(nn.Module):
 
     Args:
         mean: of the features, of the shape of one instance, `(D,)` for vectors.
-        std: likewise; see `milforge.data.feature_moments`.
+        std: of the same shape; see `milforge.data.feature_moments`.
 
     Raises:
         ValueError: where they differ in shape, are not finite, or a deviation is negative.

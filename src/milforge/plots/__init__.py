@@ -4,6 +4,7 @@ from milforge.plots.attention_epochs import plot_attention_over_epochs
 from milforge.plots.attention_maps import plot_attention_comparison, plot_attention_maps
 from milforge.plots.bag_strips import BagStrip, plot_attention_bars, plot_bag_strips
 from milforge.plots.curves import plot_confusion, plot_learning_curves, plot_roc_pr
+from milforge.plots.predicted import plot_predicted
 from milforge.plots.report import GroupResult, plot_report
 from milforge.plots.sampling import SampledImage, plot_sampled_patches
 from milforge.plots.stream_weights import plot_stream_weights
@@ -19,6 +20,7 @@ __all__ = [
     "plot_bag_strips",
     "plot_confusion",
     "plot_learning_curves",
+    "plot_predicted",
     "plot_report",
     "plot_roc_pr",
     "plot_sampled_patches",

@@ -20,7 +20,7 @@ from milforge.plots.attention_heat import (
     relative_attention,
 )
 from milforge.plots.attention_scale import attention_norm
-from milforge.plots.inches import bare_figure, fit, place, text_width
+from milforge.plots.panel_layout import bare_figure, fit, place, text_width
 from milforge.plots.style import GREY, INK, SMALL, label
 
 MOST_EPOCHS = 8

@@ -19,6 +19,7 @@ from torch.nn.functional import adaptive_avg_pool2d
 from milforge.functional import segment_auroc
 from milforge.plots.attention_scale import attention_norm, dress_scale
 from milforge.plots.bag_strips import BagStrip, draw_row_label, predicted
+from milforge.plots.instance_positions import MOST_CELLS, Places, find_places
 from milforge.plots.map_panels import (
     BAND_TILES,
     TRUTH,
@@ -28,7 +29,6 @@ from milforge.plots.map_panels import (
     frame_panel,
     title_panel,
 )
-from milforge.plots.places import MOST_CELLS, Places, find_places
 from milforge.plots.style import as_pictures, check_any, label, new_figure, top_legend, value_range
 
 BAND_WIDTH, BAND_HEIGHT, PANEL_WIDTH, LOWEST_ROW = 7.0, 0.3, 2.6, 1.2  # inches

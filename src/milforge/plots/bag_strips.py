@@ -45,7 +45,7 @@ class BagStrip:
         weights: `(n,)` float attention weights, not negative.
         y: true label, as text.
         prediction: predicted label, as text; wrong where it is not `y`.
-        probability: probability of the predicted label.
+        probability: probability of the predicted label; None where the task has none.
         y_inst: `(n,)` instance labels, 1 where positive, -1 where unknown.
         coords: `(n, 2)` or `(n, 3)` places of the instances: x to the right, y downwards, and the
             third axis across the slices of a volume.
@@ -59,7 +59,7 @@ class BagStrip:
     weights: Tensor
     y: str
     prediction: str
-    probability: float
+    probability: float | None
     y_inst: Tensor | None = None
     coords: Tensor | None = None
 
@@ -106,8 +106,8 @@ class BagStrip:
 
     @property
     def wrong(self) -> bool:
-        """Whether the prediction misses the true label."""
-        return self.prediction != self.y
+        """Whether the prediction misses the true label; a number never does."""
+        return self.probability is not None and self.prediction != self.y
 
     @property
     def positive(self) -> NDArray[np.bool_]:
@@ -238,9 +238,10 @@ def draw_row_label(ax: Axes, bag: BagStrip, *, notes: Sequence[str], verdict: bo
 
 
 def predicted(bag: BagStrip) -> str:
-    """The predicted label with its probability, and whether it is wrong."""
+    """The predicted label with its probability, if it has one, and whether it is wrong."""
     verdict = "wrong" if bag.wrong else "predicted"
-    return f"{verdict}: {label(bag.prediction, 16)} ({bag.probability:.2f})"
+    sure = "" if bag.probability is None else f" ({bag.probability:.2f})"
+    return f"{verdict}: {label(bag.prediction, 16)}{sure}"
 
 
 def _draw_sorted_weights(ax: Axes, bag: BagStrip) -> None:

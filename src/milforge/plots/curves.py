@@ -122,31 +122,28 @@ def _draw_curve(ax: Axes, points: Sequence[tuple[float, float]], colour: str) ->
 def plot_roc_pr(
     probabilities: Tensor | NDArray[np.floating],
     y: Tensor | NDArray[np.integer],
-    task: str,
     class_names: Sequence[str],
 ) -> Figure:
     """ROC curve and precision-recall curve side by side, the areas under them in the legends.
 
-    Binary: one curve, of the second class. Multiclass: each class against the rest. Multilabel:
-    each class. The dashed lines are chance: the diagonal, and each class's share of positives. A
+    Of two classes one curve, of the second; of more each against the rest; of several labels one
+    of each. The dashed lines are chance: the diagonal, and each class's share of positives. A
     class whose labels are all alike has no curve; the legend says so.
 
     Args:
-        probabilities: `(n, C)` float; binary also `(n,)` or `(n, 1)`, of the second class.
-        y: `(n,)` class numbers; multilabel `(n, C)` of 0 and 1.
-        task: "binary", "multiclass" or "multilabel".
-        class_names: the C names (binary: two).
+        probabilities: `(n, C)` float; of two classes also `(n,)` or `(n, 1)`, of the second.
+        y: `(n,)` class numbers; or `(n, C)` of 0 and 1, several labels.
+        class_names: the C names.
 
     Raises:
-        ValueError: where the task is unknown, or the parts do not fit it or each other.
+        ValueError: where the parts do not fit each other.
     """
-    scores, labels = _check(probabilities, y, task, class_names)
-    if task == "binary":
-        truth, names = labels[:, None] == 1, class_names[1:]
-    elif task == "multiclass":
-        truth, names = labels[:, None] == np.arange(len(class_names)), class_names
-    else:
-        truth, names = labels == 1, class_names
+    scores, labels = _check(probabilities, y, class_names)
+    names = class_names if scores.shape[1] > 1 else class_names[-1:]
+    if labels.ndim == 2:
+        truth = labels == 1
+    else:  # of two classes the second alone
+        truth = labels[:, None] == np.arange(len(class_names))[-len(names) :]
 
     legend_columns = 1 if len(names) <= 6 else 2
     figure = new_figure(8.4, 4.6 + 0.17 * math.ceil(len(names) / legend_columns))
@@ -193,25 +190,24 @@ def plot_roc_pr(
 def plot_confusion(
     probabilities: Tensor | NDArray[np.floating],
     y: Tensor | NDArray[np.integer],
-    task: str,
     class_names: Sequence[str],
 ) -> Figure:
     """Confusion matrix: in each cell the count, and the share of the bags of its true class.
 
-    Binary and multilabel predict a class where its probability exceeds 0.5, as torchmetrics does;
-    multiclass predicts the most probable one. Multilabel draws one panel a class.
+    The second of two classes, and each of several labels, is predicted where its probability
+    exceeds 0.5, as torchmetrics does; of more classes the most probable one. Each of several
+    labels has a panel.
 
     Args:
-        probabilities: `(n, C)` float; binary also `(n,)` or `(n, 1)`, of the second class.
-        y: `(n,)` class numbers; multilabel `(n, C)` of 0 and 1.
-        task: "binary", "multiclass" or "multilabel".
-        class_names: the C names (binary: two).
+        probabilities: `(n, C)` float; of two classes also `(n,)` or `(n, 1)`, of the second.
+        y: `(n,)` class numbers; or `(n, C)` of 0 and 1, several labels.
+        class_names: the C names.
 
     Raises:
-        ValueError: where the task is unknown, or the parts do not fit it or each other.
+        ValueError: where the parts do not fit each other.
     """
-    scores, labels = _check(probabilities, y, task, class_names)
-    if task == "multilabel":
+    scores, labels = _check(probabilities, y, class_names)
+    if labels.ndim == 2:
         rows, columns = panel_grid(len(class_names), 4)
         figure = new_figure(0.3 + 2.3 * columns, 2.5 * rows)
         for number, name in enumerate(class_names):
@@ -219,7 +215,7 @@ def plot_confusion(
             cells = confusion_matrix(labels[:, number], scores[:, number] > 0.5, labels=[0, 1])
             _draw_confusion(ax, cells, ["no", "yes"], title=label(name))
         return figure
-    predicted = scores[:, 0] > 0.5 if task == "binary" else scores.argmax(axis=1)
+    predicted = scores[:, 0] > 0.5 if scores.shape[1] == 1 else scores.argmax(axis=1)
     cells = confusion_matrix(labels, predicted, labels=range(len(class_names)))
     side = 1.5 + max(0.58 * len(class_names), 2.0)
     figure = new_figure(side, side)
@@ -256,36 +252,35 @@ def _draw_confusion(ax: Axes, cells: NDArray[np.int64], names: list[str], *, tit
 def _check(
     probabilities: Tensor | NDArray[np.floating],
     y: Tensor | NDArray[np.integer],
-    task: str,
     class_names: Sequence[str],
 ) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
-    """Probabilities `(n, K)`, K = 1 where binary, and labels, both found fit for the task."""
-    if task not in ("binary", "multiclass", "multilabel"):
-        raise ValueError(f"expected the task binary, multiclass or multilabel, got {task!r}")
+    """Probabilities `(n, K)`, K = 1 of two classes, and labels, found to fit each other."""
     scores = torch.as_tensor(probabilities).detach().cpu().double().numpy()
     labels = torch.as_tensor(y).detach().cpu().long().numpy()
     count, classes = len(labels), len(class_names)
-    if task == "binary" and classes != 2:
-        raise ValueError(f"expected two class names for a binary task, got {list(class_names)}")
-    if task == "binary" and scores.shape in {(count,), (count, 1), (count, 2)}:
-        scores = scores[:, None] if scores.ndim == 1 else scores[:, -1:]
-    elif task == "binary" or scores.shape != (count, classes):
+    if not count or labels.shape not in {(count,), (count, classes)}:
         raise ValueError(
-            f"expected probabilities of {count} bags and {classes} classes for a {task} task, "
-            f"got shape {scores.shape}"
+            f"expected at least one label, y of shape ({count},) or ({count}, {classes}), got "
+            f"{labels.shape}"
         )
-    expected = (count, classes) if task == "multilabel" else (count,)
-    if labels.shape != expected or not count:
-        raise ValueError(f"expected at least one label, y of shape {expected}, got {labels.shape}")
+    if labels.ndim == 1 and classes < 2:
+        raise ValueError(f"expected at least two class names, got {list(class_names)}")
+    two = labels.ndim == 1 and classes == 2
+    if two and scores.shape in {(count,), (count, 1), (count, 2)}:
+        scores = scores[:, None] if scores.ndim == 1 else scores[:, -1:]
+    elif two or scores.shape != (count, classes):
+        raise ValueError(
+            f"expected probabilities of {count} bags and {classes} classes, got shape "
+            f"{scores.shape}"
+        )
     if not np.isfinite(scores).all():
         raise ValueError(
             f"expected finite probabilities, got {(~np.isfinite(scores)).sum()} that are NaN or "
             "infinite: the model has diverged"
         )
-    highest = classes - 1 if task == "multiclass" else 1
+    highest = classes - 1 if labels.ndim == 1 else 1
     if labels.min() < 0 or labels.max() > highest:
         raise ValueError(
-            f"expected labels from 0 to {highest} for a {task} task, got {labels.min()} to "
-            f"{labels.max()}"
+            f"expected labels from 0 to {highest}, got {labels.min()} to {labels.max()}"
         )
     return scores, labels

@@ -10,7 +10,7 @@ from matplotlib.collections import EllipseCollection
 from matplotlib.colors import Colormap, ListedColormap, Normalize
 from numpy.typing import NDArray
 
-from milforge.plots.places import Places
+from milforge.plots.instance_positions import Places
 from milforge.plots.style import INK, ORANGE, PALE, SILVER, SMALL, VERMILION
 
 BAND_TILES = {True: (12, 40), False: (1, 12)}  # stacked: fewest tiles to a band, most images

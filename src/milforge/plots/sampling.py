@@ -28,7 +28,7 @@ from milforge.plots.attention_heat import (
 from milforge.plots.attention_scale import attention_norm
 from milforge.plots.bag_strips import BagStrip, draw_row_label
 from milforge.plots.frames import BADGE, draw_frames, frames_in_view
-from milforge.plots.inches import bare_figure, fit, place, text_width
+from milforge.plots.panel_layout import bare_figure, fit, place, text_width
 from milforge.plots.style import INK, SMALL, as_pictures, value_range
 from milforge.sampling.offsets import check_size
 
@@ -53,7 +53,7 @@ class SampledImage:
         probabilities: `(n,)` float, of the patches in the order drawn.
         y: true label, as text.
         prediction: predicted label, as text; wrong where it is not `y`.
-        probability: probability of the predicted label.
+        probability: probability of the predicted label; None where the task has none.
         receptive_field: as `patch_offsets` takes it; 0 for padded convolutions.
 
     Raises:
@@ -69,7 +69,7 @@ class SampledImage:
     probabilities: Tensor
     y: str
     prediction: str
-    probability: float
+    probability: float | None
     receptive_field: int = 0
 
     def __post_init__(self) -> None:

@@ -1,37 +1,57 @@
-"""Data for training: what every DataModule shares."""
+"""The data of a run: parts, labels, graphs and batches, of bags and of large images alike."""
 
-import hashlib
 import logging
-from abc import abstractmethod
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
-from functools import cached_property
-from typing import Any, ClassVar, Generic, TypeVar
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
+from functools import cached_property, partial
+from typing import Any
 
 import lightning as L
+import numpy as np
 import torch
-from torch import Tensor
+from lightning.pytorch.utilities import rank_zero_only
+from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from milforge.data import (
     SPLITS,
+    Bag,
     BagBatch,
+    BagSplits,
+    BagTable,
     EvaluationBags,
+    GraphBags,
+    GraphCounts,
     ImageBatch,
     LabelledDataset,
+    LargeImage,
+    Loader,
     Split,
-    Splits,
-    Task,
+    Splitter,
     TrainBatches,
+    as_dataset,
+    bag_sizes,
+    collate_bags,
+    collate_images,
+    set_epoch,
 )
-from milforge.data.faults import Fault, list_faults
-from milforge.data.label_table import LabelTable
+from milforge.data.faults import BagError, list_faults
+from milforge.data.features.find_faults import find_faults
+from milforge.data.features.folder import log_progress
+from milforge.data.images.sources.tolerant import unreadable
+from milforge.graph import AdjacencyBuilder
+from milforge.processes.collectives import gathered
+from milforge.processes.lightning_private import batches_done, epochs_done
+from milforge.tasks import Auto, Task
+from milforge.training.fingerprint import fingerprint
 from milforge.training.loader import TrainLoader, outlast_signals
+from milforge.training.parts import BagInfo, Parts, make_parts
+from milforge.training.standardising import InstanceShape, make_standardiser
 
 logger = logging.getLogger(__name__)
 
-Item = TypeVar("Item")
-InstanceShape = tuple[int, ...] | dict[str, tuple[int, ...]]
+DataFunction = Callable[[], BagSplits[Any] | BagTable[Any]]
 
 # The parts of the data set that each of Lightning's stages reads.
 STAGE_PARTS: dict[str | None, tuple[str, ...]] = {
@@ -42,139 +62,192 @@ STAGE_PARTS: dict[str | None, tuple[str, ...]] = {
 }
 
 
-class ClassificationDataModule(L.LightningDataModule, Generic[Item]):
-    """Batches of labelled bags or large images; a subclass says in `make_splits` which.
+class MILDataModule(L.LightningDataModule):
+    """Batches of labelled bags, or of large images.
 
-    It knows the shape of an instance and the classes, from which the network is built.
+    It knows the shape of an instance and the task, from which the network is built. What is wrong
+    with the parts, or with the options, shows when they are first asked for.
 
     Args:
-        batch_size: bags in an optimiser step, over all processes.
-        eval_batch_size: bags in a batch of validation, test and prediction, on each process.
-            Results do not depend on it; memory and time do. None: its share of `batch_size`.
-        num_workers: processes that read bags; 0 reads in the training process.
+        bags: the data set function: it returns the parts, or a table of bags that are to be split.
+        task: what the labels mean; None finds out (`milforge.tasks.Auto`).
+        split: how a table of bags is split; None where the data set makes its parts itself.
+        optional_split: whether `split` is ignored where the data set makes its parts itself.
+        graph: builds the adjacency of each bag, once. None: bags have the one they bring along, or
+            none.
+        loader: the sizes of batches, and how bags are read.
         seed: of the order of the bags.
+        covariates: what a checkpoint knows of the covariates; None learns it from the training
+            part.
 
     Attributes:
-        batch_type: the kind of batch it gives.
-        split: names of the bags of each part, where they were split by name.
-        skipped: names of the bags that are left out because of a fault.
-
-    Raises:
-        ValueError: for sizes below 1, or a negative number of workers.
+        graphs: what the graphs of each part hold, of the parts that are set up.
+        unreadable_windows: how many windows of each large image no process could read, in the
+            stages that are over.
+        predicted: the part that is predicted.
     """
-
-    batch_type: ClassVar[type[BagBatch] | type[ImageBatch]]
 
     def __init__(
         self,
+        bags: DataFunction,
         *,
-        batch_size: int = 1,
-        eval_batch_size: int | None = None,
-        num_workers: int = 0,
+        task: Task | None = None,
+        split: Splitter | None = None,
+        optional_split: bool = False,
+        graph: AdjacencyBuilder | None = None,
+        loader: Loader | None = None,
         seed: int = 0,
+        covariates: Sequence[Mapping[str, Any]] | None = None,
     ) -> None:
         super().__init__()
-        for name, value, least in (
-            ("batch_size", batch_size, 1),
-            ("eval_batch_size", eval_batch_size, 1),
-            ("num_workers", num_workers, 0),
-        ):
-            if value is not None and value < least:
-                raise ValueError(f"expected data.{name} of at least {least}, got {value}")
-        self.batch_size = batch_size
-        self.eval_batch_size = eval_batch_size
-        self.num_workers = num_workers
+        self.bags = bags
+        self.wanted_task = Auto() if task is None else task
+        self.splitter = split
+        self.optional_split = optional_split
+        self.graph = graph
+        self.loader = Loader() if loader is None else loader
         self.seed = seed
-        self.split: Split | None = None
-        self.skipped: list[str] = []
-
-    @abstractmethod
-    def make_splits(self) -> Splits[Item]:
-        """Makes or opens the data set. Called once a process."""
-
-    @property
-    @abstractmethod
-    def collate_fn(self) -> Callable[[Sequence[Item]], BagBatch | ImageBatch]:
-        """What makes a batch of items: a function that worker processes can be handed."""
-
-    @property
-    @abstractmethod
-    def instance_shape(self) -> InstanceShape:
-        """Shape of one instance."""
-
-    @abstractmethod
-    def tensors(self, item: Item) -> Iterator[Tensor]:
-        """What tells one item from another, for the fingerprint."""
+        self.stored_covariates = covariates
+        self.graphs: dict[str, GraphCounts] = {}
+        self.unreadable_windows: Counter[str] = Counter()
+        self.predicted = "test"
+        self._needed: set[str] = set()
 
     @cached_property
-    def splits(self) -> Splits[Item]:
-        """The data set."""
-        splits = self.make_splits()
-        for name in ("train", "test"):
-            if len(getattr(splits, name)) == 0:
-                raise ValueError(f"expected at least one bag in the {name} part, got none")
-        return splits
+    def _all(self) -> Parts:
+        data = self.bags()
+        if self.graph is not None and isinstance(data, BagTable):
+            _check_whole(data)
+        ignored = self.optional_split and isinstance(data, BagSplits)
+        splitter = None if ignored else self.splitter
+        parts = make_parts(data, self.wanted_task, splitter, self.stored_covariates)
+        if parts.faults:
+            faults = list_faults("data.on_error=skip", parts.faults)
+            logger.warning("%s; going on without them", faults)
+        return parts
 
-    def setup(self, stage: str | None = None) -> None:
-        """Opens the data set, so that errors show before training begins."""
-        _ = self.splits
+    @cached_property
+    def parts(self) -> dict[str, LabelledDataset[Any]]:
+        """The bags of each part by its name, with their graphs where there are any."""
+        parts = {name: as_dataset(part) for name, part in self._all.parts.items()}
+        example = self.example
+        images = isinstance(example, LargeImage)
+        if images and self.graph is not None:
+            raise ValueError(
+                "graph: large images have no instances before they are looked at, so there is "
+                "nothing to lay a graph over; choose graph=none"
+            )
+        if isinstance(example, LargeImage) or (self.graph is None and example.adj is None):
+            return parts
+        cache = None if self.graph is None else self.graph.cache
+        return {name: GraphBags(part, self.graph, cache, name) for name, part in parts.items()}
 
-    def description(self) -> dict[str, Any]:
-        """The data set of a run, for its summary."""
-        return {
-            "fingerprint": self.fingerprint(),
-            "bags": {name: len(getattr(self.splits, name)) for name in SPLITS},
-            "skipped": self.skipped,
-        }
+    @cached_property
+    def example(self) -> Bag | LargeImage:
+        """A bag of a part that is set up, if there is one: it tells what the others are like."""
+        names = sorted(SPLITS, key=lambda name: name not in self._needed)
+        part = next(self._all.parts[name] for name in names if len(self._all.parts[name]))
+        item: Bag | LargeImage = part[0]
+        return item
 
     @property
     def task(self) -> Task:
-        """Binary, multiclass or multilabel.
+        """What the labels mean.
 
         Raises:
             ValueError: where the bags have no labels.
         """
-        if self.splits.task is None:
+        if self._all.task is None and self.wanted_task.is_known:
+            return self.wanted_task  # as a checkpoint knows it, of bags that are to be predicted
+        if self._all.task is None:
             raise ValueError("expected labelled bags to train or evaluate, got data.labels=null")
-        return self.splits.task
+        return self._all.task
 
     @property
-    def class_names(self) -> tuple[str, ...]:
-        """One name a class."""
-        return self.splits.class_names
+    def split(self) -> Split | None:
+        """The names of the bags of each part, where they were split by name."""
+        return self._all.split
 
-    def adopt(self, task: Task, class_names: Sequence[str]) -> None:
-        """Takes the task from a checkpoint, where the bags are only to be predicted."""
-        if self.splits.task is None:
-            self.splits = replace(self.splits, task=task, class_names=tuple(class_names))
+    @property
+    def skipped(self) -> list[str]:
+        """Names of the bags that are left out because of a fault."""
+        return self._all.skipped
 
-    def skip(self, faults: Sequence[Fault]) -> None:
-        """Goes on without the bags of these faults, which the summary of the run will name."""
-        self.skipped = sorted({fault.bag_id or str(fault.file) for fault in faults})
-        if faults:
-            logger.warning("%s; going on without them", list_faults("data.on_error=skip", faults))
+    def labels(self, part: str) -> Tensor | None:
+        """The labels of the bags of a part, for which no bag is read."""
+        return self._all.parts[part].labels
 
-    def class_weights(self) -> Tensor:
-        """Weights of the classes that balance the training bags, `n / (classes * n_c)`.
+    def info(self, part: str, bag_id: str) -> BagInfo:
+        """What is known of a bag besides what is in it."""
+        return self._all.info(part, bag_id)
 
-        Returns:
-            `(C,)`; for a multilabel task `(C, 2)`, absence and presence of each label.
+    @property
+    def batch_type(self) -> type[BagBatch] | type[ImageBatch]:
+        """The kind of batch it gives."""
+        return ImageBatch if isinstance(self.example, LargeImage) else BagBatch
+
+    @property
+    def has_graphs(self) -> bool:
+        """Whether the bags have an adjacency."""
+        return any(isinstance(part, GraphBags) for part in self.parts.values())
+
+    @property
+    def num_covariates(self) -> int:
+        """How many covariates a bag has."""
+        item = self.example
+        given = item.covariates if isinstance(item, Bag) else None
+        return 0 if given is None else len(given)
+
+    @property
+    def covariates(self) -> list[dict[str, Any]] | None:
+        """The statistics of the covariates as plain data, None where there are none."""
+        return None if self._all.covariates is None else self._all.covariates.state()
+
+    @property
+    def instance_shape(self) -> InstanceShape:
+        """Shape of one instance; of each stream, by its name, where there are several."""
+        return self.example.instance_shape
+
+    def setup(self, stage: str | None = None) -> None:
+        """Opens the data set, so that errors show before training begins.
+
+        Of the parts that the stage needs, all where it is None, the bags are read once where the
+        data set asks for it, and the graphs are built.
 
         Raises:
-            ValueError: where a class has no training bag.
+            ValueError: where a part that the stage cannot do without is empty.
+            BagError: tells all bags that cannot be read.
         """
-        labels = self.splits.train.labels
-        if labels is None:
-            raise ValueError("expected labelled training bags for class_weights, got none")
-        classes = 2 if self.task == "multilabel" else len(self.class_names)
-        one_hot = torch.nn.functional.one_hot(labels, classes)
-        counts = one_hot.sum(0)
-        if bool((counts == 0).any()):
-            raise ValueError(
-                f"expected training bags of every class for class_weights, got counts "
-                f"{counts.tolist()} for {self.class_names}; leave class_weights=null"
-            )
-        return len(labels) / (classes * counts)
+        names = STAGE_PARTS.get(stage, SPLITS)
+        for name in names:
+            if name != "val" and len(self._all.parts[name]) == 0:
+                split = "" if self.splitter is None else ": choose another split=..."
+                raise ValueError(f"expected at least one bag in the {name} part, got none{split}")
+        left = [name for name in names if name not in self._needed]
+        self._needed |= set(left)
+        if self._all.check:
+            # Before any bag is looked at for another reason, or its fault would be told alone.
+            self._read_all(left)
+        before = dict(self.graphs)
+        for name in names:
+            part = self.parts[name]
+            if isinstance(part, GraphBags) and len(part):
+                self.graphs[name] = part.prepare()
+        if self.graphs != before:
+            _tell_graphs(list(self.graphs.values()))
+
+    def description(self) -> dict[str, Any]:
+        """The data set of a run, for its summary."""
+        description: dict[str, Any] = {
+            "fingerprint": self.fingerprint(),
+            "bags": {name: len(part) for name, part in self.parts.items()},
+            "skipped": self.skipped,
+        }
+        if self.graphs:
+            description["graphs"] = {name: asdict(counts) for name, counts in self.graphs.items()}
+        if self.batch_type is ImageBatch:
+            description["unreadable_windows"] = dict(self.unreadable_windows)
+        return description
 
     def fingerprint(self) -> str:
         """A hash of the bag labels and of the first and last bag of each part.
@@ -182,79 +255,132 @@ class ClassificationDataModule(L.LightningDataModule, Generic[Item]):
         Two runs with the same fingerprint saw, as far as that tells, the same data, however long
         they were trained: of bags that differ between epochs it is that of the first.
         """
-        set_epoch = getattr(self.splits.train, "set_epoch", None)
-        if set_epoch is not None:
-            set_epoch(0)
-        digest = hashlib.sha256()
-        for name in SPLITS:
-            bags: LabelledDataset[Item] = getattr(self.splits, name)
-            digest.update(f"{name} {len(bags)}".encode())
-            if bags.labels is not None:
-                digest.update(bags.labels.numpy().tobytes())
-            ends = (0, len(bags) - 1) if len(bags) else ()
-            for bag in map(bags.__getitem__, ends):
-                for tensor in self.tensors(bag):
-                    digest.update(tensor.numpy().tobytes())
-        return digest.hexdigest()[:16]
+        return fingerprint(self.parts)
+
+    def standardiser(self, how: str | None) -> nn.Module | None:
+        """What standardises the features, where anything does; see `make_standardiser`.
+
+        Raises:
+            ValueError: for another word than it takes, or where large images are to be
+                standardised.
+        """
+        if self.batch_type is ImageBatch:
+            if how in ("train", "all"):
+                raise ValueError(f"standardise={how}: large images are not standardised; give null")
+            return None
+        return make_standardiser(self.parts, self.instance_shape, how, self.seed)
+
+    @property
+    def collate_fn(self) -> Callable[[Sequence[Any]], BagBatch | ImageBatch]:
+        """What makes a batch of items: a function that worker processes can be handed."""
+        if self.batch_type is ImageBatch:
+            return collate_images
+        return partial(collate_share, empty=self._empty)
+
+    @cached_property
+    def _empty(self) -> BagBatch:
+        name = next(name for name, part in self.parts.items() if len(part))
+        return collate_bags([self.parts[name][0]]).without_bags()
 
     def train_batches(self, rank: int, world_size: int) -> TrainBatches:
-        """Which training bags make a batch, on one of so many processes."""
-        bags = len(self.splits.train)
-        return TrainBatches(bags, self.batch_size, self.seed, rank, world_size)
+        """Which training bags make a batch: the same on any number of processes, taken together.
 
-    def train_dataloader(self) -> DataLoader[Item]:
+        Raises:
+            ValueError: where classes are to be balanced, and the task has none.
+        """
+        bags, task, loader = self.parts["train"], self.task, self.loader
+        sizes = bag_sizes(bags)
+        classes = None
+        if loader.balanced:
+            labels = bags.labels
+            classes = None if labels is None else task.classes(labels)
+            if classes is None:
+                raise ValueError(
+                    f"loader.balanced=true: the task {type(task).__name__} has no classes to draw "
+                    "equally often; leave it false"
+                )
+        return TrainBatches(
+            len(bags),
+            loader.batch_size,
+            self.seed,
+            rank,
+            world_size,
+            sizes=[1] * len(bags) if sizes is None else sizes,
+            max_instances=loader.max_instances,
+            balanced_by=classes,
+            on_epoch=partial(set_epoch, bags),
+        )
+
+    def train_dataloader(self) -> DataLoader[Any]:
         """Shuffled batches of the training bags."""
         batches = self.train_batches(*self._process())
-        options: dict[str, Any] = {
-            "num_workers": self.num_workers,
-            "collate_fn": self.collate_fn,
-            "pin_memory": self._pin(),
-            "persistent_workers": self.num_workers > 0,
-            "worker_init_fn": outlast_signals,
-        }
+        bags = self.parts["train"]
+        options = self._reading()
         trainer: L.Trainer | None = self.trainer
         if trainer is None:
-            return TrainLoader(self.splits.train, batches, lambda: 0, **options)
+            return TrainLoader(bags, batches, lambda: 0, **options)
         if trainer.overfit_batches > 0:  # type: ignore[attr-defined]
             # The bags to be learnt by heart must be the same ones in every epoch.
-            return DataLoader(self.splits.train, batch_sampler=list(batches), **options)  # type: ignore[arg-type]
+            return DataLoader(bags, batch_sampler=list(batches), **options)  # type: ignore[arg-type]
         # A run that goes on: workers read ahead before Lightning tells the epoch. (From a
         # checkpoint of the end of an epoch, `current_epoch` is still that one.)
-        loop: Any = trainer.fit_loop
-        batches.set_epoch(loop.epoch_progress.current.processed)
-        progress = loop.epoch_loop.batch_progress.current
-        return TrainLoader(self.splits.train, batches, lambda: progress.processed, **options)
+        batches.set_epoch(epochs_done(trainer))
+        return TrainLoader(bags, batches, partial(batches_done, trainer), **options)
 
-    def val_dataloader(self) -> DataLoader[Item] | list[DataLoader[Item]]:
+    def val_dataloader(self) -> DataLoader[Any] | list[DataLoader[Any]]:
         """The validation bags, in order; where there are none, nothing is validated."""
-        return self._evaluation_loader(self.splits.val) if len(self.splits.val) else []
+        return self._evaluation_loader("val") if len(self.parts["val"]) else []
 
-    def test_dataloader(self) -> DataLoader[Item]:
+    def test_dataloader(self) -> DataLoader[Any]:
         """The test bags, in order."""
-        return self._evaluation_loader(self.splits.test)
+        return self._evaluation_loader("test")
 
-    def predict_dataloader(self) -> DataLoader[Item]:
-        """The test bags, in order."""
-        return self.test_dataloader()
+    def predict_dataloader(self) -> DataLoader[Any]:
+        """The bags of the part that is `predicted`, in order."""
+        return self._evaluation_loader(self.predicted)
 
     def transfer_batch_to_device(
         self, batch: BagBatch | ImageBatch, device: torch.device, dataloader_idx: int
     ) -> BagBatch | ImageBatch:
-        """Moves the whole batch."""
+        """Moves the whole batch, and counts what workers could not read of images."""
+        if isinstance(batch, ImageBatch):
+            unreadable.update(batch.unreadable)
         return batch.to(device)
 
-    def _evaluation_loader(self, bags: LabelledDataset[Item]) -> DataLoader[Item]:
+    def teardown(self, stage: str | None = None) -> None:
+        """Adds up what the processes could not read in this stage."""
+        if self.batch_type is not ImageBatch:
+            return
+        lost = dict(unreadable)
+        unreadable.clear()
+        _, world_size = self._process()
+        for each in gathered(lost, world_size):
+            self.unreadable_windows.update(each)
+
+    def _evaluation_loader(self, name: str) -> DataLoader[Any]:
         rank, world_size = self._process()
+        bags, loader = self.parts[name], self.loader
         return DataLoader(
             bags,  # type: ignore[arg-type]
             sampler=EvaluationBags(len(bags), rank, world_size),
-            batch_size=self.eval_batch_size or max(1, self.batch_size // world_size),
-            num_workers=self.num_workers,
-            collate_fn=self.collate_fn,
-            pin_memory=self._pin(),
-            persistent_workers=self.num_workers > 0,
-            worker_init_fn=outlast_signals,
+            batch_size=loader.eval_batch_size or max(1, loader.batch_size // world_size),
+            **self._reading(),
         )
+
+    def _reading(self) -> dict[str, Any]:
+        return {
+            "num_workers": self.loader.num_workers,
+            "collate_fn": self.collate_fn,
+            "pin_memory": self._pin(),
+            "persistent_workers": self.loader.num_workers > 0,
+            "worker_init_fn": outlast_signals,
+        }
+
+    def _read_all(self, names: Sequence[str]) -> None:
+        """Raises one error that tells the faults of all bags of these parts."""
+        faults = find_faults([self._all.parts[name] for name in names], log_progress)
+        if faults:
+            raise BagError(list_faults(str(self._all.source), faults), faults)
 
     def _process(self) -> tuple[int, int]:
         """Rank and number of processes."""
@@ -266,8 +392,36 @@ class ClassificationDataModule(L.LightningDataModule, Generic[Item]):
         return self.trainer is not None and self.trainer.strategy.root_device.type == "cuda"
 
 
-def task_of(table: LabelTable) -> Task:
-    """What kind of labels a table has."""
-    if table.labels.ndim == 2:
-        return "multilabel"
-    return "binary" if len(table.classes) == 2 else "multiclass"
+def _check_whole(data: BagTable[Any]) -> None:
+    """Refuses to lay graphs over some of the instances of a bag, few of which are neighbours.
+
+    Raises:
+        ValueError: where training bags have other sizes than the same bags elsewhere.
+    """
+    if data.training_bags is None:
+        return
+    whole, given = (bag_sizes(as_dataset(bags)) for bags in (data.bags, data.training_bags))
+    if not np.array_equal(np.asarray(whole), np.asarray(given)):
+        raise ValueError(
+            "graph: expected training bags with all their instances, got fewer, of which few are "
+            "neighbours: leave data.max_instances_per_bag=null, or choose graph=none"
+        )
+
+
+def collate_share(bags: Sequence[Bag], empty: BagBatch) -> BagBatch:
+    """A process may have no bag in a step."""
+    return collate_bags(bags) if bags else empty
+
+
+@rank_zero_only
+def _tell_graphs(graphs: list[GraphCounts]) -> None:
+    instances, edges, isolated = (
+        sum(getattr(counts, name) for counts in graphs)
+        for name in ("instances", "edges", "isolated")
+    )
+    logger.info(
+        "graphs: %s instances with %.1f neighbours in the mean, %s of them isolated",
+        f"{instances:,}",
+        2 * edges / max(1, instances),
+        f"{isolated:,}",
+    )

@@ -1,144 +1,110 @@
-"""Modules that were trained apart as one: their probabilities and attention are averaged."""
+"""Modules that were trained apart as one: their predictions and attention are averaged."""
 
-import math
-from collections.abc import Sequence
-from typing import Any, NamedTuple
+from collections.abc import Iterable, Mapping, Sequence
+from functools import cached_property
+from typing import cast
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
-from milforge.data import BagBatch, ImageBatch, Task
+from milforge.data import BagBatch
 from milforge.functional import segment_softmax
-from milforge.models import BagOutput, SamplingOutput
-from milforge.training.bag_classification import BagClassification
-from milforge.training.image_classification import ImageClassification
-from milforge.training.predictions import BagPredictions, ImagePredictions
+from milforge.models import BagOutput
+from milforge.training.module import Batch, MILModule
+from milforge.training.predictions import BagPredictions
 
 
-class BagEnsemble(BagClassification):
-    r"""Averages the probabilities and the attention weights of its members.
+class Ensemble(MILModule):
+    r"""Averages the predictions and the attention weights of its members.
 
     $$ p = \frac{1}{M} \sum_m p_m \qquad s_n = \frac{1}{M} \sum_m s_{mn} $$
 
-    The members see each batch one after the other, and each standardises it by its own statistics.
-    The logits are those of `p`, so that loss and metrics are of the averages, and the scores are
-    `log s`, whose softmax is `s`; there are none where a member's pooling has none. Class weights
-    are those of the first member. It is there to evaluate and predict, not to be trained.
+    The columns of the task are averaged (`Task.average`), never the logits, because each member may
+    scale its labels otherwise. The members see each batch one after the other, and each
+    standardises it by its own statistics. The scores are `log s`, whose softmax is `s`; there are
+    none where a member's pooling has none. What all members log, such as the weights of streams,
+    is averaged too. So are attention maps of large images, and the entropy is that of the mean; the
+    patches that predictions and figures tell of are those of the first member. An ensemble
+    evaluates and predicts; it is not to be trained.
 
     Args:
-        members: of the same task and classes.
+        members: of the same task and classes; task and loss are those of the first.
     """
 
-    def __init__(self, members: Sequence[BagClassification]) -> None:
+    def __init__(self, members: Sequence[MILModule]) -> None:
         first = members[0]
         super().__init__(
-            nn.ModuleList(members),
-            first.task,
-            first.class_names,
-            class_weights=first.class_weights,
+            nn.ModuleList(members), first.task, loss=first.loss, metrics=first.configured_metrics
         )
         self.members = list(members)
 
-    def prepared(self, batch: BagBatch) -> BagBatch:
+    @cached_property
+    def logged(self) -> tuple[str, ...]:
+        """The details that every member logs."""
+        members = cast(Iterable[MILModule], self.network)
+        first, *others = (member.logged for member in members)
+        return tuple(name for name in first if all(name in each for each in others))
+
+    def prepared(self, batch: Batch) -> Batch:
         """The batch as it is: each member prepares it for itself."""
         return batch
 
-    def forward(self, batch: BagBatch) -> BagOutput:
-        """The members' outputs, averaged."""
-        outputs = [member(member.prepared(batch)) for member in self.members]
-        scores = [output.scores for output in outputs]
-        attends = all(each is not None for each in scores)
-        return BagOutput(
-            logits_of_mean([output.logits for output in outputs], self.task),
-            scores_of_mean(scores, batch.ptr) if attends else None,
-            penalty=None,
-        )
-
-    def predictions(self, batch: BagBatch, output: BagOutput) -> BagPredictions:
-        """The averages."""
-        told = super().predictions(batch, output)
-        if output.scores is not None:  # a softmax of them in float32 would round once more
-            told["weights"] = output.scores.detach().exp().float().cpu()
-        return told
-
-
-class _SampledMean(NamedTuple):
-    """What an ensemble says about a batch of images; `first` is what its first member does."""
-
-    logits: Tensor
-    attention: Tensor
-    first: SamplingOutput
-
-
-class ImageEnsemble(ImageClassification):
-    """Averages the probabilities and the attention maps of its members.
-
-    Each member looks at patches that it draws from its own attention; those that predictions and
-    figures tell of, with their weights, are the first member's. See `BagEnsemble`.
-
-    Args:
-        members: of the same task and classes.
-    """
-
-    def __init__(self, members: Sequence[ImageClassification]) -> None:
-        first, *others = members
-        super().__init__(
-            first.network, first.task, first.class_names, class_weights=first.class_weights
-        )
-        self.others = nn.ModuleList(each.network for each in others)
-
-    def forward(self, batch: ImageBatch) -> _SampledMean:
-        """The members' outputs, averaged.
+    def forward(self, batch: Batch) -> BagOutput:
+        """The members' outputs, averaged; the columns are in the details, see `columns`.
 
         Raises:
             ValueError: for attention maps of different sizes.
         """
-        outputs = [network(batch) for network in (self.network, *self.others)]
-        maps = [output.attention for output in outputs]
-        sizes = sorted({tuple(each.shape[1:]) for each in maps})
-        if len(sizes) > 1:
-            raise ValueError(
-                f"expected attention maps of one size to average, got {sizes}: average models "
-                "with the same attention network"
-            )
-        logits = logits_of_mean([output.logits for output in outputs], self.task)
-        return _SampledMean(logits, torch.stack(maps).mean(0), outputs[0])
+        outputs = [member(member.prepared(batch)) for member in self.members]
+        columns = [
+            member.columns(output) for member, output in zip(self.members, outputs, strict=True)
+        ]
+        logits, averaged = self.task.average(columns)
+        details = {f"{_COLUMN}{name}": each for name, each in averaged.items()}
+        for name in self.logged:
+            details[name] = torch.stack([each.details[name] for each in outputs]).mean(0)
+        first = outputs[0].details
+        if "attention" in first:
+            attention = _mean_map([each.details["attention"] for each in outputs])
+            details = {**first, **details, "attention": attention}
+            if "attention_entropy" in details:
+                details["attention_entropy"] = torch.special.entr(attention).sum((1, 2))
+            return BagOutput(logits, outputs[0].scores, details=details)
+        scores = [output.scores for output in outputs if output.scores is not None]
+        attends = len(scores) == len(outputs) and isinstance(batch, BagBatch)
+        if attends and isinstance(batch, BagBatch):
+            return BagOutput(logits, scores_of_mean(scores, batch.ptr), details=details)
+        return BagOutput(logits, details=details)
 
-    def predictions(self, batch: ImageBatch, output: Any) -> ImagePredictions:
-        """The averages, and the patches of the first member."""
-        told = super().predictions(batch, output.first)
-        told["probabilities"] = self.probabilities(output.logits).cpu()
-        told["attention"] = output.attention.detach().float().cpu()
+    def columns(self, output: BagOutput) -> dict[str, Tensor]:
+        """The averages."""
+        averaged = {
+            name.removeprefix(_COLUMN): each
+            for name, each in output.details.items()
+            if name.startswith(_COLUMN)
+        }
+        return {**averaged, "logits": output.logits.float()}
+
+    def predictions(
+        self, batch: Batch, output: BagOutput, columns: Mapping[str, Tensor]
+    ) -> BagPredictions:
+        """The averages."""
+        details = {n: each for n, each in output.details.items() if not n.startswith(_COLUMN)}
+        told = super().predictions(batch, output._replace(details=details), columns)
+        if output.scores is not None and isinstance(batch, BagBatch):
+            # A softmax of them in float32 would round once more.
+            told["weights"] = output.scores.detach().exp().float().cpu()
         return told
 
 
-def logits_of_mean(logits: Sequence[Tensor], task: Task) -> Tensor:
-    """Logits of the mean of the probabilities that several logits stand for.
-
-    Args:
-        logits: each `(B,)` (binary) or `(B, C)`.
-        task: binary and multilabel logits stand for a sigmoid, multiclass ones for a softmax.
-
-    Returns:
-        As one of `logits`, float64, so that a loss of them is exact for probabilities near 0 and 1.
-
-    Example:
-        >>> each = [torch.tensor([0.2, 0.9]).logit(), torch.tensor([0.4, 0.5]).logit()]
-        >>> logits_of_mean(each, "binary").sigmoid().float()
-        tensor([0.3000, 0.7000])
-    """
-    stacked = torch.stack(list(logits)).double()
-    if task == "multiclass":
-        return _log_mean_exp(stacked.log_softmax(2))
-    return _log_mean_exp(F.logsigmoid(stacked)) - _log_mean_exp(F.logsigmoid(-stacked))
+_COLUMN = "column "  # how the details of an ensemble hold its columns
 
 
 def scores_of_mean(scores: Sequence[Tensor], ptr: Tensor) -> Tensor:
     """Logarithm of the mean of the attention weights that several scores stand for.
 
     Args:
-        scores: each `(N,)`.
+        scores: each `(N,)` or `(N, K)`, whose weights are averaged over K, too.
         ptr: `(B + 1,)` int64, the bag boundaries.
 
     Returns:
@@ -149,11 +115,20 @@ def scores_of_mean(scores: Sequence[Tensor], ptr: Tensor) -> Tensor:
         >>> scores_of_mean(each, torch.tensor([0, 2])).exp().float()
         tensor([0.2000, 0.8000])
     """
+
     # Exponents of float64: a weight that float32 would round to 0 keeps its rank.
-    weights = [segment_softmax(each.double(), ptr) for each in scores]
-    return torch.stack(weights).mean(0).log()
+    def weights(member: Tensor) -> Tensor:
+        heads = member.double().reshape(len(member), -1).unbind(1)
+        return torch.stack([segment_softmax(each, ptr) for each in heads]).mean(0)
+
+    return torch.stack([weights(each) for each in scores]).mean(0).log()
 
 
-def _log_mean_exp(values: Tensor) -> Tensor:
-    """Over the first axis."""
-    return values.logsumexp(0) - math.log(len(values))
+def _mean_map(maps: Sequence[Tensor]) -> Tensor:
+    sizes = sorted({tuple(each.shape[1:]) for each in maps})
+    if len(sizes) > 1:
+        raise ValueError(
+            f"expected attention maps of one size to average, got {sizes}: average models "
+            "with the same attention network"
+        )
+    return torch.stack(list(maps)).mean(0)

@@ -1,39 +1,82 @@
 """What an evaluation or prediction step tells of the bags of a batch."""
 
+from collections.abc import Mapping
 from typing import NotRequired, TypedDict
 
+import torch
 from torch import Tensor
+
+from milforge.data import BagBatch, ImageBatch
+from milforge.functional import segment_softmax
+from milforge.models import BagOutput
+from milforge.models.streams import mean_attention
 
 
 class BagPredictions(TypedDict):
     """All on the CPU.
 
     Attributes:
-        probabilities: `(B,)` of the positive class (binary), else `(B, C)`.
+        columns: the columns of the task, `(B,)` or `(B, K)`, and the `logits` `(B, O)` beside them.
         sizes: `(B,)` int64, instances of each bag: `N` in all.
         scores: `(N,)` attention scores; missing where the pooling has none.
-        weights: `(N,)` attention weights; likewise.
+        weights: `(N,)` attention weights; missing where the pooling has none.
         y_inst: `(N,)` instance labels, -1 where unknown; missing where there are none.
         coords: `(N, 2)` or `(N, 3)`; missing where there are none.
+        details: `(B, ...)` each: what else the network says; see `milforge.models.BagOutput`.
     """
 
-    probabilities: Tensor
+    columns: Mapping[str, Tensor]
     sizes: Tensor
+    details: Mapping[str, Tensor]
     scores: NotRequired[Tensor]
     weights: NotRequired[Tensor]
     y_inst: NotRequired[Tensor]
     coords: NotRequired[Tensor]
 
 
-class ImagePredictions(BagPredictions):
-    """Of large images: the instances are the patches that were looked at.
+def predictions_of(
+    batch: BagBatch | ImageBatch, output: BagOutput, columns: Mapping[str, Tensor]
+) -> BagPredictions:
+    """What is told of the bags of a batch and of their instances.
 
-    Attributes:
-        attention: `(B, h, w)` probabilities.
-        offsets: `(B, n, 2)` int64, row and column of the upper left corner of each patch.
-        patches: `(B, n, C, ph, pw)`.
+    Args:
+        batch: the bags, as the network saw them.
+        output: what the network said.
+        columns: what is predicted of each bag.
     """
+    told = BagPredictions(
+        columns={name: each.cpu() for name, each in columns.items()},
+        sizes=_sizes(batch, output).cpu(),
+        details={name: each.detach().cpu() for name, each in output.details.items()},
+    )
+    scores = attention_scores(batch, output)
+    if scores is not None:
+        told["scores"] = scores.detach().float().cpu()
+        if "weights" in output.details:
+            told["weights"] = output.details["weights"].detach().float().cpu().flatten()
+        elif isinstance(batch, BagBatch):
+            told["weights"] = segment_softmax(scores.detach().float(), batch.ptr).cpu()
+    if isinstance(batch, BagBatch):
+        if batch.y_inst is not None:
+            told["y_inst"] = batch.y_inst.cpu()
+        if batch.coords is not None:
+            told["coords"] = batch.coords.cpu()
+    elif "coords" in output.details:
+        told["coords"] = output.details["coords"].cpu().flatten(0, 1)
+    return told
 
-    attention: Tensor
-    offsets: Tensor
-    patches: Tensor
+
+def _sizes(batch: BagBatch | ImageBatch, output: BagOutput) -> Tensor:
+    """`(B,)` instances of each bag; of an image the patches that were looked at."""
+    if isinstance(batch, BagBatch):
+        return batch.ptr.diff()
+    looked_at = 0 if output.scores is None else len(output.scores) // max(1, len(batch))
+    return torch.full((len(batch),), looked_at)
+
+
+def attention_scores(batch: BagBatch | ImageBatch, output: BagOutput) -> Tensor | None:
+    """`(N,)` attention scores; of several heads those of their mean weights."""
+    scores = output.scores
+    if scores is None or scores.ndim == 1 or not isinstance(batch, BagBatch):
+        return scores
+    return mean_attention(scores.unbind(1), batch.ptr)

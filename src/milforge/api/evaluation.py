@@ -1,0 +1,261 @@
+"""Evaluation and prediction from a checkpoint, or from several that are averaged."""
+
+import logging
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from time import monotonic
+from typing import Any
+
+from lightning.pytorch.utilities import rank_zero_only
+from omegaconf import DictConfig, OmegaConf
+
+from milforge.api.build import (
+    Learning,
+    make_data,
+    make_learning,
+    make_network,
+    make_task,
+    module_builder,
+    resolved,
+    seed_run,
+)
+from milforge.api.launch import Launch
+from milforge.api.trainer import (
+    as_floats,
+    check_processes,
+    make_trainer,
+    quiet_run,
+    wandb_folder,
+    write_config,
+)
+from milforge.api.training import task_summary
+from milforge.config.checkpoint_config import empty_standardiser, load_checkpoint, load_weights
+from milforge.config.checkpoint_paths import check_alike, different_parts
+from milforge.config.key_check import check_targets
+from milforge.data import LabelError
+from milforge.processes.exit_on_signal import EndWhenTold
+from milforge.processes.launch_environment import leave_with_parent
+from milforge.processes.lost_process import lost_process_told
+from milforge.runs.print_result import print_run
+from milforge.runs.summary import write_summary
+from milforge.tasks import Task
+from milforge.training import Ensemble, MILDataModule, MILModule
+
+logger = logging.getLogger(__name__)
+
+# What each member of an ensemble is built from as it was trained.
+MEMBER_GROUPS = ("model", "task", "module")
+
+Checkpoints = dict[str, dict[str, Any]]
+
+
+def infer(
+    config: DictConfig,
+    *,
+    evaluate: bool,
+    launch: Launch = Launch(),  # noqa: B008
+) -> dict[str, float]:
+    """Tests or predicts the test bags with the weights of `ckpt_path`, and writes the run's folder.
+
+    Several checkpoints are averaged; see `milforge.training.Ensemble`.
+
+    Returns:
+        The test metrics; none where bags are only predicted.
+
+    Raises:
+        ValueError: where a checkpoint fits neither the data nor the model of the config, or
+            several do not fit each other.
+    """
+    start = monotonic()
+    seed_run(config)
+    one = isinstance(config.ckpt_path, str)
+    paths = [config.ckpt_path] if one else list(config.ckpt_path)
+    checkpoints = {path: load_checkpoint(path) for path in paths}
+    if not one:
+        check_ensemble(config, checkpoints, launch.overrides)
+    stored = checkpoints[paths[0]]["milforge"]
+    leave_with_parent()
+    with EndWhenTold(), quiet_run(config), lost_process_told():
+        mine, its = resolved(config)["data"], stored["config"]["data"]
+        whole = is_other_cohort(mine, its, launch.overrides)
+        data = make_data(
+            config,
+            task=stored_task(config, stored),
+            covariates=stored["covariates"],
+            whole=whole,
+        )
+        check_labels(data)
+        learning = make_learning(config, data.task, data.labels("test"))
+        data.setup("test")
+        if whole and not len(data.parts["train"]):  # generated data have parts of their own
+            told = "%d bags, which the checkpoint was not split with: all of them are test bags"
+            logger.info(told, len(data.parts["test"]))
+        for path, checkpoint in checkpoints.items():
+            warn_of_seen_bags(path, checkpoint["milforge"]["split"], data)
+        if one:
+            module = make_member(paths[0], checkpoints[paths[0]], config, data, learning)
+        else:
+            module = make_ensemble(checkpoints, config, data, learning)
+        trainer = make_trainer(config, launch)
+        check_processes(trainer, data, ["test"])
+        if trainer.is_global_zero:
+            write_config(config, launch.overrides)
+        if evaluate:
+            trainer.test(module, data, verbose=False)
+        else:
+            trainer.predict(module, data, return_predictions=False)
+        metrics = as_floats(trainer.callback_metrics)
+        if trainer.is_global_zero:
+            folder = Path(config.paths.output_dir)
+            write_summary(
+                folder,
+                metrics=metrics,
+                seed=config.seed,
+                checkpoint=paths[0] if one else paths,
+                wall_seconds=round(monotonic() - start, 2),
+                task=task_summary(data.task),
+                data=data.description(),
+            )
+            print_run(metrics, folder, None, wandb_folder(trainer))
+            if not one:
+                print(f"members      {len(paths)} checkpoints, averaged")
+    return metrics
+
+
+def check_labels(data: MILDataModule) -> None:
+    """Checks that the labels are of the kind that a checkpoint knows.
+
+    Raises:
+        ValueError: where they are not; those of single bags of a table are told bag by bag.
+    """
+    try:
+        data.task  # noqa: B018 (it reads the labels)
+    except LabelError as error:
+        message = next((what for what, _ in error.problems.values()), str(error))
+        raise ValueError(
+            f"{message}: the checkpoint was trained on other labels; choose other data or another "
+            "checkpoint"
+        ) from error
+
+
+def stored_task(config: DictConfig, stored: Mapping[str, Any]) -> Task:
+    """The task of a config with what a checkpoint knows of the labels."""
+    return make_task(config).from_state(stored["task"])
+
+
+def is_other_cohort(
+    data: Mapping[str, Any], stored: Mapping[str, Any], overrides: Sequence[str]
+) -> bool:
+    """Whether the bags are others than those a checkpoint was split with, and no split is given.
+
+    A data set that is chosen anew on the command line counts as another one.
+
+    Args:
+        data: the data at hand.
+        stored: those of the checkpoint.
+        overrides: of the command line.
+    """
+    given = any(re.match(r"[+~]*split[=./]", each) for each in overrides)
+    chosen = any(re.match(r"[+~]*data=", each) for each in overrides)
+    names = ("_target_", "root", "labels")
+    others = chosen or any(data.get(name) != stored.get(name) for name in names)
+    return others and not given
+
+
+@rank_zero_only
+def warn_of_seen_bags(path: str, split: Mapping[str, Any] | None, data: MILDataModule) -> None:
+    """Warns where bags are tested that the checkpoint was fitted on or selected by.
+
+    Splits that are drawn change with the table of labels: what was tested may now be trained on.
+
+    Args:
+        path: of the checkpoint.
+        split: the bags of each part of its run, None where they were not split by name.
+        data: the bags at hand.
+    """
+    if split is None or data.split is None:
+        return
+    seen = {*split["train"], *split["val"]}.intersection(data.split.test)
+    if seen:
+        logger.warning(
+            "%d of %d test bags, %s among them, were in the train or val part of %s, so these "
+            "metrics are too good; split=files split.path=FOLDER_OF_THAT_RUN/splits.csv is its own "
+            "split",
+            len(seen),
+            len(data.split.test),
+            min(seen),
+            path,
+        )
+
+
+def check_ensemble(config: DictConfig, checkpoints: Checkpoints, overrides: Sequence[str]) -> None:
+    """Checks that checkpoints can be averaged, and warns where a member may have seen the bags.
+
+    Raises:
+        ValueError: where one is of another kind than the first, or the model is given anew.
+    """
+    stored = {path: checkpoint["milforge"] for path, checkpoint in checkpoints.items()}
+    check_alike(stored)
+    first, *_ = configs = [content["config"] for content in stored.values()]
+    plain = resolved(config)
+    plainly = [each.lstrip("+") for each in overrides]
+    given = [each for each in plainly if re.match(r"~?model\b", each)]
+    if given or plain["model"] != first["model"]:
+        raise ValueError(
+            f"each of {len(stored)} checkpoints is built from the model that it was trained with, "
+            f"got {', '.join(given) or 'other values in a config file'}; leave the model as it "
+            "is, or give one checkpoint"
+        )
+    different = different_parts(configs, plain)
+    if different:
+        logger.warning(
+            "the checkpoints were trained with different %s: unless their test parts are the same, "
+            "some have been trained on bags that are tested here",
+            " and ".join(different),
+        )
+
+
+def make_ensemble(
+    checkpoints: Checkpoints, config: DictConfig, data: MILDataModule, learning: Learning
+) -> MILModule:
+    """The checkpoints as one module, each built as it was trained.
+
+    Network, task and LightningModule are its own; loss and metrics are those of the config.
+    """
+    members: list[MILModule] = []
+    for path, checkpoint in checkpoints.items():
+        stored = checkpoint["milforge"]
+        member = config.copy()
+        for group in MEMBER_GROUPS:
+            member[group] = stored["config"][group]
+        check_targets(OmegaConf.create({group: member[group] for group in MEMBER_GROUPS}))
+        own = replace(learning, build=module_builder(member))
+        members.append(make_member(path, checkpoint, member, data, own))
+    return Ensemble(members)
+
+
+def make_member(
+    path: str,
+    checkpoint: Mapping[str, Any],
+    config: DictConfig,
+    data: MILDataModule,
+    learning: Learning,
+) -> MILModule:
+    """The model of the config with the weights of a checkpoint.
+
+    Raises:
+        ValueError: where the checkpoint fits neither the data nor the model.
+    """
+    stored = checkpoint["milforge"]
+    module = learning.build(
+        make_network(config, data),
+        stored_task(config, stored),
+        loss=learning.loss,
+        metrics=learning.metrics,
+        stored=stored,
+        standardise=empty_standardiser(data.instance_shape) if stored["standardised"] else None,
+    )
+    load_weights(module, checkpoint, path, data.instance_shape, data.task.class_names)
+    return module

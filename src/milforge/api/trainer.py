@@ -1,0 +1,202 @@
+"""The trainer of a run, its loggers, and what is written beside it."""
+
+import logging
+import os
+import warnings
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from secrets import token_hex
+from typing import Any
+
+import lightning as L
+import wandb
+from lightning.pytorch.callbacks import Callback, LearningRateMonitor
+from lightning.pytorch.loggers import CSVLogger, Logger, WandbLogger
+from lightning.pytorch.utilities import rank_zero_only
+from omegaconf import DictConfig, OmegaConf
+
+from milforge.api.build import make, resolved
+from milforge.api.launch import Launch
+from milforge.callbacks import Interruption
+from milforge.data.files import atomic_path
+from milforge.processes.lightning_private import go_offline, is_offline, run_options
+from milforge.training import MILDataModule
+
+log = logging.getLogger(__name__)
+
+# Lightning's warnings that tell a user of these commands nothing.
+HARMLESS = (
+    ".*Total length of `list` across ranks is zero.*",  # there may be no bags to validate on
+    ".*does not have many workers.*",  # bags are read in this process by choice; a key away
+    ".*recommended to use .*sync_dist=True.*",  # the metrics are those of all processes
+    ".*exists and is not empty.*",  # a run's folder holds its config before its checkpoints
+    ".*requested to overfit but enabled.*",  # our order of the bags is fixed then
+    ".*dirpath has changed from.*",  # a run that goes on writes to a folder of its own
+    ".*no last checkpoint available.*",  # ckpt_path=last of a job that is only now begun
+    ".*ReduceLROnPlateau conditioned on metric.*",  # in epochs without validation
+    ".*srun. command is available.*",  # scripts/slurm_train.sh uses it where it is meant to
+    ".*isinstance.treespec, LeafSpec.*",  # between Lightning and torch
+)
+
+PRECISIONS = ("32-true", "16-mixed", "bf16-mixed")
+
+
+def make_trainer(
+    config: DictConfig,
+    launch: Launch = Launch(),  # noqa: B008
+    logged: DictConfig | None = None,
+) -> L.Trainer:
+    """The trainer with its callbacks and loggers; the loggers know the resolved config."""
+    loggers: list[Logger] = [make(node) for node in _nodes(config.logger)]
+    for logger in loggers:
+        if isinstance(logger, WandbLogger):
+            _prepare_wandb(logger, Path(config.paths.output_dir) / "wandb_id")
+    callbacks: list[Callback] = [make(node) for node in _nodes(config.callbacks)]
+    if not loggers:
+        callbacks = [each for each in callbacks if not isinstance(each, LearningRateMonitor)]
+    # What it saves holds the state of those that save checkpoints: behind them, wherever it stands.
+    callbacks.sort(key=lambda each: isinstance(each, Interruption))
+    trainer: L.Trainer = make(config.trainer, callbacks=callbacks, logger=loggers or False)
+    _check_launch(trainer, launch)
+    _check_trainer(trainer)
+    for logger in loggers:
+        if not isinstance(logger, CSVLogger):  # config.yaml stands beside metrics.csv already
+            logger.log_hyperparams(resolved(config if logged is None else logged))
+    return trainer
+
+
+@rank_zero_only
+def _prepare_wandb(logger: WandbLogger, path: Path) -> None:
+    """Has W&B go on with the run of which a file holds the id, or begin one and note its id.
+
+    Where W&B cannot be reached, the run is tracked offline, so that it is not lost and can be
+    uploaded later.
+    """
+    # Lightning passes what W&B no longer takes, and each run would begin with a warning.
+    options = run_options(logger)
+    options.pop("anonymous", None)
+    if path.is_file():
+        options["id"] = path.read_text().strip()
+        if not is_offline(logger):
+            options["resume"] = "allow"
+    else:
+        # An agent of a W&B sweep says which run this is.
+        options["id"] = os.environ.get("WANDB_RUN_ID") or token_hex(4)
+        with atomic_path(path) as partial:
+            partial.write_text(f"{options['id']}\n")
+    if not is_offline(logger):
+        try:
+            logger.experiment  # noqa: B018 (it connects)
+            return
+        except (wandb.errors.CommError, wandb.errors.UsageError) as error:
+            why = str(error).splitlines()[0]
+            log.warning("W&B cannot be reached (%s): this run is tracked offline", why)
+            wandb.teardown()  # its service holds the id of the run that failed
+            go_offline(logger)
+            options.pop("resume", None)
+    # Lightning says it by an environment variable, which W&B reads once in a process.
+    options["mode"] = "offline"
+
+
+def _check_launch(trainer: L.Trainer, launch: Launch) -> None:
+    """Refuses processes that would each run the whole sweep anew.
+
+    Raises:
+        ValueError: in a multirun, for a strategy that starts the command line again.
+    """
+    launcher = trainer.strategy.launcher
+    starts_anew = launcher is not None and not launcher.is_interactive_compatible
+    if launch.by_slurm:
+        environment = getattr(trainer.strategy, "cluster_environment", None)
+        starts_anew &= environment is None or not environment.creates_processes_externally
+    if starts_anew and launch.in_sweep:
+        raise ValueError(
+            "expected one process per job in a multirun, got a trainer that starts "
+            f"{trainer.world_size} by running the whole command again; choose trainer=cpu or "
+            "trainer=gpu, launcher=submitit_slurm, which starts them itself, or run the jobs one "
+            "by one"
+        )
+
+
+def _check_trainer(trainer: L.Trainer) -> None:
+    """Refuses what no run can be trained, or go on, with.
+
+    Raises:
+        ValueError: names the key and the remedy.
+    """
+    if trainer.precision not in PRECISIONS:
+        raise ValueError(
+            f"expected trainer.precision to be {', '.join(PRECISIONS[:-1])} or {PRECISIONS[-1]}, "
+            f"got {trainer.precision}: coords and graphs of a batch are not to be converted"
+        )
+    if trainer.max_steps != -1 and not trainer.fast_dev_run:  # type: ignore[attr-defined]
+        raise ValueError(
+            f"expected no trainer.max_steps, got {trainer.max_steps}: with it Lightning begins an "
+            "epoch anew when a run goes on; give trainer.max_epochs, with "
+            "trainer.limit_train_batches for a short one"
+        )
+
+
+def check_processes(trainer: L.Trainer, data: MILDataModule, parts: Iterable[str]) -> None:
+    """Refuses more processes than there are bags to evaluate, before any training.
+
+    Raises:
+        ValueError: names the part and the remedy.
+    """
+    for part in parts:
+        bags = len(data.parts[part])
+        if 0 < bags < trainer.world_size:
+            raise ValueError(
+                f"expected at least one {part} bag per process, got {bags} for "
+                f"{trainer.world_size} processes; lower trainer.devices or trainer.num_nodes"
+            )
+
+
+def _nodes(group: DictConfig | None) -> list[DictConfig]:
+    return [node for node in (group or {}).values() if node is not None]
+
+
+@contextmanager
+def quiet_run(config: DictConfig) -> Iterator[None]:
+    """Ends what a run starts, whatever happens, and leaves the process as it was found.
+
+    A W&B run that is not finished would be continued by the next job of a multirun.
+    """
+    mode = os.environ.get("WANDB_MODE")
+    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
+    logging.getLogger("lightning.fabric").setLevel(logging.WARNING)
+    with warnings.catch_warnings():
+        for message in HARMLESS:
+            warnings.filterwarnings("ignore", message=message)
+        code = 1
+        try:
+            yield
+            code = 0
+        finally:
+            wandb.finish(code)
+            os.environ.pop("WANDB_MODE", None)
+            if mode is not None:
+                os.environ["WANDB_MODE"] = mode
+
+
+def write_config(config: DictConfig, overrides: Sequence[str]) -> None:
+    """Writes the resolved config and the overrides into the run's folder."""
+    folder = Path(config.paths.output_dir)
+    with atomic_path(folder / "config.yaml") as path:
+        path.write_text(OmegaConf.to_yaml(OmegaConf.create(resolved(config))))
+    with atomic_path(folder / "overrides") as path:
+        path.write_text("".join(f"{override}\n" for override in overrides))
+
+
+def wandb_folder(trainer: L.Trainer) -> str | None:
+    """Folder of the W&B run, where there is one on this machine."""
+    for logger in trainer.loggers:
+        if isinstance(logger, WandbLogger):
+            return str(Path(logger.experiment.dir).parent)
+    return None
+
+
+def as_floats(metrics: Mapping[str, Any]) -> dict[str, float]:
+    """Metrics as plain numbers, in the order of their names."""
+    return {name: float(value) for name, value in sorted(metrics.items())}

@@ -1,0 +1,300 @@
+"""One training run."""
+
+import logging
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from time import monotonic
+from typing import Any
+
+import lightning as L
+from lightning.pytorch.callbacks import ModelCheckpoint
+from omegaconf import DictConfig
+
+from milforge.api.build import (
+    Learning,
+    make,
+    make_data,
+    make_learning,
+    make_network,
+    resolved,
+    seed_run,
+)
+from milforge.api.init_weights import begin_from
+from milforge.api.launch import Launch
+from milforge.api.trainer import (
+    as_floats,
+    check_processes,
+    make_trainer,
+    quiet_run,
+    wandb_folder,
+    write_config,
+)
+from milforge.config.checkpoint_config import as_plain, load_checkpoint, load_weights
+from milforge.config.key_check import did_you_mean
+from milforge.config.run_identity import identity
+from milforge.config.search_metric import check_metric
+from milforge.data import write_split
+from milforge.metrics import build_metrics
+from milforge.processes.exit_on_signal import EndWhenTold
+from milforge.processes.launch_environment import leave_with_parent
+from milforge.processes.lost_process import lost_process_told
+from milforge.runs.print_result import print_run
+from milforge.runs.resume import (
+    check_same_run,
+    checkpoint_to_go_on_from,
+    finished_metrics,
+    only_writer,
+    read_metrics,
+    remove_partial_files,
+    restore_metrics,
+)
+from milforge.runs.summary import write_summary
+from milforge.tasks import Task
+from milforge.training import MILDataModule, MILModule
+from milforge.training.stage_metrics import StageMetrics
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Run:
+    """What a training left behind.
+
+    Args:
+        folder: of the run.
+        metrics: the train and val metrics of the best epoch (the last one where none is kept), and
+            those of the test.
+        checkpoint: the best one; None where none is kept.
+    """
+
+    folder: Path
+    metrics: Mapping[str, float]
+    checkpoint: Path | None
+
+
+def fit(config: DictConfig, launch: Launch = Launch()) -> Run:  # noqa: B008
+    """Trains, tests the best checkpoint, and writes the run's folder.
+
+    Where the folder holds a run already, that one goes on from its last whole checkpoint; nothing
+    is done where it is finished.
+
+    Args:
+        config: as `milforge.compose("train")` makes it.
+        launch: how the run was started.
+
+    Raises:
+        ValueError: for a config that does not fit the data or itself; the message names the key.
+        OSError: where something cannot be read or written.
+    """
+    start = monotonic()
+    folder = Path(config.paths.output_dir)
+    check_same_run(resolved(config), folder, identity)
+    done = finished_metrics(folder)
+    if done is not None and config.ckpt_path != "last":
+        logger.info("this run is finished, and is left as it is; ckpt_path=last continues it")
+        print_run(done, folder, None, None)
+        kept = folder / "checkpoints" / "best.ckpt"
+        return Run(folder, done, kept if kept.is_file() else None)
+    seed_run(config)
+    leave_with_parent()
+    # Held as long as anything is written: a second run must not touch the W&B run of the first.
+    with EndWhenTold(), only_writer(folder), quiet_run(config), lost_process_told():
+        given = None if config.ckpt_path == "last" else config.ckpt_path
+        own = checkpoint_to_go_on_from(folder)
+        path = own or given
+        checkpoint = None if path is None else load_checkpoint(path)
+        begun = config.init_from if path is None else None
+        weights = None if begun is None else load_checkpoint(begun, key="init_from")
+        data = make_data(config)
+        learning = make_learning(config, data.task, data.labels("train"))
+        check_direction(config, data.task, learning)
+        data.setup(None if config.test else "fit")  # so that all errors in the data show now
+        module = make_module(config, data, learning)
+        run_config = with_monitor(config, module)
+        step = 0
+        if path is not None and checkpoint is not None:
+            # Lightning loads it too, but says nothing helpful of a file that does not fit.
+            step = checkpoint["global_step"]
+            load_weights(module, checkpoint, path, data.instance_shape, data.task.class_names)
+            if own is None:
+                check_epochs(path, checkpoint["epoch"], config.trainer.max_epochs)
+        elif weights is not None:
+            begin_from(module, weights["state_dict"], config.init_from)
+        rows = read_metrics(folder)
+        trainer = make_trainer(run_config, launch, logged=config)
+        check_processes(trainer, data, ("val", "test") if config.test else ("val",))
+        if config.compile:
+            module.network.compile(dynamic=True)  # bags differ in size
+        if trainer.is_global_zero:
+            (folder / "summary.json").unlink(missing_ok=True)  # of a finished run that goes on
+            write_config(config, launch.overrides)
+            if data.split is not None:
+                write_split(data.split, folder / "splits.csv")
+            restore_metrics(trainer, rows, step)
+            remove_partial_files(folder)
+        trainer.fit(module, data, ckpt_path=path, weights_only=True)
+        best = best_checkpoint(trainer)
+        best_epoch, metrics = best_metrics(module.history, best)
+        if config.test:
+            trainer.test(module, data, ckpt_path=best, weights_only=True, verbose=False)
+            metrics |= as_floats(trainer.callback_metrics)
+            if len(data.parts["val"]):  # what chose the epoch is written beside what is reported
+                data.predicted = "val"
+                trainer.predict(module, data, return_predictions=False)
+        if trainer.is_global_zero:
+            write_summary(
+                folder,
+                metrics=metrics,
+                seed=config.seed,
+                monitor=module.monitor,
+                best_epoch=best_epoch,
+                checkpoint=best,
+                wall_seconds=round(monotonic() - start, 2),
+                task=task_summary(data.task),
+                data=data.description(),
+            )
+            print_run(metrics, folder, best, wandb_folder(trainer))
+    return Run(folder, metrics, None if best is None else Path(best))
+
+
+def check_direction(config: DictConfig, task: Task, learning: Learning) -> None:
+    """Checks that the metric that chooses the epoch says which way is up, before a bag is read.
+
+    That there is such a metric is known with the network, which may log values of its own.
+
+    Raises:
+        ValueError: where neither the metric nor the config says so.
+    """
+    check_mode(config.monitor_mode)
+    name = config.monitor or task.monitor
+    metrics = build_metrics(task.metrics(), learning.metrics, task.input_names)
+    if config.monitor_mode is None:
+        with suppress(KeyError):
+            StageMetrics(name.partition("/")[0], metrics).higher_is_better(name)
+
+
+def check_mode(mode: str | None) -> None:
+    """Checks `monitor_mode`.
+
+    Raises:
+        ValueError: where it is none of min, max and null.
+    """
+    if mode not in ("min", "max", None):
+        raise ValueError(f"expected monitor_mode to be min, max or null, got {mode!r}")
+
+
+def make_module(config: DictConfig, data: MILDataModule, learning: Learning) -> MILModule:
+    """The LightningModule for the data at hand.
+
+    Raises:
+        ValueError: where the network does not fit the data, or the metric that is to choose the
+            epoch does not exist, or is not defined.
+    """
+    task = data.task
+    network = make_network(config, data)
+    standardise = data.standardiser(config.standardise)
+    module = learning.build(
+        network,
+        task,
+        loss=learning.loss,
+        metrics=learning.metrics,
+        optimizer=make(config.optimizer),
+        stored={
+            "config": resolved(config),
+            "instance_shape": as_plain(data.instance_shape),
+            "standardised": standardise is not None,
+            "split": None if data.split is None else asdict(data.split),
+            "task": task.state(),
+            "class_names": list(task.class_names),
+            "covariates": data.covariates,
+        },
+        seed=config.seed,
+        standardise=standardise,
+        freeze=config.freeze,
+    )
+    known = [*module.train_metrics.names, *module.val_metrics.names]
+    monitor = config.monitor or task.monitor
+    module.monitor = monitor
+    try:
+        told = with_monitor(config, module)
+    except KeyError as error:
+        raise ValueError(
+            f"expected monitor to be a metric of training or validation, got {monitor!r}"
+            f"{did_you_mean(monitor, known)} (there are {', '.join(known)})"
+        ) from error
+    if len(data.parts["val"]) == 0 and monitor.startswith("val/"):
+        raise ValueError(
+            f"expected validation bags for monitor={monitor}, got none: give split.val_share, or "
+            "monitor=train/loss callbacks.checkpoint=null to keep the last epoch"
+        )
+    check_metric(config.optimized_metric, known)
+    module.scheduler = make(told.scheduler) if told.scheduler else None
+    return module
+
+
+def with_monitor(config: DictConfig, module: MILModule) -> DictConfig:
+    """The config with the metric that chooses the epoch, and which way is up, as they are.
+
+    A config may leave both to the task and to the metric; what is built from it needs them.
+
+    Raises:
+        KeyError: where there is no such metric.
+        ValueError: where neither the metric nor the config says which way is up.
+    """
+    told = config.copy()
+    told.monitor = module.monitor
+    if config.monitor_mode is None:
+        told.monitor_mode = "max" if module.higher_is_better(module.monitor) else "min"
+    return told
+
+
+def task_summary(task: Task) -> dict[str, Any]:
+    """The task of a run, for its summary; the last of two classes is the positive one."""
+    return {"name": type(task).__name__, "class_names": list(task.class_names)}
+
+
+def best_checkpoint(trainer: L.Trainer) -> str | None:
+    """Path of the best checkpoint, or None where none was written."""
+    kept = [each for each in trainer.checkpoint_callbacks if isinstance(each, ModelCheckpoint)]
+    return kept[0].best_model_path or None if kept else None
+
+
+def best_metrics(
+    history: Mapping[str, Sequence[tuple[float, float]]], checkpoint: str | None
+) -> tuple[int | None, dict[str, float]]:
+    """The best epoch and its metrics; the last one's where no checkpoint is kept.
+
+    An epoch may have several validations: it is that of the checkpoint which counts.
+    """
+    if checkpoint is None:
+        return None, metrics_of(history, None)
+    kept = load_checkpoint(checkpoint)
+    epoch = int(kept["epoch"])
+    return epoch, metrics_of(history, epoch) | metrics_of(kept["milforge"]["history"], epoch)
+
+
+def check_epochs(path: str, epoch: int, max_epochs: int | None) -> None:
+    """Checks that another run's checkpoint leaves something to train.
+
+    Raises:
+        ValueError: where it is of the last epoch.
+    """
+    if max_epochs is not None and 0 <= max_epochs <= epoch + 1:
+        raise ValueError(
+            f"{path} has {epoch + 1} epochs behind it, and trainer.max_epochs={max_epochs} leaves "
+            "none to be trained: raise it"
+        )
+
+
+def metrics_of(
+    history: Mapping[str, Sequence[tuple[float, float]]], epoch: int | None
+) -> dict[str, float]:
+    """The metrics of an epoch, or of the last one."""
+    chosen: dict[str, float] = {}
+    for name, points in sorted(history.items()):
+        values = {int(at): value for at, value in points}
+        if epoch is None or epoch in values:
+            chosen[name] = values[max(values) if epoch is None else epoch]
+    return chosen

@@ -1,0 +1,206 @@
+"""The config that a checkpoint carries, brought under the command line of another command."""
+
+import pickle
+import re
+import sys
+import warnings
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from milforge.config.checkpoint_paths import named_checkpoints, override
+from milforge.config.hydra_versions import store_config
+from milforge.runs.former_names import with_present_key
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from milforge.training.standardising import InstanceShape
+
+# Groups and keys that a checkpoint gives to other commands; the rest belongs to each command.
+KEPT = (
+    "seed",
+    "tags",
+    "data",
+    "split",
+    "graph",
+    "loader",
+    "task",
+    "loss",
+    "metrics",
+    "model",
+    "module",
+    "trainer",
+)
+HELP_FLAGS = {"-h", "--help", "--hydra-help", "--version", "-sc", "--shell-completion"}
+
+
+def load_checkpoint(path: str, key: str = "ckpt_path") -> dict[str, Any]:
+    """Reads a checkpoint that `milforge-train` wrote, its tensors and plain data only.
+
+    One that was written before the package was renamed comes under the present name.
+
+    Args:
+        path: the file.
+        key: the key of the config that names it, for messages.
+
+    Raises:
+        ValueError: where the file is not there, cannot be read, or is not such a checkpoint.
+    """
+    import torch
+
+    if not Path(path).is_file():
+        raise ValueError(f"{key}: there is no file {path}")
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of formats that no checkpoint of ours has
+            checkpoint = torch.load(path, map_location="cpu", weights_only=True)
+    except (RuntimeError, EOFError, OSError, pickle.UnpicklingError, KeyError, ValueError) as error:
+        raise ValueError(
+            f"{key}: {path} cannot be read as a checkpoint: it is truncated, of another "
+            "format, or holds more than tensors and plain data; give a file from a run's "
+            "checkpoints/ folder"
+        ) from error
+    checkpoint = with_present_key(checkpoint) if isinstance(checkpoint, dict) else {}
+    stored = checkpoint.get("milforge")
+    if not isinstance(stored, dict) or "state_dict" not in checkpoint:
+        raise ValueError(
+            f"{key}: {path} was not written by milforge-train (it lacks the key 'milforge'); "
+            "give a file from a run's checkpoints/ folder"
+        )
+    return checkpoint
+
+
+def store_run(path: str, arguments: list[str]) -> None:
+    """Makes the config stored in a checkpoint known to Hydra as `stored_run`.
+
+    It stands below the command line. A group chosen there, such as `data=mnist_bags`, replaces the
+    stored one whole; where other data are chosen, the stored split is left out too.
+    """
+    config = load_checkpoint(path)["milforge"]["config"]
+    chosen = {match[1] for match in (re.match(r"(\w+)=", each) for each in arguments) if match}
+    chosen |= {"split"} if "data" in chosen else set()
+    node = {key: config[key] for key in KEPT if key in config and key not in chosen}
+    store_config("stored_run", node)
+
+
+def ckpt_path(arguments: list[str]) -> str | None:
+    """What the command line gives as checkpoint, unquoted.
+
+    Example:
+        >>> ckpt_path(["data.root=x", "ckpt_path='logs/a b.ckpt'"])
+        'logs/a b.ckpt'
+    """
+    for argument in reversed(arguments):
+        key, _, value = argument.partition("=")
+        if key == "ckpt_path":
+            return value.strip("'\"")
+    return None
+
+
+def prepare(command: str) -> None:
+    """Reads the (first) checkpoint named on this process's command line before Hydra composes.
+
+    The command line is left with the files that `ckpt_path` stands for; see `named_checkpoints`.
+
+    Raises:
+        ValueError: where there is none, or it cannot be read.
+    """
+    arguments = sys.argv[1:]
+    if HELP_FLAGS & set(arguments):
+        return
+    text = ckpt_path(arguments)
+    if text is None:
+        raise ValueError(f"{command} needs a checkpoint: ckpt_path=FILE")
+    paths = named_checkpoints(text)
+    store_run(paths[0], arguments)
+    named = override(paths)
+    sys.argv[1:] = [
+        named if each.startswith("ckpt_path=") else each for each in over_stored(arguments)
+    ]
+
+
+def over_stored(arguments: list[str]) -> list[str]:
+    """The arguments, with groups inside a stored group as Hydra wants them.
+
+    The stored config is plain values: to Hydra a group inside it, such as `model/encoder`, is
+    new, and new ones need a plus sign.
+
+    Example:
+        >>> over_stored(["model/encoder=lenet", "data.train=3"])
+        ['+model/encoder=lenet', 'data.train=3']
+        >>> over_stored(["model=abmil", "model/encoder=lenet"])
+        ['model=abmil', 'model/encoder=lenet']
+    """
+    chosen = {match[1] for match in (re.match(r"(\w+)=", each) for each in arguments) if match}
+    inside = [re.match(r"(\w+)/\w+=", each) for each in arguments]
+    return [
+        f"+{each}" if match and match[1] in KEPT and match[1] not in chosen else each
+        for each, match in zip(arguments, inside, strict=True)
+    ]
+
+
+def load_weights(
+    module: "nn.Module",
+    checkpoint: Mapping[str, Any],
+    path: str,
+    shape: "InstanceShape",
+    classes: tuple[str, ...],
+) -> None:
+    """Loads the weights of a checkpoint into a module made for bags of that kind.
+
+    Raises:
+        ValueError: where the checkpoint fits neither the bags nor the module.
+    """
+    check_fit(checkpoint["milforge"], shape, classes)
+    try:
+        module.load_state_dict(checkpoint["state_dict"])
+    except RuntimeError as error:
+        raise ValueError(
+            f"ckpt_path: {path} does not fit the model of this config; choose the model that it "
+            "was trained with (evaluation and prediction do where no key of the model is given)"
+        ) from error
+
+
+def empty_standardiser(shape: "InstanceShape") -> "nn.Module":
+    """What the statistics of a checkpoint are loaded into."""
+    import torch
+
+    from milforge.nn import EachStream, Standardise
+
+    if isinstance(shape, dict):
+        return EachStream({n: empty_standardiser(each) for n, each in shape.items()})
+    return Standardise(torch.zeros(shape), torch.ones(shape))
+
+
+def as_plain(shape: "InstanceShape") -> Any:
+    """The shape of an instance as a checkpoint holds it: lists, not tuples.
+
+    Example:
+        >>> as_plain({"rgb": (3,), "depth": (1, 8, 8)})
+        {'rgb': [3], 'depth': [1, 8, 8]}
+    """
+    if isinstance(shape, dict):
+        return {name: list(each) for name, each in shape.items()}
+    return list(shape)
+
+
+def check_fit(stored: Mapping[str, Any], shape: "InstanceShape", classes: tuple[str, ...]) -> None:
+    """Checks that bags are of the kind a checkpoint was trained on.
+
+    Raises:
+        ValueError: for instances of another shape, or other classes.
+    """
+    expected = stored["instance_shape"]
+    if as_plain(shape) != expected:
+        raise ValueError(
+            "the checkpoint was trained on instances of shape "
+            f"{tuple(expected) if isinstance(expected, list) else expected}, the data have "
+            f"{shape}; choose other data or another checkpoint"
+        )
+    names = tuple(stored["class_names"])
+    if classes != names:
+        raise ValueError(
+            f"the checkpoint was trained on the classes {names}, the data have {classes}; "
+            "choose other data or another checkpoint"
+        )

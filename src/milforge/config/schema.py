@@ -1,0 +1,108 @@
+"""The top-level keys of the commands; any other is refused."""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from omegaconf import MISSING
+
+from milforge.config.hydra_versions import store_config
+
+
+@dataclass
+class PathsConfig:
+    """Where runs are written.
+
+    Args:
+        log_dir: the folder below which runs are written.
+        output_dir: the folder of this run.
+    """
+
+    log_dir: str = MISSING
+    output_dir: str | None = MISSING
+
+
+@dataclass
+class RunConfig:
+    """Keys of every command.
+
+    Args:
+        task_name: names the folder of the runs and the job type in W&B.
+        seed: of weights, bags and their order.
+        run: name of the run's folder; None: date and time.
+        sweep: name of a sweep; its folder, and the group of its runs in W&B.
+        tags: words that the run carries in W&B.
+        ckpt_path: a checkpoint: to go on from (train), or to use. To evaluate and predict it may
+            also be a list, a folder or a pattern of checkpoints, which are averaged.
+        data: group; a function that returns the bags.
+        split: group; how bags are split, where the data set does not make its parts itself.
+        graph: group; builds the adjacency of each bag.
+        loader: group; the sizes of batches, and how bags are read.
+        task: group; what the labels mean.
+        loss: group; the loss of each bag, which replaces the task's own.
+        metrics: group; metrics by name, beside the task's own.
+        model: group; builds the network from the shape of an instance and the number of outputs.
+        module: group; a `milforge.training.MILModule`.
+        trainer: group; a `lightning.Trainer`.
+        callbacks: group; a mapping from name to callback.
+        logger: group; a mapping from name to logger.
+        paths: where runs are written.
+    """
+
+    task_name: str = MISSING
+    seed: int = 0
+    run: str | None = None
+    sweep: str | None = None
+    tags: list[str] = field(default_factory=list)
+    ckpt_path: Any = None
+    data: Any = None
+    split: Any = None
+    graph: Any = None
+    loader: Any = None
+    task: Any = None
+    loss: Any = None
+    metrics: Any = None
+    model: Any = None
+    module: Any = None
+    trainer: Any = None
+    callbacks: Any = None
+    logger: Any = None
+    paths: PathsConfig = field(default_factory=PathsConfig)
+
+
+@dataclass
+class TrainConfig(RunConfig):
+    """Keys of `milforge-train`.
+
+    Args:
+        standardise: what the features are standardised by: `auto`, `train`, `all` or None; see
+            `milforge.training.MILDataModule.standardiser`.
+        init_from: a checkpoint whose weights the network begins with, as far as they fit.
+        freeze: part of the network, or several, that are not trained.
+        monitor: metric that chooses the best epoch and stops early; None: that of the task.
+        monitor_mode: whether that metric is to be smallest (min) or largest (max); None: as the
+            metric says.
+        optimized_metric: metric of the best epoch that a search goes by; None: `monitor`.
+        compile: whether torch.compile is to make the network faster; it takes its time first.
+        test: whether to test the best checkpoint after training.
+        optimizer: group; builds the optimiser.
+        scheduler: group; builds the learning-rate scheduler.
+    """
+
+    ckpt_path: str | None = None
+    standardise: str | None = "auto"
+    init_from: str | None = None
+    freeze: Any = None
+    monitor: str | None = None
+    monitor_mode: str | None = None
+    optimized_metric: str | None = None
+    compile: bool = False
+    test: bool = True
+    optimizer: Any = None
+    scheduler: Any = None
+
+
+def register() -> None:
+    """Makes the schemas known to Hydra."""
+    store_config("train_schema", TrainConfig)
+    store_config("run_schema", RunConfig)
+    store_config("stored_run", {})

@@ -1,0 +1,143 @@
+"""A folder of features on disk as a table of bags: `data=feature_bags`."""
+
+import logging
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from milforge.data.bag import Bag
+from milforge.data.features.cache import CachedReader
+from milforge.data.features.feature_bags import FeatureBags
+from milforge.data.features.inspection import inspect_folder
+from milforge.data.features.label_table import LabelTable, read_labels, stored_labels
+from milforge.data.features.readers import open_reader
+from milforge.data.labels import Labels
+from milforge.data.parts import BagTable, changes_nothing, check_on_error
+
+logger = logging.getLogger(__name__)
+
+
+@changes_nothing("cache", "check")
+def feature_bags(
+    root: str,
+    labels: str | None = None,
+    *,
+    layout: str | None = None,
+    streams: Sequence[str] | Mapping[str, str] | None = None,
+    features_key: str | None = None,
+    coords_key: str = "coords",
+    inst_label_key: str = "inst_label",
+    positive_instance_label: int | str | Sequence[int | str] | None = None,
+    id_column: str | None = None,
+    label_column: str | Sequence[str] | None = None,
+    group_column: str | None = None,
+    slide_table: str | None = None,
+    covariates: Sequence[str] = (),
+    max_instances_per_bag: int | None = None,
+    cache: str | None = None,
+    on_error: Literal["raise", "skip"] = "raise",
+    check: Literal["full", "headers"] = "full",
+    seed: int = 0,
+) -> BagTable[Bag]:
+    """A folder of features, as CLAM, TRIDENT, torchmil or STAMP write it, or a table.
+
+    Bags are read when they are needed. What their files say of themselves is read here.
+
+    Args:
+        root: the folder, or the table.
+        labels: table with a row per bag: CSV, TSV or Parquet. None where the layout stores labels,
+            or bags are only to be predicted.
+        layout: clam, trident, torchmil, stamp, plain or table; None finds out.
+        streams: several feature sets per bag: names of TRIDENT's encoders, or a mapping from name
+            to folder. None: the one that there is.
+        features_key: key of the features in HDF5 files; see `open_reader`.
+        coords_key: key of the coords.
+        inst_label_key: key of the instance labels.
+        positive_instance_label: which instance labels are positive.
+        id_column: column of the bag; see `milforge.data.read_labels`.
+        label_column: column of the label, or several.
+        group_column: column of the patient.
+        slide_table: STAMP's table of slides.
+        covariates: columns of the label table that the head may use; see
+            `milforge.data.CovariateEncoder`.
+        max_instances_per_bag: larger training bags give that many instances, drawn anew in each
+            epoch; None gives all. Not with graphs: few of the instances drawn would be neighbours.
+        cache: folder to which each bag is copied when it is first read; see
+            `milforge.data.CachedReader`. None reads the files themselves.
+        on_error: `raise`, or `skip`: go on without faulty bags, which the summary of the run
+            names. To find those that hold NaN, all features are read here.
+        check: `full` reads every bag that a stage needs once before it begins, so that NaN and
+            infinity are told then, all together; `headers` trusts them until they are read.
+        seed: of the instances that are drawn.
+
+    Raises:
+        ValueError: for a name that there is not, and as `open_reader` and `read_labels` do.
+        OSError: where there is no such folder or table.
+    """
+    if check not in ("full", "headers"):
+        raise ValueError(f"expected data.check to be full or headers, got {check!r}")
+    check_on_error(on_error)
+    folder = Path(root).expanduser()
+    columns: dict[str, Any] = {
+        "id_column": id_column,
+        "label_column": label_column,
+        "group_column": group_column,
+    }
+    reader = open_reader(
+        folder,
+        layout=layout,
+        streams=streams,
+        features_key=features_key,
+        coords_key=coords_key,
+        inst_label_key=inst_label_key,
+        positive_instance_label=positive_instance_label,
+        **({} if labels is not None else columns),  # of the table of bags itself
+    )
+    if cache is not None:
+        reader = CachedReader(reader, cache)
+    table = (
+        stored_labels(reader, strict=False)
+        if labels is None
+        else read_labels(labels, **columns, slide_table=slide_table, strict=False)
+    )
+    found = inspect_folder(reader, table, deep=on_error == "skip", progress=log_progress)
+    ids = reader.ids if table is None else table.ids
+    headers = found.headers
+    sizes = np.array([headers[i].instances if i in headers else 0 for i in ids], np.int64)
+
+    def bags(most: int | None) -> FeatureBags:
+        return FeatureBags(reader, ids, sizes=sizes, max_instances_per_bag=most, seed=seed)
+
+    return BagTable(
+        bags(None),
+        tuple(ids),
+        # Instances are left out to save memory in training; nothing is gained by it elsewhere.
+        training_bags=None if max_instances_per_bag is None else bags(max_instances_per_bag),
+        covariates=tuple(covariates),
+        faults=found.faults,
+        on_error=on_error,
+        # What is skipped was found by reading everything.
+        check=check == "full" and on_error == "raise",
+        **_known(table, folder),
+    )
+
+
+def _known(table: LabelTable | None, folder: Path) -> dict[str, Any]:
+    """What the label table says of the bags."""
+    if table is None:
+        return {"source": folder}
+    labels: Labels | None = table.labels if len(table.ids) else None
+    return {
+        "labels": labels,
+        "groups": table.groups,
+        "columns": table.columns,
+        "source": table.source,
+    }
+
+
+def log_progress(done: int, count: int) -> None:
+    """A line every 500 bags."""
+    if done % 500 == 0:
+        logger.info("looked at %d of %d bags", done, count)

@@ -1,0 +1,201 @@
+"""What a folder of bags holds, and all that is wrong with it."""
+
+import os
+from collections import Counter
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from milforge.data.faults import BagError, Fault, list_faults
+from milforge.data.features.check_finite import check_finite
+from milforge.data.features.label_table import LabelTable
+from milforge.data.features.readers import BagHeader, BagReader
+from milforge.graph import grid_stride
+
+Progress = Callable[[int, int], None]
+
+_STRIDES_FROM = 8  # bags whose coords are read to find the stride
+_MOST_THREADS = 8
+
+
+@dataclass(frozen=True, eq=False)
+class Inspection:
+    """What an inspection found.
+
+    Args:
+        reader: the bags.
+        headers: what the files say of each bag that can be opened, by its name, sorted.
+        labels: the labels, None where the bags are only to be predicted.
+        faults: all that is wrong, the bags in order.
+        stride: distance of neighbouring tiles in the unit of the coords, the median of a few bags;
+            None without coords.
+        deep: whether all features were read.
+    """
+
+    reader: BagReader
+    headers: Mapping[str, BagHeader]
+    labels: LabelTable | None
+    faults: tuple[Fault, ...]
+    stride: float | None
+    deep: bool
+
+    @property
+    def faulty_ids(self) -> tuple[str, ...]:
+        """The bags that have a fault, in order, whether there are files of them or not."""
+        return tuple(sorted({fault.bag_id for fault in self.faults if fault.bag_id}))
+
+    @property
+    def usable_ids(self) -> tuple[str, ...]:
+        """The bags without a fault, in order: with labels given, all of them have one."""
+        faulty = set(self.faulty_ids)
+        return tuple(bag_id for bag_id in self.headers if bag_id not in faulty)
+
+    def sizes(self) -> NDArray[np.int64]:
+        """`(n,)` number of instances of each bag in `headers`."""
+        return np.array([header.instances for header in self.headers.values()], dtype=np.int64)
+
+    def raise_if_faulty(self) -> None:
+        """Raises one error that tells the first 20 faults, and the number of the rest.
+
+        Raises:
+            BagError: where there are any.
+        """
+        if self.faults:
+            raise BagError(list_faults(str(self.reader.root), self.faults), self.faults)
+
+
+def inspect_folder(
+    reader: BagReader,
+    labels: LabelTable | None = None,
+    *,
+    deep: bool = False,
+    progress: Progress | None = None,
+) -> Inspection:
+    """Looks at every bag, and finds all that is wrong at once.
+
+    Found from what files say of themselves: files that are missing, unreadable, truncated or hold
+    code; missing keys; empty bags; coords, instance labels or streams of another length; bags whose
+    width, dtype or coords differ from those of most; two files of one bag; labels without a file,
+    files without a label, and the faults of the label table. With `deep`, which reads everything,
+    also NaN and infinity, instance labels that are not understood, and coords of streams that
+    differ.
+
+    Args:
+        reader: the bags.
+        labels: their labels, read with `strict=False` to have its faults here too.
+        deep: whether to read all features.
+        progress: is called with the number of bags done and that of all, from this thread.
+
+    Returns:
+        What was found.
+    """
+
+    def look(bag_id: str) -> tuple[BagHeader | None, tuple[Fault, ...]]:
+        header = None
+        try:
+            header = reader.header(bag_id)
+            if deep:
+                check_finite(reader.read(bag_id), reader)
+        except BagError as error:
+            return header, error.faults
+        return header, ()
+
+    faults: list[Fault] = []
+    headers: dict[str, BagHeader] = {}
+    # Files are waited for more than computed on.
+    with ThreadPoolExecutor(min(_MOST_THREADS, 2 * (os.cpu_count() or 1))) as pool:
+        for done, (header, found) in enumerate(pool.map(look, reader.ids), 1):
+            faults += found
+            if header is not None:
+                headers[header.bag_id] = header
+            if progress is not None:
+                progress(done, len(reader.ids))
+    faults += [*_odd_ones(reader, headers), *_unmatched(reader, labels)]
+    faults += () if labels is None else labels.faults
+    return Inspection(
+        reader=reader,
+        headers=headers,
+        labels=labels,
+        faults=tuple(sorted(faults, key=lambda fault: fault.bag_id)),
+        stride=_stride(reader, headers),
+        deep=deep,
+    )
+
+
+def _odd_ones(reader: BagReader, headers: Mapping[str, BagHeader]) -> list[Fault]:
+    """Bags that cannot stand in a batch with most others."""
+    faults: list[Fault] = []
+
+    def compare(
+        values: Mapping[str, Any], say: Callable[[Any], str], stream: str, remedy: str
+    ) -> None:
+        if len(set(values.values())) < 2:
+            return
+        common, count = Counter(values.values()).most_common(1)[0]
+        which = f"stream {stream}: " if len(reader.streams) > 1 else ""
+        message = f"{which}expected {say(common)} as in {count} bags, got "
+        faults.extend(
+            Fault(bag_id, headers[bag_id].files[stream], message + say(got), remedy)
+            for bag_id, got in values.items()
+            if got != common
+        )
+
+    for stream in reader.streams:
+        widths = {bag_id: header.widths[stream] for bag_id, header in headers.items()}
+        compare(widths, "{} features".format, stream, "extract the bag with the same encoder")
+        dtypes = {bag_id: header.dtypes[stream] for bag_id, header in headers.items()}
+        compare(dtypes, "the dtype {}".format, stream, "convert the features to the same dtype")
+    axes = {bag_id: header.coords_axes for bag_id, header in headers.items()}
+    compare(axes, _axes, reader.streams[0], "write the coords of all bags, or of none")
+    return faults
+
+
+def _axes(axes: Any) -> str:
+    return "no coords" if axes is None else f"coords with {axes} axes"
+
+
+def _unmatched(reader: BagReader, labels: LabelTable | None) -> list[Fault]:
+    """Labels without a file, and files without a label."""
+    if labels is None:
+        return []
+    told = {fault.bag_id for fault in labels.faults}
+    missing = sorted(set(labels.ids) - set(reader.ids))
+    orphans = sorted(set(reader.ids) - set(labels.ids) - told)
+    where = labels.source
+    return [
+        *(
+            Fault(
+                bag_id,
+                where,
+                f"expected a file of bag {bag_id!r} in {reader.root}, found none",
+                "write its features, or remove the row",
+            )
+            for bag_id in missing
+        ),
+        *(
+            Fault(
+                bag_id,
+                reader.root,
+                f"expected a label of bag {bag_id!r} in {where}, found none",
+                "add a row, or remove the file",
+            )
+            for bag_id in orphans
+        ),
+    ]
+
+
+def _stride(reader: BagReader, headers: Mapping[str, BagHeader]) -> float | None:
+    strides = []
+    having = [key for key, header in headers.items() if header.coords_axes and header.instances > 1]
+    for bag_id in having[:: max(1, len(having) // _STRIDES_FROM)][:_STRIDES_FROM]:
+        try:
+            coords = reader.coords(bag_id)
+            assert coords is not None
+            strides.append(grid_stride(coords))
+        except ValueError:  # all at one place: no stride to be found
+            continue
+    return float(np.median(strides)) if strides else None

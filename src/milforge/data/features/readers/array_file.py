@@ -1,0 +1,123 @@
+"""Arrays in files: HDF5, NumPy's `.npy` and PyTorch's `.pt`, one way to read them all."""
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from milforge.data.faults import BagError, Fault, bag_error
+from milforge.data.features.readers.bag_reader import Rows
+
+ARRAY_SUFFIXES = (".h5", ".hdf5", ".npy", ".pt")
+WHOLE = ""  # the key of a file that is one array and not a collection of them
+
+
+@dataclass(frozen=True)
+class StoredArray:
+    """An array in an open file, not yet read.
+
+    Args:
+        path: the file.
+        key: its name in the file, empty where the file is the array.
+        shape: its shape.
+        dtype: its dtype by NumPy's or PyTorch's name.
+        load: reads it, or the rows of those numbers.
+        find_attribute: what the file says about it under that name, None where it says nothing.
+    """
+
+    path: Path
+    key: str
+    shape: tuple[int, ...]
+    dtype: str
+    load: Callable[[Rows | None], NDArray[Any] | Tensor]
+    find_attribute: Callable[[str], Any] = lambda name: None
+
+    def read(self, rows: Rows | None = None) -> Tensor:
+        """The array, or some of its rows, in memory of its own.
+
+        Raises:
+            BagError: where the file is damaged.
+        """
+        values = self._load(rows)
+        return values if isinstance(values, Tensor) else torch.from_numpy(values)
+
+    def read_values(self, rows: Rows | None = None) -> NDArray[Any]:
+        """The same for labels, which may be words.
+
+        Raises:
+            BagError: where the file is damaged.
+        """
+        return np.asarray(self._load(rows))
+
+    def _load(self, rows: Rows | None) -> NDArray[Any] | Tensor:
+        with damage_told(self.path):
+            return self.load(rows)
+
+
+@contextmanager
+def open_arrays(path: Path) -> Iterator[Mapping[str, StoredArray]]:
+    """The arrays of a file by their keys; it is closed on leaving.
+
+    A file that is one array has it under the empty key.
+
+    Raises:
+        BagError: where the file is missing, damaged, may not be read, or holds something else.
+    """
+    from milforge.data.features.readers.hdf5 import open_hdf5
+    from milforge.data.features.readers.npy import open_npy
+    from milforge.data.features.readers.torch_file import open_torch
+
+    openers = {".npy": open_npy, ".pt": open_torch}
+    file = openers.get(path.suffix.lower(), open_hdf5)(path)
+    with damage_told(path):
+        arrays = file.__enter__()
+    try:
+        yield arrays
+    finally:
+        file.__exit__(None, None, None)
+
+
+@contextmanager
+def damage_told(path: Path) -> Iterator[None]:
+    """Turns whatever a library raises on a file into an error that names it."""
+    try:
+        yield
+    except BagError:
+        raise
+    except Exception as error:  # damaged files fail in many ways, a TokenError of NumPy's even
+        message, remedy = _diagnose(path, error)
+        raise bag_error([Fault("", path, message, remedy)]) from error
+
+
+def _diagnose(path: Path, error: Exception) -> tuple[str, str]:
+    # The libraries wrap what the system says, each in its own way: so it is asked again.
+    try:
+        with path.open("rb") as file:
+            empty = not file.read(1)
+    except FileNotFoundError:
+        return "expected a file, found none", "check the path, or write the bag again"
+    except PermissionError:
+        return (
+            "expected a file that may be read, got no permission",
+            f"let this user read it (chmod u+r {path.name}, or ask its owner)",
+        )
+    except OSError as cause:
+        return f"expected a file that can be read, got {cause.strerror}", "check the disk"
+    if empty:
+        return "expected arrays, got a file of 0 bytes", "write the bag again, or remove the file"
+    reason = " ".join(str(error).split()) or type(error).__name__
+    if "filter" in reason and "not" in reason:
+        return (
+            f"expected a compression that HDF5 has built in, got one that it lacks ({reason})",
+            "install the plugin (pip install hdf5plugin), or write the bag again with gzip",
+        )
+    return (
+        f"expected a whole {path.suffix} file, got a truncated or damaged one ({reason})",
+        "write or copy the bag again, or remove the file",
+    )

@@ -1,0 +1,256 @@
+"""Bags of a folder in which each bag has files of its own."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from milforge.data.bag import Bag
+from milforge.data.faults import BagError, Fault, bag_error
+from milforge.data.features.readers.array_file import WHOLE, StoredArray, open_arrays
+from milforge.data.features.readers.bag_check import OpenBag, check_bag, header_of
+from milforge.data.features.readers.bag_reader import ONE_STREAM, BagHeader, Rows, Unit
+from milforge.data.features.readers.instance_labels import InstanceLabel, map_instance_labels
+from milforge.data.features.readers.layout import SideFiles, StreamFiles
+from milforge.data.features.readers.torchmil import LABELS_KEYS
+
+_OWN_FOLDER = None  # the option that names the key of a file whose folder says what it holds
+
+
+@dataclass(frozen=True)
+class Stream:
+    """Where the features of one encoder lie.
+
+    Args:
+        folder: the folder, for messages.
+        files: the files by bag.
+        features_keys: where the features stand in a file, the first that there is.
+        unit: of the coords, where the files do not say it.
+    """
+
+    folder: Path
+    files: Mapping[str, StreamFiles]
+    features_keys: tuple[str, ...]
+    unit: Unit | None
+
+
+@dataclass(frozen=True)
+class FolderReader:
+    """A `BagReader` of files; `open_reader` makes it.
+
+    Args:
+        root: the folder.
+        layout: name of the layout.
+        sources: the streams by name.
+        sides: the files that belong to no stream, by bag.
+        coords_key: where the coords stand in a file.
+        inst_label_key: where the instance labels stand in a file.
+        positive: the instance labels that mean positive; None where they are 0, 1 and -1.
+    """
+
+    root: Path
+    layout: str
+    sources: Mapping[str, Stream]
+    sides: Mapping[str, SideFiles]
+    coords_key: str
+    inst_label_key: str
+    positive: tuple[InstanceLabel, ...] | None
+
+    @cached_property
+    def ids(self) -> tuple[str, ...]:
+        """The names of the bags, sorted."""
+        return tuple(sorted(set().union(*(source.files for source in self.sources.values()))))
+
+    @property
+    def streams(self) -> tuple[str, ...]:
+        """The names of the feature sets."""
+        return tuple(self.sources)
+
+    @property
+    def has_labels(self) -> bool:
+        """Whether any bag has a file with its label."""
+        return any(side.labels is not None for side in self.sides.values())
+
+    def header(self, bag_id: str) -> BagHeader:
+        """What the files say of a bag before its features are read.
+
+        Raises:
+            BagError: where the bag is faulty; it holds all faults that can be seen so.
+        """
+        with ExitStack() as stack:
+            return header_of(self._open(bag_id, stack))
+
+    def read(self, bag_id: str, rows: Rows | None = None) -> Bag:
+        """The bag, or the instances of those numbers, which must ascend; `y` is None.
+
+        Raises:
+            BagError: where the bag is faulty.
+        """
+        with ExitStack() as stack:
+            opened = self._open(bag_id, stack)
+            x = {name: array.read(rows) for name, array in opened.features.items()}
+            return Bag(
+                x=x if len(x) > 1 else next(iter(x.values())),
+                coords=_read_coords(opened, rows),
+                y_inst=self._read_instance_labels(opened, rows),
+                bag_id=bag_id,
+            )
+
+    def coords(self, bag_id: str) -> Tensor | None:
+        """`(N, 2)` or `(N, 3)` float32 coords alone, None where the bag has none.
+
+        Raises:
+            BagError: where the bag is faulty.
+        """
+        with ExitStack() as stack:
+            opened = self._open(bag_id, stack)
+            return _read_coords(opened, None)
+
+    def label(self, bag_id: str) -> str | tuple[int, ...] | None:
+        """The stored label: a class, or 0 and 1 for each class; None where there is none.
+
+        Raises:
+            BagError: where the file is faulty.
+        """
+        path = self.sides.get(bag_id, SideFiles()).labels
+        if path is None:
+            return None
+        with open_arrays(path) as arrays:
+            values = _find(arrays, LABELS_KEYS, path, _OWN_FOLDER).read_values().reshape(-1)
+        if len(values) == 1:
+            return _class_name(values[0])
+        if not len(values) or not np.isin(values, (0, 1)).all():
+            raise bag_error(
+                [
+                    Fault(
+                        bag_id,
+                        path,
+                        f"expected a label, or 0 and 1 for each class, got {values.tolist()[:9]}",
+                        "write the label again",
+                    )
+                ]
+            )
+        return tuple(int(value) for value in values)
+
+    def group(self, bag_id: str) -> str | None:
+        """None: no layout of files stores patients."""
+        return None
+
+    def _open(self, bag_id: str, stack: ExitStack) -> OpenBag:
+        """Opens the files of the bag and checks them, or raises all that is wrong with them."""
+        opened = OpenBag(bag_id)
+        faults: list[Fault] = []
+        side = self.sides.get(bag_id, SideFiles())
+        for name, source in self.sources.items():
+            try:
+                self._open_stream(name, source, opened, stack)
+            except BagError as error:
+                faults += error.faults
+        if side.instance_labels is not None:
+            try:
+                arrays = stack.enter_context(open_arrays(side.instance_labels))
+                keys = (self.inst_label_key, "inst_labels")
+                opened.instance_labels = _find(arrays, keys, side.instance_labels, _OWN_FOLDER)
+            except BagError as error:
+                faults += error.faults
+        if faults:
+            raise bag_error(replace(fault, bag_id=bag_id) for fault in faults)
+        check_bag(opened)
+        return opened
+
+    def _open_stream(self, name: str, source: Stream, opened: OpenBag, stack: ExitStack) -> None:
+        files = source.files.get(opened.bag_id)
+        if files is None:
+            where = "" if name == ONE_STREAM else f" in stream {name}"
+            message = f"expected a file of bag {opened.bag_id!r}{where}, found none"
+            remedy = "write it, or remove the bag from the labels and the other streams"
+            raise bag_error([Fault("", source.folder, message, remedy)])
+        if files.twins:
+            others = ", ".join(str(path) for path in files.twins)
+            message = f"expected one file of bag {opened.bag_id!r}, found {others} too"
+            raise bag_error([Fault("", files.features, message, "remove all but one")])
+        arrays = stack.enter_context(open_arrays(files.features))
+        opened.features[name] = _find(
+            arrays, source.features_keys, files.features, "data.features_key"
+        )
+        if self.inst_label_key in arrays and opened.instance_labels is None:
+            opened.instance_labels = arrays[self.inst_label_key]
+        if files.coords is not None:
+            stored = stack.enter_context(open_arrays(files.coords))
+            option = _OWN_FOLDER if self.layout == "torchmil" else "data.coords_key"
+            opened.coords[name] = _find(stored, (self.coords_key,), files.coords, option)
+            if self.inst_label_key in stored and opened.instance_labels is None:
+                opened.instance_labels = stored[self.inst_label_key]
+        elif self.coords_key in arrays:
+            opened.coords[name] = arrays[self.coords_key]
+        opened.units[name] = source.unit
+
+    def _read_instance_labels(self, opened: OpenBag, rows: Rows | None) -> Tensor | None:
+        if opened.instance_labels is None:
+            return None
+        values = opened.instance_labels.read_values(rows)
+        try:
+            return map_instance_labels(values, self.positive, opened.instance_labels.path)
+        except BagError as error:
+            raise bag_error(replace(f, bag_id=opened.bag_id) for f in error.faults) from error
+
+
+def _find(
+    arrays: Mapping[str, StoredArray], keys: Sequence[str], path: Path, option: str | None
+) -> StoredArray:
+    """The array of the first key that there is.
+
+    A file in a folder of its own kind, for which there is no option, may call its one array
+    anything.
+    """
+    for key in (*keys, WHOLE):
+        if key in arrays:
+            return arrays[key]
+    if option is _OWN_FOLDER and len(arrays) == 1:
+        return next(iter(arrays.values()))
+    present = ", ".join(arrays) or "none"
+    message = f"expected the key {' or '.join(keys)}, got the keys {present}"
+    remedy = "write the file again" if option is None else f"name the right one by {option}"
+    raise bag_error([Fault("", path, message, remedy)])
+
+
+def _read_coords(opened: OpenBag, rows: Rows | None) -> Tensor | None:
+    """The coords, which must be the same in all streams that have them."""
+    read = [(array.path, array.read(rows).to(torch.float32)) for array in _once(opened)]
+    if not read:
+        return None
+    (path, coords), *others = read
+    for other, same in others:
+        if not torch.equal(coords, same):
+            row = int((coords != same).any(dim=1).nonzero()[0])
+            message = (
+                f"expected the coords of {path}, got others from row {row} on "
+                f"({same[row].tolist()} for {coords[row].tolist()})"
+            )
+            remedy = "extract both streams from the same patches"
+            raise bag_error([Fault(opened.bag_id, other, message, remedy)])
+    return coords
+
+
+def _once(opened: OpenBag) -> Iterator[StoredArray]:
+    """The coords of all streams, without those that several share."""
+    seen: set[tuple[Path, str]] = set()
+    for array in opened.coords.values():
+        if (array.path, array.key) not in seen:
+            seen.add((array.path, array.key))
+            yield array
+
+
+def _class_name(value: Any) -> str:
+    """Numbers that are whole are written so: 1.0 and 1 are one class."""
+    if isinstance(value, np.bool_):
+        return str(int(value))
+    if isinstance(value, np.floating) and float(value).is_integer():
+        return str(int(value))
+    return str(value)

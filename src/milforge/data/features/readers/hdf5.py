@@ -1,0 +1,106 @@
+"""Arrays in HDF5 files, as CLAM, TRIDENT, STAMP and torchmil write them."""
+
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from functools import partial
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from milforge.data.features.readers.array_file import StoredArray, damage_told
+from milforge.data.features.readers.bag_reader import Rows
+
+# To skip this many rows takes longer than to read them: a call of HDF5 costs as much as 32 rows
+# of 1,024 float16, or as two rows where each is a chunk of its own, as CLAM writes them.
+_LONGEST_GAP = 64
+_GAP_OF_SINGLE_ROWS = 2
+
+
+@contextmanager
+def open_hdf5(path: Path) -> Iterator[Mapping[str, StoredArray]]:
+    """The data sets of an HDF5 file by their paths in it, `features` for example."""
+    import h5py
+
+    # Locks fail on some network file systems, and nothing is written here.
+    with h5py.File(path, "r", locking="best-effort") as file:
+        yield _Datasets(path, file)
+
+
+class _Datasets(Mapping[str, StoredArray]):
+    """The data sets of an open file; only those that are asked for are opened."""
+
+    def __init__(self, path: Path, file: Any) -> None:
+        self._path = path
+        self._file = file
+        self._opened: dict[str, StoredArray | None] = {}
+
+    def __getitem__(self, key: str) -> StoredArray:
+        if key not in self._opened:
+            with damage_told(self._path):
+                self._opened[key] = self._open(key)
+        found = self._opened[key]
+        if found is None:
+            raise KeyError(key)
+        return found
+
+    def _open(self, key: str) -> StoredArray | None:
+        """None where there is nothing of that name, or a group."""
+        if not key or key not in self._file:
+            return None
+        node = self._file[key]
+        if not hasattr(node, "shape"):
+            return None
+        return StoredArray(
+            path=self._path,
+            key=key,
+            shape=node.shape or (),
+            dtype=node.dtype.name,
+            load=partial(_load, node),
+            find_attribute=partial(_attribute, (node, self._file)),
+        )
+
+    def __iter__(self) -> Iterator[str]:
+        names: list[str] = []
+        with damage_told(self._path):
+            self._file.visit(names.append)
+        return (name for name in names if name in self)
+
+    def __len__(self) -> int:
+        return len(list(iter(self)))
+
+
+def _attribute(nodes: Iterable[Any], name: str) -> Any:
+    """Of the data set or else of the file; None where neither has it."""
+    return next((node.attrs[name] for node in nodes if name in node.attrs), None)
+
+
+def _load(dataset: Any, rows: Rows | None) -> NDArray[Any]:
+    import h5py
+
+    if dataset.dtype.hasobject and h5py.check_string_dtype(dataset.dtype):
+        words = np.asarray(dataset.asstr()[()], dtype=str)
+        return words if rows is None else words[rows]
+    values = np.asarray(dataset[()]) if rows is None else _load_rows(dataset, rows)
+    # PyTorch takes the byte order of the machine alone.
+    return values.astype(values.dtype.newbyteorder("="), copy=False)
+
+
+def _load_rows(dataset: Any, rows: Rows) -> NDArray[Any]:
+    """Reads the rows in slabs of neighbouring ones.
+
+    h5py's own selection by a list takes 380 ms for 10,000 rows of 20,000 x 1,024 float16 in chunks
+    of 256 rows, slabs 26 ms, the whole array 11 ms; for 200 rows it is 13, 6 and 11 ms.
+    """
+    out = np.empty((len(rows), *dataset.shape[1:]), dataset.dtype)
+    single = dataset.chunks is not None and dataset.chunks[0] == 1
+    longest = _GAP_OF_SINGLE_ROWS if single else _LONGEST_GAP
+    cuts = np.flatnonzero(np.diff(rows) > longest) + 1
+    bounds = [0, *cuts.tolist(), len(rows)] if len(rows) else [0]
+    for start, stop in pairwise(bounds):
+        first = int(rows[start])
+        slab = dataset[first : int(rows[stop - 1]) + 1]
+        out[start:stop] = slab[rows[start:stop] - first]
+    return out

@@ -1,0 +1,187 @@
+"""A table in which each row is an instance: CSV, TSV, Parquet, UCI's `.data`."""
+
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from milforge.data.bag import Bag
+from milforge.data.faults import Fault, bag_error
+from milforge.data.features.readers.bag_reader import ONE_STREAM, BagHeader, Rows
+from milforge.data.features.readers.instance_labels import InstanceLabel, map_instance_labels
+from milforge.data.features.readers.layout import bag_id_of
+from milforge.data.features.tables import (
+    NAMELESS,
+    as_texts,
+    find_column,
+    find_group_column,
+    read_table,
+)
+
+ID_COLUMNS = ("bag_id", "bag_name", "slide_id", "bag", "molecule", "id")
+LABEL_COLUMNS = ("label", "bag_label", "class")
+
+
+class TableReader:
+    """A `BagReader` of a table, held in memory; `open_reader` makes it.
+
+    Features are all columns of numbers but those of bag, label, group and instance label; words,
+    such as the names of instances, are left out. They are float32 `(N, D)`, in the order of the
+    columns, and the instances of a bag in the order of the rows. In UCI's `.data`, which names no
+    columns, the first is the bag and the last its label.
+
+    Args:
+        path: the table.
+        id_column: column of the bag; None looks for the usual ones.
+        label_column: column of the bag label, the same in all rows of a bag; None looks for the
+            usual ones, and leaves bags without labels where there is none.
+        group_column: column of what keeps bags together; None looks for the usual ones.
+        inst_label_key: column of the instance labels, if there is one.
+        positive: the instance labels that mean positive; None where they are 0, 1 and -1.
+
+    Raises:
+        FileNotFoundError: where there is no such table.
+        ValueError: where it cannot be read, has no such column, or no feature.
+    """
+
+    layout = "table"
+    streams = (ONE_STREAM,)
+
+    def __init__(
+        self,
+        path: Path,
+        *,
+        id_column: str | None = None,
+        label_column: str | None = None,
+        group_column: str | None = None,
+        inst_label_key: str = "inst_label",
+        positive: tuple[InstanceLabel, ...] | None = None,
+    ) -> None:
+        self.root = path
+        self.positive = positive
+        texts = {
+            *(ID_COLUMNS if id_column is None else (id_column,)),
+            *(() if group_column is None else (group_column,)),
+        }
+        nameless = path.suffix.lower() == NAMELESS
+        table = read_table(path, lambda name: name in ({"f0"} if nameless else texts))
+        names = table.column_names
+        if nameless:
+            id_column, label_column = id_column or "f0", label_column or names[-1]
+        id_column = find_column(path, names, id_column, ID_COLUMNS, "data.id_column")
+        if label_column is not None or set(LABEL_COLUMNS) & set(names):
+            label_column = find_column(
+                path, names, label_column, LABEL_COLUMNS, "data.label_column"
+            )
+        group_column = find_group_column(path, names, group_column)
+        bags = np.array([bag_id_of(text) for text in as_texts(table[id_column])], dtype=str)
+        order = np.argsort(bags, kind="stable")
+        found, starts = np.unique(bags[order], return_index=True)
+        if "" in found:
+            raise ValueError(
+                f"{path}: expected a bag in each row, got none in row "
+                f"{int(order[0])} (counted from 0): fill in {id_column}"
+            )
+        self._ids = tuple(found.tolist())
+        self._rows: dict[str, Rows] = dict(zip(self._ids, np.split(order, starts[1:]), strict=True))
+        others = {id_column, label_column, group_column, inst_label_key}
+        self._x = _features(path, table, others)
+        self._labels = None if label_column is None else np.array(as_texts(table[label_column]))
+        self._groups = None if group_column is None else np.array(as_texts(table[group_column]))
+        self._instance_labels: Any = None
+        if inst_label_key in names:
+            self._instance_labels = table[inst_label_key].to_numpy()
+
+    @property
+    def ids(self) -> tuple[str, ...]:
+        """The names of the bags, sorted."""
+        return self._ids
+
+    @cached_property
+    def has_labels(self) -> bool:
+        """Whether there is a column of bag labels."""
+        return self._labels is not None
+
+    def header(self, bag_id: str) -> BagHeader:
+        """Size, width and dtype of the bag.
+
+        Raises:
+            BagError: where there is no such bag.
+        """
+        return BagHeader(
+            bag_id=bag_id,
+            instances=len(self._of(bag_id)),
+            widths={ONE_STREAM: self._x.shape[1]},
+            dtypes={ONE_STREAM: "float32"},
+            files={ONE_STREAM: self.root},
+            has_instance_labels=self._instance_labels is not None,
+        )
+
+    def read(self, bag_id: str, rows: Rows | None = None) -> Bag:
+        """The bag, or the instances of those numbers; `y` is None.
+
+        Raises:
+            BagError: where there is no such bag, or its instance labels are not understood.
+        """
+        chosen = self._of(bag_id) if rows is None else self._of(bag_id)[rows]
+        y_inst = None
+        if self._instance_labels is not None:
+            y_inst = map_instance_labels(self._instance_labels[chosen], self.positive, self.root)
+        return Bag(torch.from_numpy(self._x[chosen]), y_inst=y_inst, bag_id=bag_id)
+
+    def coords(self, bag_id: str) -> Tensor | None:
+        """None: a table has no coords."""
+        return None
+
+    def label(self, bag_id: str) -> str | None:
+        """The label of the bag; None where the table has no labels.
+
+        Raises:
+            BagError: where rows of the bag disagree.
+        """
+        return self._shared(bag_id, self._labels, "label")
+
+    def group(self, bag_id: str) -> str | None:
+        """What keeps the bag together with others; None where the table does not say it.
+
+        Raises:
+            BagError: where rows of the bag disagree.
+        """
+        return self._shared(bag_id, self._groups, "group")
+
+    def _shared(self, bag_id: str, column: Any, what: str) -> str | None:
+        if column is None:
+            return None
+        values = np.unique(column[self._of(bag_id)])
+        if len(values) > 1:
+            message = f"expected one {what} of bag {bag_id!r}, got {', '.join(values)}"
+            raise bag_error([Fault(bag_id, self.root, message, "mend the rows of the bag")])
+        return str(values[0])
+
+    def _of(self, bag_id: str) -> Rows:
+        if bag_id not in self._rows:
+            message = f"expected rows of bag {bag_id!r}, found none"
+            remedy = "add them, or remove the bag from the labels"
+            raise bag_error([Fault(bag_id, self.root, message, remedy)])
+        return self._rows[bag_id]
+
+
+def _features(path: Path, table: Any, others: set[str | None]) -> Any:
+    """`(M, D)` float32, NaN where a value is missing."""
+    from pyarrow import types
+
+    numbers = [
+        field.name
+        for field in table.schema
+        if field.name not in others
+        and (types.is_floating(field.type) or types.is_integer(field.type))
+    ]
+    if not numbers:
+        raise ValueError(
+            f"{path}: expected at least one column of numbers as a feature, got the columns "
+            f"{', '.join(table.column_names)}: write a column for each feature"
+        )
+    return np.stack([table[name].to_numpy().astype(np.float32) for name in numbers], axis=1)

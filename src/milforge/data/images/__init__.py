@@ -1,0 +1,1 @@
+"""Images that are too large to be looked at whole."""

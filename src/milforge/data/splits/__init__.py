@@ -1,0 +1,1 @@
+"""Which bags are trained on, selected by, and reported on."""

@@ -1,0 +1,123 @@
+"""Splits on disk, as CLAM and torchmil write them."""
+
+import csv
+from dataclasses import astuple
+from itertools import zip_longest
+from pathlib import Path
+
+from milforge.data.dataset import SPLITS
+from milforge.data.files import atomic_path
+from milforge.data.splits.draw import Split
+
+_TORCHMIL = ("bag_name", "split")
+_BOOLS = {"True": True, "False": False}
+
+
+def read_splits(path: str | Path, fold: int | None = None) -> Split:
+    """Reads a split file.
+
+    Args:
+        path: a CSV file, or a folder with `splits_0.csv`, `splits_1.csv` and so on (CLAM; where
+            there is none, `splits_0_bool.csv`) or one `splits.csv` (torchmil). The form is told
+            by the header: columns `train,val,test`, each a list of bag ids, or of True and False
+            for the bag that the first column names; or `bag_name,split`, the latter one of train,
+            val and test. Other columns are passed over.
+        fold: which file of the folder; None: `splits.csv`.
+
+    Returns:
+        The split as it stands in the file; `check_split` tells whether it fits the data.
+
+    Raises:
+        FileNotFoundError: where there is no such file.
+        ValueError: where the file is in neither form.
+    """
+    file = _find(Path(path), fold)
+    try:
+        with file.open(newline="", encoding="utf-8-sig") as lines:
+            header, *rows = [row for row in csv.reader(lines, strict=True) if any(row)] or [[]]
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise ValueError(f"{file}: expected a CSV file in UTF-8, got another ({error})") from error
+    if set(SPLITS) <= set(header):
+        return _from_columns(file, header, rows)
+    if set(_TORCHMIL) <= set(header):
+        return _from_names(file, header, rows)
+    raise ValueError(
+        f"{file}: expected the columns {', '.join(SPLITS)}, or {', '.join(_TORCHMIL)}, got "
+        f"{', '.join(header) or 'an empty file'}"
+    )
+
+
+def write_split(split: Split, path: str | Path) -> None:
+    """Writes a split as CLAM does, with columns `train,val,test` after a numbering one.
+
+    Raises:
+        ValueError: for an id that is empty, for which a file of this form has no place.
+    """
+    parts = astuple(split)
+    if any(bag == "" for part in parts for bag in part):
+        raise ValueError(f"{path}: expected bag ids of at least one character, got an empty one")
+    with (
+        atomic_path(Path(path)) as partial,
+        partial.open("w", newline="", encoding="utf-8") as lines,
+    ):
+        writer = csv.writer(lines, lineterminator="\n")
+        writer.writerow(["", *SPLITS])
+        for number, row in enumerate(zip_longest(*parts, fillvalue="")):
+            writer.writerow([number, *row])
+
+
+def _find(path: Path, fold: int | None) -> Path:
+    if path.is_file() and fold is not None:
+        raise ValueError(
+            f"{path}: expected a folder of split files with fold={fold}, got a file: name its "
+            "folder, or leave out the fold"
+        )
+    if path.is_file():
+        return path
+    if not path.is_dir():
+        raise FileNotFoundError(f"{path}: expected a split file or a folder of them, found none")
+    stem = "splits" if fold is None else f"splits_{fold}"
+    for file in (path / f"{stem}.csv", path / f"{stem}_bool.csv"):
+        if file.is_file():
+            return file
+    there = sorted(file.name for file in path.glob("splits*.csv"))
+    raise FileNotFoundError(
+        f"{path}: expected {stem}.csv there, found {', '.join(there[:10]) or 'no split file'}: "
+        "give split.fold, or another folder"
+    )
+
+
+def _from_columns(file: Path, header: list[str], rows: list[list[str]]) -> Split:
+    """Lists of ids, or of True and False."""
+    columns = {
+        name: [row[header.index(name)] if header.index(name) < len(row) else "" for row in rows]
+        for name in SPLITS
+    }
+    cells = {cell for column in columns.values() for cell in column}
+    if not cells or not cells <= set(_BOOLS):
+        return Split(*(tuple(cell for cell in columns[name] if cell) for name in SPLITS))
+    if header[0] in SPLITS:
+        raise ValueError(
+            f"{file}: expected the bag ids in a first column before True and False, got the "
+            f"columns {', '.join(header)}"
+        )
+    return Split(
+        *(
+            tuple(row[0] for row, cell in zip(rows, columns[name], strict=True) if _BOOLS[cell])
+            for name in SPLITS
+        )
+    )
+
+
+def _from_names(file: Path, header: list[str], rows: list[list[str]]) -> Split:
+    """A bag a row, and its part."""
+    parts: dict[str, list[str]] = {name: [] for name in SPLITS}
+    bag_column, part_column = (header.index(name) for name in _TORCHMIL)
+    for row in rows:
+        if len(row) != len(header) or row[part_column] not in parts:
+            raise ValueError(
+                f"{file}: expected in each row a bag and one of {', '.join(SPLITS)}, got "
+                f"{', '.join(row)!r}"
+            )
+        parts[row[part_column]].append(row[bag_column])
+    return Split(*(tuple(parts[name]) for name in SPLITS))

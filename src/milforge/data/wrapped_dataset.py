@@ -1,0 +1,66 @@
+"""A data set that is made of another."""
+
+from functools import partial
+from typing import Generic
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor
+
+from milforge.data.dataset import (
+    Item,
+    LabelledDataset,
+    bag_outline,
+    bag_sizes,
+    differs_by_epoch,
+    set_epoch,
+)
+
+
+class WrappedDataset(Generic[Item]):
+    """The bags of another data set, and all that it offers (see `LabelledDataset`).
+
+    A subclass changes what it is for; where its bags have other instances than those of the data
+    set, `sizes` and `outline` too.
+
+    Args:
+        bags: the data set.
+
+    Example:
+        >>> from dataclasses import replace
+        >>> from milforge.data import digits_bags
+        >>> class Halved(WrappedDataset):
+        ...     def __getitem__(self, index):
+        ...         bag = super().__getitem__(index)
+        ...         return replace(bag, x=bag.x / 2)
+        >>> bags = Halved(digits_bags(train=3).train)
+        >>> len(bags), float(bags[0].x.max()), bags.labels.shape
+        (3, 0.5, torch.Size([3]))
+    """
+
+    def __init__(self, bags: LabelledDataset[Item]) -> None:
+        self.bags = bags
+        if differs_by_epoch(bags):  # else it has no such method either
+            self.set_epoch = partial(set_epoch, bags)
+
+    def __len__(self) -> int:
+        """Number of bags."""
+        return len(self.bags)
+
+    def __getitem__(self, index: int) -> Item:
+        """The bag of that number."""
+        return self.bags[index]
+
+    @property
+    def labels(self) -> Tensor | None:
+        """`(n,)` or `(n, C)` int64 bag labels, None where they are not known."""
+        return self.bags.labels
+
+    @property
+    def sizes(self) -> NDArray[np.int64] | None:
+        """`(n,)` number of instances of each bag, where it is known without reading them."""
+        return bag_sizes(self.bags)
+
+    def outline(self, index: int) -> Item:
+        """The bag of that number, without its features where the data set can do without them."""
+        return bag_outline(self.bags, index)

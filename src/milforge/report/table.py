@@ -1,0 +1,224 @@
+"""Statistics of groups of runs, as text, Markdown and rows of CSV."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import chain
+from typing import Any
+
+import numpy as np
+
+from milforge.report.groups import Group
+from milforge.report.statistics import Comparison, Interval, bootstrap_interval, compare_pairs
+
+FEW = 10  # below this number of values a reader is told how far a bootstrap can be trusted
+
+
+@dataclass(frozen=True)
+class Row:
+    """A metric of a group.
+
+    Attributes:
+        group: the group.
+        metric: its name.
+        values: of the runs that have the metric.
+        units: number of folds where there are several, else of values.
+        std: sample standard deviation over all runs; None of one.
+        interval: of the mean, 95%; None of one.
+        baseline: the group compared with; None where there is none.
+        comparison: with the baseline; None without one, or without a pair.
+    """
+
+    group: Group
+    metric: str
+    values: list[float]
+    units: int
+    std: float | None
+    interval: Interval | None
+    baseline: Group | None = None
+    comparison: Comparison | None = None
+
+    @property
+    def mean(self) -> float | None:
+        """Mean over all runs."""
+        return float(np.mean(self.values)) if self.values else None
+
+    @property
+    def is_baseline(self) -> bool:
+        """Whether the others are compared with this one."""
+        return self.baseline is self.group
+
+
+def make_row(group: Group, metric: str, baseline: Group | None) -> Row:
+    """The statistics of a metric of a group."""
+    found = {
+        repeat: run.metrics[metric] for repeat, run in group.runs.items() if metric in run.metrics
+    }
+    values, folds = list(found.values()), [repeat.fold for repeat in found]
+    comparison = None
+    if baseline is not None and baseline is not group:
+        others = {
+            r: run.metrics[metric] for r, run in baseline.runs.items() if metric in run.metrics
+        }
+        pairs = [repeat for repeat in found if repeat in others]
+        differences = [found[repeat] - others[repeat] for repeat in pairs]
+        if pairs:
+            comparison = compare_pairs(differences, [repeat.fold for repeat in pairs])
+    return Row(
+        group,
+        metric,
+        values,
+        units=len(set(folds)) if len(set(folds)) > 1 else len(values),
+        std=float(np.std(values, ddof=1)) if len(values) > 1 else None,
+        interval=bootstrap_interval(values, folds) if values else None,
+        baseline=baseline,
+        comparison=comparison,
+    )
+
+
+def make_rows(
+    groups: Sequence[Group], metrics: Sequence[str], compared: Sequence[Group | None]
+) -> list[Row]:
+    """A row for each metric and group, metric after metric."""
+    return [
+        make_row(group, metric, baseline)
+        for metric in metrics
+        for group, baseline in zip(groups, compared, strict=True)
+    ]
+
+
+def terminal_tables(rows: Sequence[Row]) -> str:
+    """One table a metric, in columns of one width throughout."""
+    tables = {metric: _cells(part) for metric, part in _by_metric(rows).items()}
+    widths = [max(map(len, column)) for column in zip(*chain(*tables.values()), strict=True)]
+    names = len(rows[0].group.values)
+    blocks = []
+    for metric, cells in tables.items():
+        lines = [metric]
+        for line in cells:
+            padded = [
+                cell.ljust(width) if i < names else cell.rjust(width)
+                for i, (cell, width) in enumerate(zip(line, widths, strict=True))
+            ]
+            lines.append(f"  {'  '.join(padded).rstrip()}")
+        blocks.append("\n".join(lines))
+    return "\n\n".join(blocks)
+
+
+def markdown_tables(rows: Sequence[Row]) -> str:
+    """One table a metric, under a heading each."""
+    names = len(rows[0].group.values)
+    blocks = []
+    for metric, part in _by_metric(rows).items():
+        head, *body = [[cell.replace("|", r"\|") for cell in line] for line in _cells(part)]
+        rule = ["---" if i < names else "---:" for i in range(len(head))]
+        lines = "\n".join(f"| {' | '.join(line)} |" for line in (head, rule, *body))
+        blocks.append(f"## {metric}\n\n{lines}")
+    return "\n\n".join(blocks)
+
+
+def records(rows: Sequence[Row]) -> list[dict[str, Any]]:
+    """Rows for `report.csv`: unrounded numbers, None where there is nothing to say."""
+    found = []
+    for row in rows:
+        low, high = row.interval or (None, None)
+        comparison = row.comparison
+        diff_low, diff_high = (comparison and comparison.interval) or (None, None)
+        found.append(
+            {
+                "group": row.group.label,
+                **row.group.values,
+                "metric": row.metric,
+                "n": len(row.values),
+                "mean": row.mean,
+                "std": row.std,
+                "ci_low": low,
+                "ci_high": high,
+                "baseline": row.baseline and row.baseline.label,
+                "pairs": comparison and comparison.pairs,
+                "diff": comparison and comparison.difference,
+                "diff_low": diff_low,
+                "diff_high": diff_high,
+                "p": comparison and comparison.p,
+            }
+        )
+    return found
+
+
+def explain(rows: Sequence[Row]) -> list[str]:
+    """What a reader has to know to trust the numbers no more than they deserve."""
+    nested = any(row.units < len(row.values) for row in rows)
+    folded = any(len({repeat.fold for repeat in row.group.runs}) > 1 for row in rows)
+    intervals = "Intervals: 95%, bootstrap of the mean"
+    notes = [
+        f"{intervals} over folds, then over the runs of a fold." if nested else f"{intervals}."
+    ]
+    sizes = {row.units for row in rows if row.values}
+    if any(2 < size < FEW for size in sizes):
+        notes.append(
+            "Of few values a bootstrap interval is too narrow: of 3, 5 and 10 normal values it "
+            "holds the mean in 72, 85 and 90% of cases."
+        )
+    if 2 in sizes:
+        notes.append("Of two values (or folds) the interval is Student's t.")
+    if 1 in sizes:
+        notes.append("Of one value (or fold) there is no interval.")
+    compared = [row.comparison for row in rows if row.comparison]
+    if compared:
+        notes.append(
+            "Differences: to the baseline in runs of the same seed and fold; p by sign-flip "
+            "permutation, not corrected for the number of comparisons."
+        )
+        flips = min(comparison.units for comparison in compared)
+        if 2 <= flips <= 5:
+            notes.append(f"Of {flips} pairs (or folds), p is at least {2 / 2**flips:g}.")
+    if folded:
+        notes.append(
+            "Folds of a cross-validation share training bags: intervals and p are optimistic "
+            "(Nadeau and Bengio 2003)."
+        )
+    return notes
+
+
+def _by_metric(rows: Sequence[Row]) -> dict[str, list[Row]]:
+    parts: dict[str, list[Row]] = {}
+    for row in rows:
+        parts.setdefault(row.metric, []).append(row)
+    return parts
+
+
+def _cells(rows: Sequence[Row]) -> list[list[str]]:
+    """The head of the table of a metric, and its lines."""
+    head = [*rows[0].group.values, "n", "mean", "sd", "95% interval"]
+    compares = any(row.baseline for row in rows)
+    if compares:
+        head += ["difference", "95% interval", "pairs", "p"]
+    lines = [head]
+    for row in rows:
+        runs = len(row.group.runs)
+        n = str(runs) if len(row.values) == runs else f"{len(row.values)} of {runs}"
+        line = [*row.group.values.values(), n]
+        line += [_number(row.mean), _number(row.std), _interval(row.interval)]
+        if compares:
+            line += _comparison_cells(row)
+        lines.append(line)
+    return lines
+
+
+def _comparison_cells(row: Row) -> list[str]:
+    if row.comparison is None:
+        return ["baseline" if row.is_baseline else "no pairs", "", "", ""]
+    p = row.comparison.p
+    return [
+        _number(row.comparison.difference, "+"),
+        _interval(row.comparison.interval, "+"),
+        str(row.comparison.pairs),
+        "" if p is None else f"{p:.3g}",
+    ]
+
+
+def _number(value: float | None, sign: str = "") -> str:
+    return "" if value is None else f"{value:{sign}.4f}"
+
+
+def _interval(interval: Interval | None, sign: str = "") -> str:
+    return "" if interval is None else f"[{interval[0]:{sign}.4f}, {interval[1]:{sign}.4f}]"

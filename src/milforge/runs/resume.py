@@ -1,0 +1,149 @@
+"""What happens where a folder holds a run already: it goes on, or is left as it is."""
+
+import csv
+import fcntl
+import json
+import logging
+import os
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from math import nan
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+from lightning.pytorch.loggers import CSVLogger
+from lightning.pytorch.utilities import rank_zero_only
+from omegaconf import OmegaConf
+
+from milforge.data.files import atomic_path
+from milforge.runs.checkpoint_io import last_whole
+from milforge.runs.former_names import with_present_targets
+from milforge.runs.refused_folder import RefusedFolder
+
+logger = logging.getLogger(__name__)
+
+Rows = list[dict[str, str]]
+# A config as plain data, to what decides which weights come out of it, key by key.
+Identity = Callable[[Mapping[str, Any]], Mapping[str, Any]]
+
+
+def finished_metrics(folder: Path) -> dict[str, float] | None:
+    """Returns the metrics of the run in this folder if it is finished, else None."""
+    path = folder / "summary.json"
+    if not path.is_file():
+        return None
+    try:
+        summary = json.loads(path.read_text())
+    except ValueError as error:
+        raise ValueError(f"{path} is damaged ({error}): remove it to have the run go on") from error
+    if summary["status"] != "finished":
+        return None
+    # JSON has no NaN, which AUROC is where all bags are of one class.
+    return {name: nan if value is None else value for name, value in summary["metrics"].items()}
+
+
+def check_same_run(config: Mapping[str, Any], folder: Path, identity: Identity) -> None:
+    """Checks that the run in a folder, if there is one, has these settings.
+
+    Args:
+        config: the settings, as plain data.
+        folder: of the run.
+        identity: gives what of a config must be the same.
+
+    Raises:
+        RefusedFolder: where it has others; names the first.
+    """
+    path = folder / "config.yaml"
+    if not path.is_file():
+        return
+    stored = with_present_targets(OmegaConf.to_container(OmegaConf.load(path)))
+    there, here = identity(stored), identity(config)
+    for key in sorted(there.keys() | here.keys()):
+        one, other = there.get(key, "not set"), here.get(key, "not set")
+        if one != other:
+            raise RefusedFolder(
+                f"{folder} holds a run with other settings: {key} is {one} there and {other} here; "
+                "go on with the settings of that run, or choose another folder (run=NAME, or "
+                "sweep=NAME)"
+            )
+
+
+def checkpoint_to_go_on_from(folder: Path) -> str | None:
+    """Returns the newest whole checkpoint of the run in a folder; None where there is none.
+
+    Warns of checkpoints that are damaged.
+    """
+    path, damaged = last_whole(folder / "checkpoints")
+    for each in damaged:
+        instead = "the run begins anew" if path is None else f"going on from {path.name}"
+        logger.warning("%s is damaged, %s", each, instead)
+    if path is not None:
+        logger.info("going on from %s", path)
+    return None if path is None else str(path)
+
+
+def read_metrics(folder: Path) -> Rows:
+    """The whole rows of `metrics.csv`, of which a run that was killed may have left a part.
+
+    They are read early, because a logger that starts again removes the file.
+    """
+    path = folder / "metrics.csv"
+    if not path.is_file():
+        return []
+    with path.open(newline="") as file:
+        lines = [line for line in file if line.endswith("\n")]
+    rows = csv.DictReader(lines)
+    return [row for row in rows if None not in row.values() and row.get("step", "").isdecimal()]
+
+
+def restore_metrics(trainer: L.Trainer, rows: Rows, step: int) -> None:
+    """Puts back the rows from before the step at which the run goes on."""
+    kept = [row for row in rows if int(row["step"]) < step]
+    for each in trainer.loggers:
+        if isinstance(each, CSVLogger) and kept:
+            writer = each.experiment
+            writer.metrics_keys = list(kept[0])
+            with (
+                atomic_path(Path(writer.metrics_file_path)) as partial,
+                partial.open("w", newline="") as lines,
+            ):
+                table = csv.DictWriter(lines, writer.metrics_keys)
+                table.writeheader()
+                table.writerows(kept)
+
+
+@contextmanager
+def only_writer(folder: Path) -> Iterator[None]:
+    """Keeps a second run out of a folder while a run writes there.
+
+    Raises:
+        RefusedFolder: where another run does.
+    """
+    node = os.environ.get("NODE_RANK", os.environ.get("GROUP_RANK", "0"))
+    # There is no trainer yet to ask.
+    if rank_zero_only.rank != 0 or int(node) != 0:  # type: ignore[attr-defined]
+        yield
+        return
+    path = folder / ".lock"
+    with path.open("a") as file:
+        try:
+            # Of this process alone, and gone with it, unlike a lock that its children would share.
+            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except (BlockingIOError, PermissionError) as error:
+            raise RefusedFolder(
+                f"another process is writing to {folder}: wait for its end, or choose another "
+                "folder (run=NAME, or sweep=NAME)"
+            ) from error
+        except OSError:  # a file system without locks
+            logger.debug("%s cannot be locked", path)
+        try:
+            yield
+        finally:
+            path.unlink(missing_ok=True)
+
+
+def remove_partial_files(folder: Path) -> None:
+    """Removes what a run that was killed had begun to write."""
+    for path in folder.rglob(".*.partial"):
+        path.unlink(missing_ok=True)

@@ -1,0 +1,19 @@
+"""What a label means: one file a task."""
+
+from milforge.tasks.auto import Auto
+from milforge.tasks.base import Columns, Task, Told
+from milforge.tasks.binary import Binary
+from milforge.tasks.multiclass import Multiclass
+from milforge.tasks.multilabel import Multilabel
+from milforge.tasks.regression import Regression
+
+__all__ = [
+    "Auto",
+    "Binary",
+    "Columns",
+    "Multiclass",
+    "Multilabel",
+    "Regression",
+    "Task",
+    "Told",
+]

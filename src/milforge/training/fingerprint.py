@@ -1,0 +1,26 @@
+"""What tells one data set from another."""
+
+import hashlib
+from collections.abc import Mapping
+from typing import Any
+
+from milforge.data import LabelledDataset, set_epoch
+
+
+def fingerprint(parts: Mapping[str, LabelledDataset[Any]]) -> str:
+    """A hash of the bag labels and of the first and last bag of each part.
+
+    Args:
+        parts: the bags of each part, by its name.
+    """
+    digest = hashlib.sha256()
+    for name, bags in parts.items():
+        set_epoch(bags, 0)
+        digest.update(f"{name} {len(bags)}".encode())
+        if bags.labels is not None:
+            digest.update(bags.labels.numpy().tobytes())
+        ends = (0, len(bags) - 1) if len(bags) else ()
+        for bag in map(bags.__getitem__, ends):
+            for tensor in bag.content():
+                digest.update(tensor.numpy().tobytes())
+    return digest.hexdigest()[:16]

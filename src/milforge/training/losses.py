@@ -1,0 +1,110 @@
+"""The loss of a step: each bag's own, weighted by the task, and what the network adds."""
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from milforge.models import BagOutput
+from milforge.tasks import Task
+
+# `(B, O)` logits and the target of the task to the loss of each bag, `(B,)`.
+Loss = Callable[[Tensor, Tensor], Tensor]
+
+
+def bag_losses(loss: Loss, task: Task, logits: Tensor, target: Tensor) -> Tensor:
+    """The loss of each bag, weighted.
+
+    Args:
+        loss: maps logits and targets to losses.
+        task: knows the weights.
+        logits: `(B, O)`; half precision is made single.
+        target: as `Task.target` gives it.
+
+    Returns:
+        `(B,)`.
+
+    Raises:
+        ValueError: where the loss gives another shape, because one of `(B, B)` would be averaged
+            without a word.
+    """
+    logits = logits if logits.dtype == torch.float64 else logits.float()
+    losses = loss(logits, target)
+    shapes = f"logits of shape {tuple(logits.shape)} and labels of shape {tuple(target.shape)}"
+    _check_shape(f"loss of {shapes}", losses, len(logits))
+    weight = task.weight(target)
+    return losses if weight is None else losses * weight
+
+
+def check_loss(loss: Loss, task: Task, y: Tensor) -> None:
+    """Tries a loss on the labels of two bags, before any bag is read.
+
+    Args:
+        loss: maps logits and targets to losses.
+        task: has seen the labels.
+        y: labels of the data set, `(n,)` or `(n, C)`.
+
+    Raises:
+        ValueError: where it gives no loss for each bag, or cannot take labels like these.
+    """
+    target = task.target(y[:2])
+    logits = torch.zeros(len(target), task.num_outputs)
+    try:
+        loss(logits, target)
+    except (RuntimeError, TypeError, IndexError, ValueError) as error:
+        raise ValueError(
+            f"loss: it cannot take logits of shape (B, {task.num_outputs}) and labels of dtype "
+            f"{target.dtype} and shape {('B', *target.shape[1:])}, which the task "
+            f"{type(task).__name__} gives ({str(error).splitlines()[0]}); choose loss=task, the "
+            "task's own, or another"
+        ) from error
+    bag_losses(loss, task, logits, target)
+
+
+def auxiliary_loss(
+    network: nn.Module, task: Task, loss: Loss, batch: Any, output: BagOutput, target: Tensor
+) -> Tensor | None:
+    """What a network adds to the loss of each bag.
+
+    Further logits (`BagOutput.auxiliary`) are held to the labels of their bags: their losses are
+    averaged within each bag, then weighted. A network that has a method
+    `auxiliary_loss(batch, output, classes)` gives further losses `(B,)`; it is not asked where the
+    task has no classes.
+
+    Args:
+        network: may have that method.
+        task: knows the classes and the weights of the bags.
+        loss: maps logits and targets to losses, as it does for the bags' own logits.
+        batch: what the network has seen.
+        output: what it said.
+        target: as `Task.target` gives it.
+
+    Returns:
+        `(B,)`; None where nothing is added.
+
+    Raises:
+        ValueError: where the method gives another shape, and as `bag_losses` does.
+    """
+    added: list[Tensor] = []
+    for logits, bag, weight in output.auxiliary:
+        each = bag_losses(loss, task, logits, target[bag])
+        sums = each.new_zeros(len(target)).index_add(0, bag, each)
+        counts = torch.bincount(bag, minlength=len(target)).clamp(min=1)
+        added.append(weight * sums / counts)
+    own = getattr(network, "auxiliary_loss", None)
+    classes = None if own is None else task.classes(batch.y)
+    if own is not None and classes is not None:
+        losses = own(batch, output, classes)
+        _check_shape("auxiliary_loss of the network", losses, len(target))
+        added.append(losses)
+    return torch.stack(added).sum(0) if added else None
+
+
+def _check_shape(what: str, losses: Any, bags: int) -> None:
+    if not isinstance(losses, Tensor) or losses.shape != (bags,):
+        got = tuple(losses.shape) if isinstance(losses, Tensor) else type(losses).__name__
+        raise ValueError(
+            f"{what}: expected a loss for each bag, of shape ({bags},), got {got}; reduce it over "
+            "the outputs, not over the bags (reduction='none')"
+        )

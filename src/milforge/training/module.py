@@ -1,0 +1,376 @@
+"""Training and evaluation of a network that predicts the labels of bags, whatever they mean."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from functools import cached_property
+from itertools import chain
+from typing import Any
+
+import lightning as L
+import torch
+from lightning.pytorch.callbacks import EarlyStopping
+from lightning.pytorch.utilities.types import OptimizerLRScheduler
+from torch import Tensor, nn
+from torch.optim.lr_scheduler import ReduceLROnPlateau
+from torchmetrics import Metric
+
+from milforge.data import BagBatch, ImageBatch
+from milforge.metrics import build_metrics
+from milforge.models import BagOutput
+from milforge.processes.collectives import check_same_step, gathered
+from milforge.processes.lightning_private import attached_trainer
+from milforge.runs.callback_states import adapt_states, is_own
+from milforge.tasks import Task
+from milforge.training.freeze import freeze_parts
+from milforge.training.losses import Loss, auxiliary_loss, bag_losses
+from milforge.training.precision import single
+from milforge.training.predictions import BagPredictions, attention_scores, predictions_of
+from milforge.training.seeds import draw_seed
+from milforge.training.stage_metrics import Instances, Seen, StageMetrics
+
+Batch = BagBatch | ImageBatch
+
+
+class MILModule(L.LightningModule):
+    """Fits a network to the labels of bags, or of large images.
+
+    The loss of a step is the sum over the bags of `weight * loss`, over the number of bags of the
+    global batch, all processes together; and the network's own penalty and auxiliary losses beside
+    it. What a loss, a weight, a prediction and a metric is, the task says.
+
+    A LightningModule of your own is a subclass, chosen by `module._target_`.
+
+    Args:
+        network: maps a batch to a `BagOutput`.
+        task: what the labels mean; it has seen them.
+        loss: `(logits (B, O), target) -> (B,)`; None: the task's own.
+        metrics: metrics besides the task's own, by name; None leaves out the task's of that name.
+        optimizer: builds the optimiser from the parameters.
+        scheduler: builds the learning-rate scheduler from the optimiser; stepped every epoch.
+        monitor: metric that a scheduler such as `ReduceLROnPlateau` looks at.
+        stored: plain data kept in every checkpoint under `milforge`, enough to build the run
+            again.
+        seed: of what is drawn at random.
+        standardise: what is done to the features before the network sees them.
+        freeze: parts of the network, such as `encoder`, that are not trained.
+
+    Raises:
+        ValueError: for a part to freeze that the network has not, and as `build_metrics` does.
+    """
+
+    def __init__(
+        self,
+        network: nn.Module,
+        task: Task,
+        *,
+        loss: Loss | None = None,
+        metrics: Mapping[str, Metric | None] | None = None,
+        optimizer: Callable[[Iterator[nn.Parameter]], torch.optim.Optimizer] | None = None,
+        scheduler: Callable[[torch.optim.Optimizer], Any] | None = None,
+        monitor: str = "val/loss",
+        stored: Mapping[str, Any] | None = None,
+        seed: int = 0,
+        standardise: nn.Module | None = None,
+        freeze: str | Sequence[str] | None = None,
+    ) -> None:
+        super().__init__()
+        self.network = network
+        self.standardise = standardise
+        self.task = task
+        self.loss = loss if loss is not None else task.loss
+        self.optimizer = optimizer
+        self.scheduler = scheduler
+        self.monitor = monitor
+        self.stored = dict(stored or {})
+        self.seed = seed
+        self.history: dict[str, list[tuple[float, float]]] = {}
+        self._seen: list[Seen] = []
+        self._begins_at = 0
+        self._frozen = freeze_parts(network, freeze)
+        self.configured_metrics = dict(metrics or {})
+        bags = build_metrics(task.metrics(), self.configured_metrics, task.input_names)
+        self.train_metrics, self.val_metrics, self.test_metrics = (
+            StageMetrics(stage, bags, task.class_names, self.logged)
+            for stage in ("train", "val", "test")
+        )
+
+    @cached_property
+    def logged(self) -> tuple[str, ...]:
+        """The details of the network's output whose mean over the bags is logged."""
+        return tuple(getattr(self.network, "logged", ()))
+
+    def higher_is_better(self, name: str) -> bool:
+        """Which way is up for a metric of a stage, such as `val/auroc`.
+
+        Raises:
+            KeyError: where there is no such metric.
+            ValueError: where it does not say.
+        """
+        stage = self.train_metrics if name.startswith("train/") else self.val_metrics
+        return stage.higher_is_better(name)
+
+    def train(self, mode: bool = True) -> "MILModule":
+        """Frozen parts stay as they are in evaluation: no dropout, no statistics of batches."""
+        super().train(mode)
+        for part in self._frozen:
+            part.eval()
+        return self
+
+    def prepared(self, batch: Batch) -> Batch:
+        """The batch as the network is to see it.
+
+        Features are standardised; half and double precision, as files have them, is made single.
+        What the network draws at random for a bag depends in training on the seed, the epoch and
+        the name of the bag alone, out of it on the name alone: not on the process that looks at
+        it, nor on the batch.
+        """
+        when = f"{self.seed} {self.current_epoch}" if self.training else "evaluation"
+        drawn = [draw_seed(f"{when} {bag_id}") for bag_id in batch.bag_id]
+        seeds = torch.tensor(drawn, dtype=torch.int64)
+        if isinstance(batch, ImageBatch):
+            return replace(batch, x_low=single(batch.x_low), seeds=seeds)  # the patches follow
+        x = batch.x if self.standardise is None else self.standardise(batch.x)
+        if isinstance(x, Tensor):
+            return replace(batch, x=single(x), seeds=seeds)
+        return replace(batch, x={name: single(each) for name, each in x.items()}, seeds=seeds)
+
+    def forward(self, batch: Batch) -> BagOutput:
+        """The network's output."""
+        output: BagOutput = self.network(batch)
+        return output
+
+    def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
+        """Seeds what is drawn at random in this step, such as dropout.
+
+        It depends on seed, epoch, step and process alone, so a run that goes on after a pause draws
+        what it would have drawn without.
+        """
+        key = f"{self.seed} {self.current_epoch} {batch_idx} {self.global_rank}"
+        torch.manual_seed(draw_seed(key))
+
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        """The loss of a batch.
+
+        Raises:
+            ValueError: where it is not finite; names the bags. No weights are changed by it.
+        """
+        batch = self.prepared(batch)
+        output = self(batch)
+        losses, target = self._losses(output.logits, batch)
+        weighted = losses * getattr(self.network, "loss_weight", 1.0)
+        added = auxiliary_loss(self.network, self.task, self.loss, batch, output, target)
+        if added is not None:
+            weighted = weighted + added
+        mean_bags, unbounded = self._over_processes(weighted)
+        if unbounded:
+            raise self._not_finite(weighted, batch, batch_idx)
+        self._measure(self.train_metrics, batch, output, losses, target)
+        loss: Tensor = weighted.sum() / mean_bags
+        if output.penalty is not None:
+            # It may be a mean over the bags of this process.
+            loss = loss + output.penalty * (len(batch) / mean_bags)
+        return loss
+
+    def on_train_epoch_end(self) -> None:
+        """Logs the metrics of the training batches, and steps the scheduler.
+
+        Here, because Lightning steps it after the epoch's checkpoint is written, and a run that
+        goes on from that would lack the step.
+        """
+        self._log(self.train_metrics)
+        for config in self.trainer.lr_scheduler_configs:
+            scheduler = config.scheduler
+            if not isinstance(scheduler, ReduceLROnPlateau):
+                scheduler.step()
+                continue
+            epoch, value = self.history.get(self.monitor, [(-1, 0.0)])[-1]
+            if epoch == self.current_epoch:
+                scheduler.step(value)
+
+    def lr_scheduler_step(self, scheduler: Any, metric: Any) -> None:
+        """Nothing; see `on_train_epoch_end`."""
+
+    def validation_step(self, batch: Batch, batch_idx: int) -> BagPredictions:
+        """Adds a batch to the validation metrics."""
+        return self._evaluate(batch, self.val_metrics)
+
+    def on_validation_epoch_end(self) -> None:
+        """Logs the validation metrics."""
+        self._log(self.val_metrics)
+
+    def test_step(self, batch: Batch, batch_idx: int) -> BagPredictions:
+        """Adds a batch to the test metrics."""
+        return self._evaluate(batch, self.test_metrics)
+
+    def on_test_start(self) -> None:
+        """Forgets the place in the epoch of the checkpoint that is tested."""
+        self._seen = []
+
+    def on_test_epoch_end(self) -> None:
+        """Logs the test metrics."""
+        self._log(self.test_metrics)
+
+    def predict_step(self, batch: Batch, batch_idx: int) -> BagPredictions:
+        """Predictions and attention of a batch, which may have no labels."""
+        batch = self.prepared(batch)
+        output = self(batch)
+        return self.predictions(batch, output, self.columns(output))
+
+    def columns(self, output: BagOutput) -> dict[str, Tensor]:
+        """What is predicted of each bag: the columns of the task, and the logits."""
+        logits = output.logits.detach().float()
+        return {**self.task.predict(logits), "logits": logits}
+
+    def predictions(
+        self, batch: Batch, output: BagOutput, columns: Mapping[str, Tensor]
+    ) -> BagPredictions:
+        """What is told of the bags of a batch and of their instances."""
+        return predictions_of(batch, output, columns)
+
+    def configure_optimizers(self) -> OptimizerLRScheduler:
+        """The optimiser, and a scheduler if there is one."""
+        if self.optimizer is None:
+            raise ValueError("expected an optimizer to train with, got none")
+        trained = (each for each in self.parameters() if each.requires_grad)
+        optimizer = self.optimizer(trained)
+        if self.scheduler is None:
+            return optimizer
+        scheduler: dict[str, Any] = {"scheduler": self.scheduler(optimizer)}
+        # Not strict: there may be epochs without validation; see `on_train_epoch_end`.
+        scheduler |= {"monitor": self.monitor, "strict": False}
+        return {"optimizer": optimizer, "lr_scheduler": scheduler}  # type: ignore[return-value]
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Keeps in the checkpoint what is needed to build the run again, and its history.
+
+        Raises:
+            ValueError: where weights are not finite, from which no run could go on.
+        """
+        if not all(bool(each.isfinite().all()) for each in self.parameters()):
+            raise ValueError(
+                f"the weights are not finite in epoch {self.current_epoch}; the checkpoints are of "
+                "before: lower optimizer.lr, set trainer.gradient_clip_val or "
+                "trainer.precision=32-true"
+            )
+        mine = {name: value.cpu() for name, value in self.train_metrics.seen().items()}
+        trainer = attached_trainer(self)
+        seen = gathered(mine, 1 if trainer is None else trainer.world_size)
+        history = {name: list(points) for name, points in self.history.items()}
+        checkpoint["milforge"] = {**self.stored, "history": history, "seen": seen}
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Takes up the history of a run that goes on, and its place inside the epoch.
+
+        Of another run's checkpoint neither history nor what callbacks know is taken up: its best
+        score, or the patience that it has lost, say nothing of this one's data.
+        """
+        self._begins_at = checkpoint.get("global_step", 0)
+        kept = checkpoint.get("milforge", {})
+        self._seen = kept.get("seen", [])
+        trainer: Any = attached_trainer(self)
+        if trainer is None or is_own(trainer.ckpt_path, trainer.callbacks):
+            self.history = kept.get("history", {})
+            if trainer is not None:
+                adapt_states(checkpoint.get("callbacks", {}), trainer.callbacks)
+        else:
+            self.history = {}
+            checkpoint["callbacks"] = {}
+
+    def on_fit_start(self) -> None:
+        """Checks that all processes begin at the same step.
+
+        Raises:
+            ValueError: where some found a checkpoint that others do not see.
+        """
+        check_same_step(self._begins_at, self.trainer.world_size)
+
+    def on_train_start(self) -> None:
+        """Goes on with the metrics of the epoch in which the run was interrupted.
+
+        Frozen parts are set to evaluation here, because Lightning calls `train` after a
+        validation, but not when training begins, and warns of parts that are in evaluation before.
+        A run that had stopped early stays so: of that no checkpoint tells.
+        """
+        for part in self._frozen:
+            part.eval()
+        trainer: Any = self.trainer
+        for callback in trainer.callbacks:
+            if isinstance(callback, EarlyStopping) and callback.wait_count >= callback.patience:
+                trainer.should_stop = True
+        seen = [{name: each.to(self.device) for name, each in one.items()} for one in self._seen]
+        self.train_metrics.see_again(seen, self.global_rank, self.trainer.world_size)
+        self._seen = []
+
+    def _evaluate(self, batch: Batch, metrics: StageMetrics) -> BagPredictions:
+        batch = self.prepared(batch)
+        output = self(batch)
+        losses, target = self._losses(output.logits, batch)
+        columns = self._measure(metrics, batch, output, losses, target)
+        return self.predictions(batch, output, columns)
+
+    def _losses(self, logits: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
+        """`(B,)`, the weighted loss of each bag; and the labels as losses take them."""
+        if batch.y is None:
+            raise ValueError("expected labelled bags to train or evaluate, got bags without y")
+        target = self.task.target(batch.y)
+        return bag_losses(self.loss, self.task, logits, target), target
+
+    def _measure(
+        self,
+        metrics: StageMetrics,
+        batch: Batch,
+        output: BagOutput,
+        losses: Tensor,
+        target: Tensor,
+    ) -> dict[str, Tensor]:
+        """Adds a batch to the metrics of a stage; gives the columns of its bags."""
+        columns = self.columns(output)
+        means = {"loss": losses, **{name: output.details[name] for name in self.logged}}
+        metrics.update(
+            {name: each.detach() for name, each in means.items()},
+            self.task.inputs(columns, target),
+            self._instances(batch, output),
+        )
+        return columns
+
+    def _instances(self, batch: Batch, output: BagOutput) -> Instances | None:
+        if not isinstance(batch, BagBatch) or batch.y_inst is None or batch.y is None:
+            return None
+        scores = attention_scores(batch, output)
+        if scores is None:
+            return None
+        # Detached, or the graph of every step would be kept till the end of the epoch.
+        return scores.detach(), batch.y_inst, batch.ptr.diff(), self.task.is_positive(batch.y)
+
+    def _over_processes(self, losses: Tensor) -> tuple[Tensor | int, bool]:
+        """Of a step: its bags a process, on average, and whether any loss is not finite.
+
+        The average, because gradients are averaged over the processes.
+        """
+        unbounded = (~losses.isfinite()).sum()
+        if self.trainer.world_size == 1:
+            return len(losses), bool(unbounded)
+        here = torch.stack([unbounded.new_tensor(len(losses)), unbounded]).float()
+        means = self.trainer.strategy.reduce(here)
+        assert isinstance(means, Tensor)
+        return means[0], bool(means[1])
+
+    def _not_finite(self, losses: Tensor, batch: Batch, batch_idx: int) -> ValueError:
+        """The error of all processes, whichever of them has the bags."""
+        finite = losses.isfinite().tolist()
+        bags = [name for name, good in zip(batch.bag_id, finite, strict=True) if not good]
+        bags = list(chain.from_iterable(gathered(bags, self.trainer.world_size)))
+        return ValueError(
+            f"the loss is not finite in epoch {self.current_epoch}, step {batch_idx}, of "
+            f"{', '.join(map(repr, bags))}; the checkpoints are of before: look at these bags, or "
+            "lower optimizer.lr, set trainer.gradient_clip_val or trainer.precision=32-true"
+        )
+
+    def _log(self, metrics: StageMetrics) -> None:
+        values = metrics.compute()
+        if self.trainer.sanity_checking:
+            return
+        for name, value in values.items():
+            self.history.setdefault(name, []).append((self.current_epoch, float(value)))
+        # The values are those of all processes already.
+        self.log_dict(values, sync_dist=False)

@@ -1,0 +1,256 @@
+"""From what a data set function returns to three parts with labels of the task."""
+
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from lightning.pytorch.utilities import rank_zero_only
+from numpy.typing import NDArray
+from torch import Tensor
+
+from milforge.data import (
+    SPLITS,
+    AllBags,
+    BagSplits,
+    BagTable,
+    CovariateEncoder,
+    LabelError,
+    LabelledBags,
+    LabelledDataset,
+    Labels,
+    Split,
+    Splitter,
+    as_dataset,
+)
+from milforge.data.faults import BagError, Fault, list_faults
+from milforge.tasks import Task
+
+logger = logging.getLogger(__name__)
+
+
+class BagInfo(NamedTuple):
+    """What is known of a bag besides what is in it.
+
+    Attributes:
+        group: its patient; None where that is not known.
+        columns: the other columns of the label table, as text.
+    """
+
+    group: str | None = None
+    columns: Mapping[str, str] = {}
+
+
+@dataclass(frozen=True, eq=False)
+class Parts:
+    """The parts of a data set.
+
+    Args:
+        parts: train, val and test.
+        task: the task, which has seen the labels; None where there are none.
+        split: the names of the bags of each part, None where they were not split by name.
+        skipped: names of the bags that are left out because of a fault.
+        faults: why.
+        covariates: knows the covariates of the bags; None where there are none.
+        check: whether bags are to be read once before they are used.
+        source: of the data, for messages.
+        known: what is known of each bag by its name, where there is a table.
+    """
+
+    parts: Mapping[str, LabelledDataset[Any]]
+    task: Task | None
+    split: Split | None = None
+    skipped: list[str] = field(default_factory=list)
+    faults: tuple[Fault, ...] = ()
+    covariates: CovariateEncoder | None = None
+    check: bool = False
+    source: Path | str = "the data set"
+    known: Mapping[str, BagInfo] = field(default_factory=dict)
+
+    def info(self, part: str, bag_id: str) -> BagInfo:
+        """What is known of a bag."""
+        return self.known.get(bag_id, BagInfo())
+
+
+def make_parts(
+    data: BagSplits[Any] | BagTable[Any],
+    task: Task,
+    splitter: Splitter | None,
+    covariates: Sequence[Mapping[str, Any]] | None = None,
+) -> Parts:
+    """Splits a data set where it is to be split, and gives its bags the labels of the task.
+
+    Args:
+        data: what a data set function returned.
+        task: what the labels mean.
+        splitter: how a table of bags is split.
+        covariates: what a checkpoint knows of the covariates; None learns it from the training
+            part.
+
+    Raises:
+        BagError: tells all that is wrong with the bags, where none are to be skipped.
+        ValueError: where there is a split to choose and nothing to be split, or the other way
+            round; and as `Task.encode` and `Splitter.choose` do.
+    """
+    if isinstance(data, BagTable):
+        return _split_table(data, task, splitter, covariates)
+    if not isinstance(data, BagSplits):
+        raise ValueError(
+            "data: expected a function that returns milforge.data.BagSplits or BagTable, got "
+            f"{type(data).__name__}"
+        )
+    if splitter is not None:
+        raise ValueError(
+            "split: this data set makes its parts itself, so no split is used; choose split=none"
+        )
+    parts = {name: as_dataset(getattr(data, name)) for name in SPLITS}
+    values = [parts[name].labels for name in SPLITS if len(parts[name])]
+    if any(each is None for each in values):
+        return Parts(parts, None)
+    labels = _generated(torch.cat([each for each in values if each is not None]), data.class_names)
+    task = task.resolve(labels)
+    y = torch.from_numpy(task.encode(labels))
+    bounds = np.cumsum([0, *(len(parts[name]) for name in SPLITS)])
+    labelled = {
+        name: LabelledBags(parts[name], np.arange(stop - start), y[start:stop])
+        for name, start, stop in zip(SPLITS, bounds[:-1], bounds[1:], strict=True)
+    }
+    _fit(task, labelled["train"])
+    return Parts(labelled, task)
+
+
+def _generated(values: Tensor, class_names: tuple[str, ...]) -> Labels:
+    """The labels of bags that have them as numbers, as columns."""
+    numbers = values.numpy()
+    if numbers.ndim == 1:
+        return Labels({"label": numbers}, class_names)
+    names = class_names or tuple(map(str, range(numbers.shape[1])))
+    return Labels({name: numbers[:, c] for c, name in enumerate(names)}, class_names)
+
+
+def _split_table(
+    data: BagTable[Any],
+    task: Task,
+    splitter: Splitter | None,
+    covariates: Sequence[Mapping[str, Any]] | None,
+) -> Parts:
+    faults, bags = list(data.faults), as_dataset(data.bags)
+    if data.labels is None:
+        _raise_if(data, faults)
+        skipped = _names(faults)
+        chosen = [number for number, name in enumerate(data.ids) if name not in skipped]
+        nothing = LabelledBags(bags, [])
+        numbers = np.array(chosen, dtype=np.int64)
+        encoder = None if covariates is None else CovariateEncoder(covariates)
+        seen = None if encoder is None else encoder(_columns(data, numbers))
+        parts = {"train": nothing, "val": nothing, "test": LabelledBags(bags, numbers, None, seen)}
+        return Parts(
+            parts,
+            None,
+            skipped=skipped,
+            faults=tuple(faults),
+            covariates=encoder,
+            check=data.check,
+            source=data.source,
+            known=_known(data),
+        )
+    usable = np.arange(len(data.ids))
+    try:
+        task = task.resolve(data.labels)
+        y = task.encode(data.labels)
+    except LabelError as error:
+        if not error.problems:
+            raise ValueError(f"{data.source}: {error}") from error
+        faults += [
+            Fault(data.ids[row], data.source, f"bag {data.ids[row]!r}: {message}", remedy)
+            for row, (message, remedy) in error.problems.items()
+        ]
+        _raise_if(data, faults)
+        usable = np.array([row for row in usable if row not in error.problems])
+        y = task.encode(data.labels.take(usable))
+    _raise_if(data, faults)
+    skipped = _names(faults)
+    if splitter is None:
+        raise ValueError(
+            f"split: {data.source} has bags that are to be split, and nothing says how; choose "
+            "split=kfold, random, files or all"
+        )
+    if data.groups is None and not isinstance(splitter, AllBags):
+        _warn_ungrouped(data.source)
+    ids = [data.ids[row] for row in usable]
+    groups = None if data.groups is None else [data.groups[row] for row in usable]
+    split = splitter.choose(ids, task.strata(y), groups, skipped)
+    at = {name: position for position, name in enumerate(ids)}
+    places = {
+        name: np.array([at[bag] for bag in getattr(split, name)], dtype=np.int64) for name in SPLITS
+    }
+    rows = {name: usable[places[name]] for name in SPLITS}
+    encoder = _encoder(data, rows["train"], covariates)
+
+    def part(name: str) -> LabelledBags[Any]:
+        of_training = name == "train" and data.training_bags is not None
+        chosen = as_dataset(data.training_bags) if of_training else bags  # type: ignore[arg-type]
+        known = None if encoder is None else encoder(_columns(data, rows[name]))
+        return LabelledBags(chosen, rows[name], torch.from_numpy(y[places[name]]), known)
+
+    parts = {name: part(name) for name in SPLITS}
+    _fit(task, parts["train"])
+    return Parts(
+        parts, task, split, skipped, tuple(faults), encoder, data.check, data.source, _known(data)
+    )
+
+
+def _fit(task: Task, train: LabelledDataset[Any]) -> None:
+    """An evaluation may have no training bags: the task then knows what training taught it."""
+    if len(train) and train.labels is not None:
+        task.fit(train.labels)
+
+
+def _encoder(
+    data: BagTable[Any],
+    train: NDArray[np.int64],
+    stored: Sequence[Mapping[str, Any]] | None,
+) -> CovariateEncoder | None:
+    if stored is not None:
+        return CovariateEncoder(stored)
+    if not data.covariates:
+        return None
+    if not len(train):
+        raise ValueError("data.covariates: expected training bags to learn their scale from")
+    columns = _columns(data, train)
+    return CovariateEncoder.fit({name: columns[name] for name in data.covariates})
+
+
+def _columns(data: BagTable[Any], numbers: NDArray[np.int64]) -> dict[str, list[str]]:
+    return {name: [texts[row] for row in numbers] for name, texts in data.columns.items()}
+
+
+def _known(data: BagTable[Any]) -> dict[str, BagInfo]:
+    return {
+        name: BagInfo(
+            None if data.groups is None else data.groups[row],
+            {column: texts[row] for column, texts in data.columns.items()},
+        )
+        for row, name in enumerate(data.ids)
+    }
+
+
+def _names(faults: Sequence[Fault]) -> list[str]:
+    return sorted({fault.bag_id or str(fault.file) for fault in faults})
+
+
+def _raise_if(data: BagTable[Any], faults: Sequence[Fault]) -> None:
+    if faults and data.on_error == "raise":
+        raise BagError(list_faults(str(data.source), faults), faults)
+
+
+@rank_zero_only
+def _warn_ungrouped(source: Path | str) -> None:
+    logger.warning(
+        "%s: no column says which bags are of the same patient, so a patient may come to stand on "
+        "two sides of a split: give data.group_column",
+        source,
+    )

@@ -1,0 +1,31 @@
+"""How bags make batches: what can be asked for."""
+
+from dataclasses import FrozenInstanceError, fields
+
+import pytest
+
+from milforge.data import Loader
+
+
+def test_one_bag_at_a_time_in_this_process_unless_more_is_asked_for():
+    loader = Loader()
+    assert (loader.batch_size, loader.max_instances, loader.eval_batch_size) == (1, None, None)
+    assert (loader.balanced, loader.num_workers) == (False, 0)
+    with pytest.raises(FrozenInstanceError):
+        loader.batch_size = 2
+
+
+@pytest.mark.parametrize("name", ["batch_size", "max_instances", "eval_batch_size", "num_workers"])
+def test_numbers_out_of_range_are_refused_by_name(name):
+    least = 0 if name == "num_workers" else 1
+    assert getattr(Loader(**{name: least}), name) == least
+    with pytest.raises(
+        ValueError, match=rf"^expected loader\.{name} of at least {least}, got {least - 1}$"
+    ):
+        Loader(**{name: least - 1})
+
+
+def test_what_changes_nothing_is_among_the_options():
+    """A run that goes on may be read by more processes, but not be dealt other batches."""
+    assert set(Loader.changes_nothing) <= {field.name for field in fields(Loader)}
+    assert set(Loader.changes_nothing) == {"eval_batch_size", "num_workers"}
