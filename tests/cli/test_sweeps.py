@@ -178,7 +178,7 @@ def test_a_job_that_failed_runs_anew(here, monkeypatch):
 
 
 def test_two_sweeps_of_the_same_second_have_their_own_folders(tmp_path, monkeypatch):
-    monkeypatch.setattr(app, "_now", lambda: "now")
+    monkeypatch.setattr(run_folders, "_now", lambda: "now")
     names = []
     for _ in range(3):
         run_folders.forget()

@@ -16,10 +16,12 @@ from milforge.plots.style import ORANGE, VERMILION
 DIGITS = torch.tensor(load_digits().images, dtype=torch.float32)[:, None]
 
 
-def digits_bag(size, *, bag_id="bag", y="1", prediction="1", y_inst=None, weights=None):
+def digits_bag(
+    size, *, bag_id="bag", y="1", prediction="1", y_inst=None, weights=None, probability=0.875
+):
     if weights is None:
         weights = torch.randn(size, generator=torch.Generator().manual_seed(size)).softmax(0)
-    return BagStrip(bag_id, DIGITS[:size], weights, y, prediction, 0.875, y_inst)
+    return BagStrip(bag_id, DIGITS[:size], weights, y, prediction, probability, y_inst)
 
 
 def is_png(figure: Figure) -> bool:

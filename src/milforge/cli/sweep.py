@@ -93,9 +93,13 @@ class Sweep(Callback):
         with read_write(hydra), open_dict(config):
             # ~KEY goes by the sweeper, which would make it ~KEY=null: that Hydra 1.4 takes at its
             # word, and there is no such null.
-            left_out = [each for each in hydra.overrides.task if re.match(r"~[^=]+$", each)]
-            hydra.overrides.hydra += left_out
-            hydra.overrides.task = [each for each in hydra.overrides.task if each not in left_out]
+            # As they are written: ${seed} in one of them is that of the job, not of the sweep.
+            written = OmegaConf.to_container(hydra.overrides.task, resolve=False)
+            assert isinstance(written, list)
+            left_out = [each for each in written if re.match(r"~[^=]+$", str(each))]
+            if left_out:
+                hydra.overrides.hydra += left_out
+                hydra.overrides.task = [each for each in written if each not in left_out]
             if config.sweep is None:
                 config.sweep = folder.name
                 hydra.overrides.task.append(f"sweep={folder.name}")
