@@ -14,7 +14,7 @@ from torch.utils.data import DataLoader
 
 from milforge.data import Bag, EvaluationBags, TrainBatches, collate_bags
 from milforge.data.samplers import cut_batches, deal, draw_balanced
-from milforge.training.datamodule import collate_share
+from milforge.training.data_loaders import collate_share
 
 numbers = st.integers(1, 60)
 worlds = st.integers(1, 6)

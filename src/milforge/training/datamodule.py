@@ -8,9 +8,7 @@ from functools import cached_property, partial
 from typing import Any
 
 import lightning as L
-import numpy as np
 import torch
-from lightning.pytorch.utilities import rank_zero_only
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
@@ -20,7 +18,6 @@ from milforge.data import (
     BagBatch,
     BagSplits,
     BagTable,
-    EvaluationBags,
     GraphBags,
     GraphCounts,
     ImageBatch,
@@ -31,10 +28,8 @@ from milforge.data import (
     Splitter,
     TrainBatches,
     as_dataset,
-    bag_sizes,
     collate_bags,
     collate_images,
-    set_epoch,
 )
 from milforge.data.faults import BagError, list_faults
 from milforge.data.features.find_faults import find_faults
@@ -42,10 +37,16 @@ from milforge.data.features.folder import log_progress
 from milforge.data.images.sources.tolerant import unreadable
 from milforge.graph import AdjacencyBuilder
 from milforge.processes.collectives import gathered
-from milforge.processes.lightning_private import batches_done, epochs_done
 from milforge.tasks import Auto, Task
+from milforge.training.data_loaders import (
+    collate_share,
+    evaluation_loader,
+    process_of,
+    train_batches,
+    train_loader,
+)
 from milforge.training.fingerprint import fingerprint
-from milforge.training.loader import TrainLoader, outlast_signals
+from milforge.training.graphs import check_whole, log_graphs, with_graphs
 from milforge.training.parts import BagInfo, Parts, make_parts
 from milforge.training.standardising import InstanceShape, make_standardiser
 
@@ -117,7 +118,7 @@ class MILDataModule(L.LightningDataModule):
     def _all(self) -> Parts:
         data = self.bags()
         if self.graph is not None and isinstance(data, BagTable):
-            _check_whole(data)
+            check_whole(data)
         ignored = self.optional_split and isinstance(data, BagSplits)
         splitter = None if ignored else self.splitter
         parts = make_parts(data, self.wanted_task, splitter, self.stored_covariates)
@@ -130,17 +131,7 @@ class MILDataModule(L.LightningDataModule):
     def parts(self) -> dict[str, LabelledDataset[Any]]:
         """The bags of each part by its name, with their graphs where there are any."""
         parts = {name: as_dataset(part) for name, part in self._all.parts.items()}
-        example = self.example
-        images = isinstance(example, LargeImage)
-        if images and self.graph is not None:
-            raise ValueError(
-                "graph: large images have no instances before they are looked at, so there is "
-                "nothing to lay a graph over; choose graph=none"
-            )
-        if isinstance(example, LargeImage) or (self.graph is None and example.adj is None):
-            return parts
-        cache = None if self.graph is None else self.graph.cache
-        return {name: GraphBags(part, self.graph, cache, name) for name, part in parts.items()}
+        return with_graphs(parts, self.example, self.graph)
 
     @cached_property
     def example(self) -> Bag | LargeImage:
@@ -234,7 +225,7 @@ class MILDataModule(L.LightningDataModule):
             if isinstance(part, GraphBags) and len(part):
                 self.graphs[name] = part.prepare()
         if self.graphs != before:
-            _tell_graphs(list(self.graphs.values()))
+            log_graphs(list(self.graphs.values()))
 
     def description(self) -> dict[str, Any]:
         """The data set of a run, for its summary."""
@@ -288,44 +279,14 @@ class MILDataModule(L.LightningDataModule):
         Raises:
             ValueError: where classes are to be balanced, and the task has none.
         """
-        bags, task, loader = self.parts["train"], self.task, self.loader
-        sizes = bag_sizes(bags)
-        classes = None
-        if loader.balanced:
-            labels = bags.labels
-            classes = None if labels is None else task.classes(labels)
-            if classes is None:
-                raise ValueError(
-                    f"loader.balanced=true: the task {type(task).__name__} has no classes to draw "
-                    "equally often; leave it false"
-                )
-        return TrainBatches(
-            len(bags),
-            loader.batch_size,
-            self.seed,
-            rank,
-            world_size,
-            sizes=[1] * len(bags) if sizes is None else sizes,
-            max_instances=loader.max_instances,
-            balanced_by=classes,
-            on_epoch=partial(set_epoch, bags),
-        )
+        bags = self.parts["train"]
+        return train_batches(bags, self.task, self.loader, self.seed, rank, world_size)
 
     def train_dataloader(self) -> DataLoader[Any]:
         """Shuffled batches of the training bags."""
-        batches = self.train_batches(*self._process())
+        batches = self.train_batches(*process_of(self.trainer))
         bags = self.parts["train"]
-        options = self._reading()
-        trainer: L.Trainer | None = self.trainer
-        if trainer is None:
-            return TrainLoader(bags, batches, lambda: 0, **options)
-        if trainer.overfit_batches > 0:  # type: ignore[attr-defined]
-            # The bags to be learnt by heart must be the same ones in every epoch.
-            return DataLoader(bags, batch_sampler=list(batches), **options)  # type: ignore[arg-type]
-        # A run that goes on: workers read ahead before Lightning tells the epoch. (From a
-        # checkpoint of the end of an epoch, `current_epoch` is still that one.)
-        batches.set_epoch(epochs_done(trainer))
-        return TrainLoader(bags, batches, partial(batches_done, trainer), **options)
+        return train_loader(bags, batches, self.collate_fn, self.loader, self.trainer)
 
     def val_dataloader(self) -> DataLoader[Any] | list[DataLoader[Any]]:
         """The validation bags, in order; where there are none, nothing is validated."""
@@ -353,75 +314,15 @@ class MILDataModule(L.LightningDataModule):
             return
         lost = dict(unreadable)
         unreadable.clear()
-        _, world_size = self._process()
+        _, world_size = process_of(self.trainer)
         for each in gathered(lost, world_size):
             self.unreadable_windows.update(each)
 
     def _evaluation_loader(self, name: str) -> DataLoader[Any]:
-        rank, world_size = self._process()
-        bags, loader = self.parts[name], self.loader
-        return DataLoader(
-            bags,  # type: ignore[arg-type]
-            sampler=EvaluationBags(len(bags), rank, world_size),
-            batch_size=loader.eval_batch_size or max(1, loader.batch_size // world_size),
-            **self._reading(),
-        )
-
-    def _reading(self) -> dict[str, Any]:
-        return {
-            "num_workers": self.loader.num_workers,
-            "collate_fn": self.collate_fn,
-            "pin_memory": self._pin(),
-            "persistent_workers": self.loader.num_workers > 0,
-            "worker_init_fn": outlast_signals,
-        }
+        return evaluation_loader(self.parts[name], self.collate_fn, self.loader, self.trainer)
 
     def _read_all(self, names: Sequence[str]) -> None:
         """Raises one error that tells the faults of all bags of these parts."""
         faults = find_faults([self._all.parts[name] for name in names], log_progress)
         if faults:
             raise BagError(list_faults(str(self._all.source), faults), faults)
-
-    def _process(self) -> tuple[int, int]:
-        """Rank and number of processes."""
-        if self.trainer is None:
-            return 0, 1
-        return self.trainer.global_rank, self.trainer.world_size
-
-    def _pin(self) -> bool:
-        return self.trainer is not None and self.trainer.strategy.root_device.type == "cuda"
-
-
-def _check_whole(data: BagTable[Any]) -> None:
-    """Refuses to lay graphs over some of the instances of a bag, few of which are neighbours.
-
-    Raises:
-        ValueError: where training bags have other sizes than the same bags elsewhere.
-    """
-    if data.training_bags is None:
-        return
-    whole, given = (bag_sizes(as_dataset(bags)) for bags in (data.bags, data.training_bags))
-    if not np.array_equal(np.asarray(whole), np.asarray(given)):
-        raise ValueError(
-            "graph: expected training bags with all their instances, got fewer, of which few are "
-            "neighbours: leave data.max_instances_per_bag=null, or choose graph=none"
-        )
-
-
-def collate_share(bags: Sequence[Bag], empty: BagBatch) -> BagBatch:
-    """A process may have no bag in a step."""
-    return collate_bags(bags) if bags else empty
-
-
-@rank_zero_only
-def _tell_graphs(graphs: list[GraphCounts]) -> None:
-    instances, edges, isolated = (
-        sum(getattr(counts, name) for counts in graphs)
-        for name in ("instances", "edges", "isolated")
-    )
-    logger.info(
-        "graphs: %s instances with %.1f neighbours in the mean, %s of them isolated",
-        f"{instances:,}",
-        2 * edges / max(1, instances),
-        f"{isolated:,}",
-    )

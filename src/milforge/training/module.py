@@ -3,12 +3,9 @@
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
-from itertools import chain
 from typing import Any
 
-import lightning as L
 import torch
-from lightning.pytorch.callbacks import EarlyStopping
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import ReduceLROnPlateau
@@ -17,21 +14,20 @@ from torchmetrics import Metric
 from milforge.data import BagBatch, ImageBatch
 from milforge.metrics import build_metrics
 from milforge.models import BagOutput
-from milforge.processes.collectives import check_same_step, gathered
-from milforge.processes.lightning_private import attached_trainer
-from milforge.runs.callback_states import adapt_states, is_own
 from milforge.tasks import Task
+from milforge.training.finite import not_finite, over_processes
 from milforge.training.freeze import freeze_parts
 from milforge.training.losses import Loss, auxiliary_loss, bag_losses
 from milforge.training.precision import single
 from milforge.training.predictions import BagPredictions, attention_scores, predictions_of
+from milforge.training.resumable import Resumable
 from milforge.training.seeds import draw_seed
-from milforge.training.stage_metrics import Instances, Seen, StageMetrics
+from milforge.training.stage_metrics import Instances, StageMetrics
 
 Batch = BagBatch | ImageBatch
 
 
-class MILModule(L.LightningModule):
+class MILModule(Resumable):
     """Fits a network to the labels of bags, or of large images.
 
     The loss of a step is the sum over the bags of `weight * loss`, over the number of bags of the
@@ -73,7 +69,7 @@ class MILModule(L.LightningModule):
         standardise: nn.Module | None = None,
         freeze: str | Sequence[str] | None = None,
     ) -> None:
-        super().__init__()
+        super().__init__(stored)
         self.network = network
         self.standardise = standardise
         self.task = task
@@ -81,11 +77,7 @@ class MILModule(L.LightningModule):
         self.optimizer = optimizer
         self.scheduler = scheduler
         self.monitor = monitor
-        self.stored = dict(stored or {})
         self.seed = seed
-        self.history: dict[str, list[tuple[float, float]]] = {}
-        self._seen: list[Seen] = []
-        self._begins_at = 0
         self._frozen = freeze_parts(network, freeze)
         self.configured_metrics = dict(metrics or {})
         bags = build_metrics(task.metrics(), self.configured_metrics, task.input_names)
@@ -161,9 +153,15 @@ class MILModule(L.LightningModule):
         added = auxiliary_loss(self.network, self.task, self.loss, batch, output, target)
         if added is not None:
             weighted = weighted + added
-        mean_bags, unbounded = self._over_processes(weighted)
+        mean_bags, unbounded = over_processes(weighted, self.trainer)
         if unbounded:
-            raise self._not_finite(weighted, batch, batch_idx)
+            raise not_finite(
+                weighted,
+                batch.bag_id,
+                epoch=self.current_epoch,
+                step=batch_idx,
+                world_size=self.trainer.world_size,
+            )
         self._measure(self.train_metrics, batch, output, losses, target)
         loss: Tensor = weighted.sum() / mean_bags
         if output.penalty is not None:
@@ -202,10 +200,6 @@ class MILModule(L.LightningModule):
         """Adds a batch to the test metrics."""
         return self._evaluate(batch, self.test_metrics)
 
-    def on_test_start(self) -> None:
-        """Forgets the place in the epoch of the checkpoint that is tested."""
-        self._seen = []
-
     def on_test_epoch_end(self) -> None:
         """Logs the test metrics."""
         self._log(self.test_metrics)
@@ -240,66 +234,15 @@ class MILModule(L.LightningModule):
         scheduler |= {"monitor": self.monitor, "strict": False}
         return {"optimizer": optimizer, "lr_scheduler": scheduler}  # type: ignore[return-value]
 
-    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Keeps in the checkpoint what is needed to build the run again, and its history.
-
-        Raises:
-            ValueError: where weights are not finite, from which no run could go on.
-        """
-        if not all(bool(each.isfinite().all()) for each in self.parameters()):
-            raise ValueError(
-                f"the weights are not finite in epoch {self.current_epoch}; the checkpoints are of "
-                "before: lower optimizer.lr, set trainer.gradient_clip_val or "
-                "trainer.precision=32-true"
-            )
-        mine = {name: value.cpu() for name, value in self.train_metrics.seen().items()}
-        trainer = attached_trainer(self)
-        seen = gathered(mine, 1 if trainer is None else trainer.world_size)
-        history = {name: list(points) for name, points in self.history.items()}
-        checkpoint["milforge"] = {**self.stored, "history": history, "seen": seen}
-
-    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Takes up the history of a run that goes on, and its place inside the epoch.
-
-        Of another run's checkpoint neither history nor what callbacks know is taken up: its best
-        score, or the patience that it has lost, say nothing of this one's data.
-        """
-        self._begins_at = checkpoint.get("global_step", 0)
-        kept = checkpoint.get("milforge", {})
-        self._seen = kept.get("seen", [])
-        trainer: Any = attached_trainer(self)
-        if trainer is None or is_own(trainer.ckpt_path, trainer.callbacks):
-            self.history = kept.get("history", {})
-            if trainer is not None:
-                adapt_states(checkpoint.get("callbacks", {}), trainer.callbacks)
-        else:
-            self.history = {}
-            checkpoint["callbacks"] = {}
-
-    def on_fit_start(self) -> None:
-        """Checks that all processes begin at the same step.
-
-        Raises:
-            ValueError: where some found a checkpoint that others do not see.
-        """
-        check_same_step(self._begins_at, self.trainer.world_size)
-
     def on_train_start(self) -> None:
-        """Goes on with the metrics of the epoch in which the run was interrupted.
+        """Sets frozen parts to evaluation, and goes on where the run was interrupted.
 
-        Frozen parts are set to evaluation here, because Lightning calls `train` after a
-        validation, but not when training begins, and warns of parts that are in evaluation before.
-        A run that had stopped early stays so: of that no checkpoint tells.
+        Here, because Lightning calls `train` after a validation, but not when training begins, and
+        warns of parts that are in evaluation before.
         """
         for part in self._frozen:
             part.eval()
-        trainer: Any = self.trainer
-        for callback in trainer.callbacks:
-            if isinstance(callback, EarlyStopping) and callback.wait_count >= callback.patience:
-                trainer.should_stop = True
-        seen = [{name: each.to(self.device) for name, each in one.items()} for one in self._seen]
-        self.train_metrics.see_again(seen, self.global_rank, self.trainer.world_size)
-        self._seen = []
+        super().on_train_start()
 
     def _evaluate(self, batch: Batch, metrics: StageMetrics) -> BagPredictions:
         batch = self.prepared(batch)
@@ -341,30 +284,6 @@ class MILModule(L.LightningModule):
             return None
         # Detached, or the graph of every step would be kept till the end of the epoch.
         return scores.detach(), batch.y_inst, batch.ptr.diff(), self.task.is_positive(batch.y)
-
-    def _over_processes(self, losses: Tensor) -> tuple[Tensor | int, bool]:
-        """Of a step: its bags a process, on average, and whether any loss is not finite.
-
-        The average, because gradients are averaged over the processes.
-        """
-        unbounded = (~losses.isfinite()).sum()
-        if self.trainer.world_size == 1:
-            return len(losses), bool(unbounded)
-        here = torch.stack([unbounded.new_tensor(len(losses)), unbounded]).float()
-        means = self.trainer.strategy.reduce(here)
-        assert isinstance(means, Tensor)
-        return means[0], bool(means[1])
-
-    def _not_finite(self, losses: Tensor, batch: Batch, batch_idx: int) -> ValueError:
-        """The error of all processes, whichever of them has the bags."""
-        finite = losses.isfinite().tolist()
-        bags = [name for name, good in zip(batch.bag_id, finite, strict=True) if not good]
-        bags = list(chain.from_iterable(gathered(bags, self.trainer.world_size)))
-        return ValueError(
-            f"the loss is not finite in epoch {self.current_epoch}, step {batch_idx}, of "
-            f"{', '.join(map(repr, bags))}; the checkpoints are of before: look at these bags, or "
-            "lower optimizer.lr, set trainer.gradient_clip_val or trainer.precision=32-true"
-        )
 
     def _log(self, metrics: StageMetrics) -> None:
         values = metrics.compute()
