@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from milforge.config.checkpoint_paths import named_checkpoints, override
 from milforge.config.hydra_versions import store_config
+from milforge.config.schema import NETWORK_AND_DATA
 from milforge.runs.former_names import with_present_key
 
 if TYPE_CHECKING:
@@ -18,20 +19,7 @@ if TYPE_CHECKING:
     from milforge.training.standardising import InstanceShape
 
 # Groups and keys that a checkpoint gives to other commands; the rest belongs to each command.
-KEPT = (
-    "seed",
-    "tags",
-    "data",
-    "split",
-    "graph",
-    "loader",
-    "task",
-    "loss",
-    "metrics",
-    "model",
-    "module",
-    "trainer",
-)
+KEPT = ("seed", "tags", *NETWORK_AND_DATA, "trainer")
 HELP_FLAGS = {"-h", "--help", "--hydra-help", "--version", "-sc", "--shell-completion"}
 
 

@@ -5,18 +5,12 @@ from typing import Any
 
 from hydra.utils import get_object
 
+from milforge.config.schema import NETWORK_AND_DATA
+
 # What decides which weights come out. Where, with how many processes, and for how long a run is
 # trained may change when it goes on; so may what a target declares to change nothing.
 DECISIVE = (
-    "data",
-    "split",
-    "graph",
-    "loader",
-    "task",
-    "loss",
-    "metrics",
-    "model",
-    "module",
+    *NETWORK_AND_DATA,
     "standardise",
     "init_from",
     "freeze",

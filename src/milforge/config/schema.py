@@ -7,6 +7,20 @@ from omegaconf import MISSING
 
 from milforge.config.hydra_versions import store_config
 
+# Groups that say what a network is and what it sees. A checkpoint gives them to other commands, and
+# two runs that differ in one of them are two runs.
+NETWORK_AND_DATA = (
+    "data",
+    "split",
+    "graph",
+    "loader",
+    "task",
+    "loss",
+    "metrics",
+    "model",
+    "module",
+)
+
 
 @dataclass
 class PathsConfig:

@@ -123,8 +123,7 @@ def mean_squared_error(logits: Tensor, y: Tensor) -> Tensor:
         >>> mean_squared_error(torch.tensor([[1.0, 5.0]]), torch.tensor([[3.0, 5.0]]))
         tensor([2.])
     """
-    _check_values(logits, y)
-    return known_mean((logits - _without_gaps(y, logits.detach())).square(), y)
+    return known_mean(_differences(logits, y).square(), y)
 
 
 def mean_absolute_error(logits: Tensor, y: Tensor) -> Tensor:
@@ -144,8 +143,7 @@ def mean_absolute_error(logits: Tensor, y: Tensor) -> Tensor:
         >>> mean_absolute_error(torch.tensor([[1.0, 5.0]]), torch.tensor([[3.0, 5.0]]))
         tensor([1.])
     """
-    _check_values(logits, y)
-    return known_mean((logits - _without_gaps(y, logits.detach())).abs(), y)
+    return known_mean(_differences(logits, y).abs(), y)
 
 
 def huber_loss(logits: Tensor, y: Tensor, delta: float = 1.0) -> Tensor:
@@ -172,8 +170,7 @@ def huber_loss(logits: Tensor, y: Tensor, delta: float = 1.0) -> Tensor:
     """
     if not delta > 0:
         raise ValueError(f"expected a positive delta, got {delta}")
-    _check_values(logits, y)
-    distance = (logits - _without_gaps(y, logits.detach())).abs()
+    distance = _differences(logits, y).abs()
     quadratic = distance.clamp(max=delta)
     return known_mean(quadratic * (distance - quadratic / 2), y)
 
@@ -194,6 +191,12 @@ def known_mean(losses: Tensor, y: Tensor) -> Tensor:
     """
     known = ~y.isnan()
     return losses.where(known, 0.0).sum(1) / known.sum(1).clamp(min=1)
+
+
+def _differences(logits: Tensor, y: Tensor) -> Tensor:
+    """`(B, O)`, logits less labels; 0 where these are missing."""
+    _check_values(logits, y)
+    return logits - _without_gaps(y, logits.detach())
 
 
 def _without_gaps(y: Tensor, instead: Tensor | float) -> Tensor:

@@ -192,3 +192,13 @@ class Task(nn.Module, ABC):
     def from_state(self, state: Mapping[str, Any]) -> Self | "Task":
         """The task as it was when `state` was called: itself; `Auto` gives the one chosen then."""
         return self
+
+
+def numbered_columns(name: str, values: Tensor) -> dict[str, Tensor]:
+    """The columns of `values` `(n, C)`, `(n,)` each, under numbered names.
+
+    Example:
+        >>> numbered_columns("label", torch.tensor([[1, 0], [0, 0]]))
+        {'label_0': tensor([1, 0]), 'label_1': tensor([0, 0])}
+    """
+    return {f"{name}_{number}": each for number, each in enumerate(values.unbind(1))}

@@ -56,9 +56,9 @@ class Classification(Task):
         """Whether the classes are known, and their order is not to change any more."""
         return hasattr(self, "num_outputs")
 
-    @abstractmethod
     def _settle(self, names: Sequence[str]) -> None:
-        """Sets the classes and the number of outputs."""
+        """Sets the classes and the number of outputs: one for each class."""
+        self.class_names, self.num_outputs = tuple(names), len(names)
 
     @abstractmethod
     def _counts(self, y: Tensor) -> Tensor:

@@ -67,9 +67,6 @@ class Multiclass(Classification):
         self._settle(names)
         return y
 
-    def _settle(self, names: Sequence[str]) -> None:
-        self.class_names, self.num_outputs = tuple(names), len(names)
-
     def _counts(self, y: Tensor) -> Tensor:
         return y.long().bincount(minlength=len(self.class_names))
 

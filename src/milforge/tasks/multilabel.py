@@ -14,7 +14,7 @@ from torchmetrics.classification import MultilabelAccuracy, MultilabelF1Score
 from milforge.data.labels import LabelError, Labels
 from milforge.functional import binary_cross_entropy
 from milforge.metrics import CalibrationError, Kind, MacroAUROC, MacroAveragePrecision
-from milforge.tasks.base import Columns, Told
+from milforge.tasks.base import Columns, Told, numbered_columns
 from milforge.tasks.classification import Classification
 from milforge.tasks.reading import (
     Problem,
@@ -101,9 +101,6 @@ class Multilabel(Classification):
         self._settle(names)
         return y
 
-    def _settle(self, names: Sequence[str]) -> None:
-        self.class_names, self.num_outputs = tuple(names), len(names)
-
     def _counts(self, y: Tensor) -> Tensor:
         present = y.long().sum(0)
         return torch.stack([len(y) - present, present], 1)
@@ -146,7 +143,7 @@ class Multilabel(Classification):
 
     def label_columns(self, y: Tensor) -> dict[str, Tensor]:
         """`label_0`, `label_1` and so on, of 0 and 1."""
-        return {f"label_{number}": each for number, each in enumerate(y.long().unbind(1))}
+        return numbered_columns("label", y.long())
 
     def describe(self, columns: Columns, y: Tensor) -> Told:
         """The labels, those with a probability above one half, and the probability of them all."""

@@ -15,7 +15,7 @@ from milforge.data.labels import LabelError, Labels
 from milforge.functional import mean_squared_error
 from milforge.metrics import MAE, R2, RMSE, Pearson, Spearman
 from milforge.plots import plot_predicted
-from milforge.tasks.base import Columns, Task, Told
+from milforge.tasks.base import Columns, Task, Told, numbered_columns
 from milforge.tasks.reading import (
     Problem,
     columns_named,
@@ -159,7 +159,7 @@ class Regression(Task):
         """`label`, of several outputs `label_0`, `label_1` and so on."""
         if self.num_outputs == 1:
             return {"label": y.reshape(len(y))}
-        return {f"label_{number}": each for number, each in enumerate(y.unbind(1))}
+        return numbered_columns("label", y)
 
     def describe(self, columns: Columns, y: Tensor) -> Told:
         """Numbers of three digits."""

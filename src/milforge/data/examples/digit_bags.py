@@ -7,7 +7,6 @@ https://arxiv.org/abs/1802.04712).
 import math
 from collections.abc import Sequence
 from functools import cache
-from itertools import accumulate
 from typing import Literal, get_args
 
 import numpy as np
@@ -17,6 +16,7 @@ from torch import Tensor
 
 from milforge.data.bag import Bag
 from milforge.data.dataset import SPLITS
+from milforge.data.examples.bags_in_memory import BagsInMemory
 from milforge.data.parts import BagSplits
 from milforge.functional import segment_sum
 
@@ -112,7 +112,7 @@ def draw_bags(
     return bags
 
 
-class ImageBags:
+class ImageBags(BagsInMemory):
     """A `BagDataset` of images in memory.
 
     Args:
@@ -155,43 +155,26 @@ class ImageBags:
             )
         if not indices:
             raise ValueError(f"{name}: expected at least one bag, got none")
-        self.name = name
         self._images = images[:, None]  # (M, 1, H, W)
-        self._bounds = list(accumulate(map(len, indices), initial=0))
         self._indices = torch.from_numpy(np.concatenate(indices))  # (N,), all bags
         targets = torch.tensor(_as_targets(target))
         hits = image_labels[self._indices, None] == targets  # (N, C)
-        present = segment_sum(hits.float(), torch.tensor(self._bounds)) > 0  # (B, C)
+        sizes = [len(each) for each in indices]
+        bounds = torch.tensor([0, *sizes]).cumsum(0)
+        present = segment_sum(hits.float(), bounds) > 0  # (B, C)
         single = isinstance(target, int)
-        self._labels = (present[:, 0] if single else present).to(torch.int64)
-        self._y: list[int] | Tensor = self._labels.tolist() if single else self._labels
+        labels = (present[:, 0] if single else present).to(torch.int64)
+        super().__init__(sizes, labels, name)
+        self._y: list[int] | Tensor = labels.tolist() if single else labels
         self._y_inst = hits.any(dim=1).to(torch.int64)
 
-    def __len__(self) -> int:
-        """Number of bags."""
-        return len(self._labels)
-
-    def __getitem__(self, index: int) -> Bag:
-        """The bag of that number, counted from the end where negative.
-
-        Raises:
-            IndexError: where there is no such bag.
-        """
-        if not -len(self) <= index < len(self):
-            raise IndexError(f"{self.name}: expected a bag number below {len(self)}, got {index}")
-        index %= len(self)
-        part = slice(self._bounds[index], self._bounds[index + 1])
+    def _bag(self, index: int, instances: slice, bag_id: str) -> Bag:
         return Bag(
-            x=self._images.index_select(0, self._indices[part]),
+            x=self._images.index_select(0, self._indices[instances]),
             y=self._y[index],
-            y_inst=self._y_inst[part],
-            bag_id=f"{self.name}_{index:04d}",
+            y_inst=self._y_inst[instances],
+            bag_id=bag_id,
         )
-
-    @property
-    def labels(self) -> Tensor:
-        """`(n,)` (binary) or `(n, C)` (multilabel) int64 bag labels."""
-        return self._labels
 
 
 def image_bag_splits(

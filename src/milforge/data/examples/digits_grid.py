@@ -6,16 +6,15 @@ shows says something about its neighbours.
 
 import math
 from collections.abc import Mapping, Sequence
-from itertools import accumulate
 from typing import Literal, get_args
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from milforge.data.bag import Bag
 from milforge.data.dataset import SPLITS
+from milforge.data.examples.bags_in_memory import BagsInMemory
 from milforge.data.examples.digits import LARGEST_PIXEL, digit_pools
 from milforge.data.parts import BagSplits
 
@@ -183,7 +182,7 @@ def _grow_blob(rng: np.random.Generator, present: Mask, size: int) -> Mask:
     return blob
 
 
-class _TileBags:
+class _TileBags(BagsInMemory):
     """A `BagDataset` of tiles in memory, one bag below the other.
 
     Args:
@@ -195,40 +194,21 @@ class _TileBags:
     def __init__(
         self, bags: Sequence[tuple[NDArray[np.float32], NDArray[np.int64], Mask]], name: str
     ) -> None:
-        self.name = name
         x, coords, hits = zip(*bags, strict=True)
-        self._bounds = list(accumulate(map(len, x), initial=0))
+        labels = torch.tensor([int(bag.any()) for bag in hits])
+        super().__init__([len(each) for each in x], labels, name)
         self._x = torch.from_numpy(np.concatenate(x))[:, None]  # (N, 1, 8, 8), all bags
         self._coords = torch.from_numpy(np.concatenate(coords))
         self._y_inst = torch.from_numpy(np.concatenate(hits)).to(torch.int64)
-        self._labels = torch.tensor([int(bag.any()) for bag in hits])
 
-    def __len__(self) -> int:
-        """Number of bags."""
-        return len(self._labels)
-
-    def __getitem__(self, index: int) -> Bag:
-        """The bag of that number, counted from the end where negative.
-
-        Raises:
-            IndexError: where there is no such bag.
-        """
-        if not -len(self) <= index < len(self):
-            raise IndexError(f"{self.name}: expected a bag number below {len(self)}, got {index}")
-        index %= len(self)
-        part = slice(self._bounds[index], self._bounds[index + 1])
+    def _bag(self, index: int, instances: slice, bag_id: str) -> Bag:
         return Bag(
-            x=self._x[part],
+            x=self._x[instances],
             y=int(self._labels[index]),
-            coords=self._coords[part],
-            y_inst=self._y_inst[part],
-            bag_id=f"{self.name}_{index:04d}",
+            coords=self._coords[instances],
+            y_inst=self._y_inst[instances],
+            bag_id=bag_id,
         )
-
-    @property
-    def labels(self) -> Tensor:
-        """`(n,)` int64 bag labels."""
-        return self._labels
 
 
 def _check_at_least(lowest: int, given: Mapping[str, float]) -> None:

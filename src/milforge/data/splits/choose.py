@@ -1,5 +1,6 @@
 """How a config has bags split: in folds, at random, by files, or not at all."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Collection, Hashable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +13,8 @@ from milforge.data.splits.check import check_split
 from milforge.data.splits.draw import Split, kfold_splits, monte_carlo_splits
 from milforge.data.splits.files import read_splits
 
+Groups = Sequence[Hashable] | None
+
 
 class Splitter(Protocol):
     """Chooses the split of labelled bags."""
@@ -20,7 +23,7 @@ class Splitter(Protocol):
         self,
         ids: Sequence[str],
         strata: ArrayLike | None,
-        groups: Sequence[Hashable] | None = None,
+        groups: Groups = None,
         without: Collection[str] = (),
     ) -> Split:
         """The split of these bags.
@@ -40,8 +43,33 @@ class Splitter(Protocol):
         ...
 
 
+class _Drawn(ABC):
+    """Draws splits, of which `fold` is chosen."""
+
+    fold: int
+    stratify: bool
+
+    @abstractmethod
+    def _draw(
+        self, ids: Sequence[str], strata: ArrayLike, groups: Groups, stratify: bool
+    ) -> Sequence[Split]:
+        """At least `fold + 1` splits."""
+
+    def choose(
+        self,
+        ids: Sequence[str],
+        strata: ArrayLike | None,
+        groups: Groups = None,
+        without: Collection[str] = (),
+    ) -> Split:
+        """See `Splitter.choose`."""
+        given = np.zeros(len(ids), np.int64) if strata is None else strata
+        drawn = self._draw(ids, given, groups, self.stratify and strata is not None)
+        return _leave_out(drawn[self.fold], without)
+
+
 @dataclass(frozen=True)
-class KFold:
+class KFold(_Drawn):
     """Folds of a cross-validation, grouped by patient.
 
     Args:
@@ -72,29 +100,23 @@ class KFold:
     def __post_init__(self) -> None:
         _check_number("split.fold", self.fold, self.folds * self.repeats)
 
-    def choose(
-        self,
-        ids: Sequence[str],
-        strata: ArrayLike | None,
-        groups: Sequence[Hashable] | None = None,
-        without: Collection[str] = (),
-    ) -> Split:
-        """See `Splitter.choose`."""
-        drawn = kfold_splits(
+    def _draw(
+        self, ids: Sequence[str], strata: ArrayLike, groups: Groups, stratify: bool
+    ) -> Sequence[Split]:
+        return kfold_splits(
             ids,
-            _strata(strata, len(ids)),
+            strata,
             groups,
             folds=self.folds,
             repeats=self.fold // self.folds + 1,
             val_share=self.val_share,
-            stratify=self.stratify and strata is not None,
+            stratify=stratify,
             seed=self.seed,
         )
-        return _leave_out(drawn[self.fold], without)
 
 
 @dataclass(frozen=True)
-class RandomSplit:
+class RandomSplit(_Drawn):
     """Independent random splits, grouped by patient.
 
     Args:
@@ -118,25 +140,19 @@ class RandomSplit:
         if self.fold < 0:
             raise ValueError(f"expected split.fold of at least 0, got {self.fold}")
 
-    def choose(
-        self,
-        ids: Sequence[str],
-        strata: ArrayLike | None,
-        groups: Sequence[Hashable] | None = None,
-        without: Collection[str] = (),
-    ) -> Split:
-        """See `Splitter.choose`."""
-        drawn = monte_carlo_splits(
+    def _draw(
+        self, ids: Sequence[str], strata: ArrayLike, groups: Groups, stratify: bool
+    ) -> Sequence[Split]:
+        return monte_carlo_splits(
             ids,
-            _strata(strata, len(ids)),
+            strata,
             groups,
             splits=self.fold + 1,
             test_share=self.test_share,
             val_share=self.val_share,
-            stratify=self.stratify and strata is not None,
+            stratify=stratify,
             seed=self.seed,
         )
-        return _leave_out(drawn[self.fold], without)
 
 
 @dataclass(frozen=True)
@@ -155,7 +171,7 @@ class SplitFiles:
         self,
         ids: Sequence[str],
         strata: ArrayLike | None,
-        groups: Sequence[Hashable] | None = None,
+        groups: Groups = None,
         without: Collection[str] = (),
     ) -> Split:
         """See `Splitter.choose`."""
@@ -172,7 +188,7 @@ class AllBags:
         self,
         ids: Sequence[str],
         strata: ArrayLike | None,
-        groups: Sequence[Hashable] | None = None,
+        groups: Groups = None,
         without: Collection[str] = (),
     ) -> Split:
         """See `Splitter.choose`."""
@@ -182,10 +198,6 @@ class AllBags:
 def _check_number(name: str, number: int, count: int) -> None:
     if not 0 <= number < count:
         raise ValueError(f"expected {name} from 0 to {count - 1}, got {number}")
-
-
-def _strata(strata: ArrayLike | None, count: int) -> ArrayLike:
-    return np.zeros(count, np.int64) if strata is None else strata
 
 
 def _leave_out(split: Split, names: Collection[str]) -> Split:
