@@ -63,7 +63,7 @@ def training_seconds() -> float:
 
 
 def kill_once(name: str, rng: random.Random, seconds: float) -> str | None:
-    """Starts the run, kills it, and tells where it was; None where it was done before."""
+    """Starts the run, kills it, and returns where it was; None where it was done before."""
     process = start(name)
     last = RUNS / name / "checkpoints" / "last.ckpt"
     # So many checkpoints later; and once in eight before the first epoch is done.
@@ -185,8 +185,10 @@ def main() -> None:
         for number, (moments, wrong) in enumerate(tries):
             kills += len(moments)
             bad += bool(wrong)
-            told = "; ".join(wrong) if wrong else "as if undisturbed"
-            print(f"run {number}: killed while {', '.join(moments) or 'done'}: {told}", flush=True)
+            outcome = "; ".join(wrong) if wrong else "as if undisturbed"
+            print(
+                f"run {number}: killed while {', '.join(moments) or 'done'}: {outcome}", flush=True
+            )
     good = arguments.runs - bad
     print(f"{good} of {arguments.runs} runs, killed {kills} times, are as if undisturbed")
     sys.exit(bad > 0)

@@ -31,7 +31,7 @@ from typing import NoReturn
 
 PACKAGE = "milforge"
 KEPT = ("LICENSE", "NOTICE")
-# Stays as it is whatever the new name, and goes into the wheel with the package.
+# Stays as it is for any new name, and goes into the wheel with the package.
 RECORD = "former_names.txt"
 RECORD_SAYS = """\
 # The names that this project had before, each with the tree of upstream's that it holds.
@@ -194,8 +194,8 @@ def read_record(root: Path, name: str) -> dict[str, str]:
     """
     path = root / "src" / name / RECORD
     lines = path.read_text("utf-8").splitlines() if path.is_file() else []
-    told = [line.partition(" ") for line in lines if line and not line.startswith("#")]
-    return {former: tree.strip() for former, _, tree in told}
+    entries = [line.partition(" ") for line in lines if line and not line.startswith("#")]
+    return {former: tree.strip() for former, _, tree in entries}
 
 
 def write_record(root: Path, name: str, record: dict[str, str]) -> Path:

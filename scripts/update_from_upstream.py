@@ -231,7 +231,7 @@ def main() -> None:
     parser.add_argument(
         "--base",
         metavar="COMMIT",
-        help="the commit of upstream that is held already, where the script cannot tell",
+        help="the commit of upstream that is held already, where the script cannot find it",
     )
     arguments = parser.parse_args()
     root = Path(__file__).resolve().parents[1]

@@ -6,7 +6,7 @@ Writes 600 bags of 20 to 1,000 instances (log-uniform) of 128 features into a te
 which half have a few instances that are shifted a little, and trains gated attention on them by the
 real command line: a bag per step, eight bags per step, and as many as 4,000 instances hold, at most
 sixteen. The learning rate is raised with the bags of a step, by the square root of their number.
-Time is the median over the epochs of all seeds, as the progress lines tell it.
+Time is the median over the epochs of all seeds, as the progress lines give it.
 """
 
 import argparse
@@ -64,8 +64,8 @@ def train(folder: Path, name: str, overrides: list[str], seeds: int) -> tuple[li
         command += ["model.encoder.hidden=[64]", f"trainer.max_epochs={EPOCHS}", f"seed={seed}"]
         command += ["callbacks.early_stopping=null", "callbacks.figures=null", "logger=csv"]
         done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=True)
-        told = re.findall(r"^epoch +\d+ of \d+ +([\d.]+) s", done.stderr, re.M)
-        seconds += [float(each) for each in told]
+        found = re.findall(r"^epoch +\d+ of \d+ +([\d.]+) s", done.stderr, re.M)
+        seconds += [float(each) for each in found]
         summary = json.loads((folder / "logs/train/runs" / run / "summary.json").read_text())
         aurocs.append(summary["metrics"]["test/auroc"])
         losses.append(summary["metrics"]["val/loss"])

@@ -1,4 +1,4 @@
-"""What several processes cost: bytes and time of what they tell each other in a training step.
+"""What several processes cost: bytes and time of what they send each other in a training step.
 
     python scripts/benchmark/scaling.py
 

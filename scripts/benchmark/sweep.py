@@ -3,7 +3,7 @@
     python scripts/benchmark/sweep.py
 
 Two models x three draws of the bags x two seeds on scikit-learn's digits, through the real command
-line with one thread a job. The digits have no folds: `data.seed` draws the bags anew, as a fold
+line with one thread a job. The digits have no folds: `data.seed` draws the bags again, as a fold
 would. Then the same sweep is killed (SIGKILL to all its processes) when a third of its jobs are
 done, and begun again: only the unfinished jobs may run, and all end with the same results.
 """

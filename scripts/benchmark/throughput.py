@@ -195,11 +195,11 @@ def main() -> None:
     split_files(folder, arguments.bags)
     labels = {
         "h5py": "h5py alone",
-        "milforge:0": "MilForge, a bag a step",
-        "milforge:2": "MilForge, a bag a step, 2 workers",
+        "milforge:0": "MilForge, one bag per step",
+        "milforge:2": "MilForge, one bag per step, 2 workers",
         "milforge:2:50000": "MilForge, 50,000 instances a step, 2 workers",
-        "torchmil:0": "torchmil, a bag a step",
-        "torchmil:2": "torchmil, a bag a step, 2 workers",
+        "torchmil:0": "torchmil, one bag per step",
+        "torchmil:2": "torchmil, one bag per step, 2 workers",
     }
     best: dict[str, dict[str, float]] = {}
     for _ in range(arguments.repeats):
