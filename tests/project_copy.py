@@ -46,7 +46,7 @@ def run_all(folder, steps, *packages):
     """Runs `("module", name, arguments)` and `("code", source, [])`, one after the other.
 
     They share a process, because importing Lightning takes longer than all that they do, and use
-    the package in the copy's `src`, whatever is installed.
+    the package in the copy's `src`, not the installed one.
 
     Returns:
         What each step printed to standard output.

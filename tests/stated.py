@@ -1,4 +1,4 @@
-"""Modules whose network says what it is told to, and problems of every task."""
+"""Modules whose network gives stated values, and problems of every task."""
 
 from types import SimpleNamespace
 
@@ -21,8 +21,8 @@ CLASSES = ("binary", "multiclass", "multilabel")
 OUTPUTS = {"binary": 1, "multiclass": 3, "multilabel": 3, "regression": 2}
 
 
-class Told(nn.Module):
-    """Logits and scores that are told; the bag id is the number of the row."""
+class Stated(nn.Module):
+    """Logits and scores that are stated; the bag id is the number of the row."""
 
     def __init__(self, logits, penalty=None, scores=True, details=None):
         super().__init__()
@@ -44,7 +44,7 @@ class Told(nn.Module):
 
 
 def labels_of(kind, y):
-    """The labels `y` as a data set tells them."""
+    """The labels `y` as a data set gives them."""
     names = TASKS[kind][1]
     values = y.numpy()
     if kind in ("binary", "multiclass"):
@@ -98,8 +98,8 @@ def attached(module, **trainer):
 def make_module(kind, y, logits, weights=None, options=None, **network):
     """A module whose network says these logits."""
     task = make_task(kind, y, **({} if weights is None else {"class_weights": weights}))
-    told = network.pop("network", None) or Told(logits.clone(), **network)
-    return attached(MILModule(told, task, **(options or {})))
+    stated = network.pop("network", None) or Stated(logits.clone(), **network)
+    return attached(MILModule(stated, task, **(options or {})))
 
 
 def class_weights(kind, y, weights):

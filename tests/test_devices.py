@@ -21,7 +21,7 @@ SIZES = {"bags": (300, 0, 1, 40), "no instance": (0, 0), "no bag": ()}
 
 @pytest.fixture(autouse=True)
 def _deterministic():
-    """Deterministic algorithms also fill with NaN whatever an operator leaves unset."""
+    """Deterministic algorithms also fill with NaN all that an operator leaves unset."""
     torch.use_deterministic_algorithms(True, warn_only=True)
     yield
     torch.use_deterministic_algorithms(False)

@@ -246,7 +246,7 @@ def test_slurm_is_asked_to_queue_the_job_again(tmp_path, scontrol, caplog, answe
 @pytest.mark.parametrize(
     ("job", "requests"),
     [
-        # As SLURM 22.05 tells of a job with grace, a cancelled one, and one that it kills at once.
+        # As SLURM 22.05 describes a job with grace, a cancelled one, and one that it kills at once.
         ("PreemptEligibleTime=2026-01-01T00:00:00 PreemptTime=2026-01-01T01:00:00", ["requeue 42"]),
         ("PreemptEligibleTime=2026-01-01T00:00:00 PreemptTime=None", []),
         ("JobState=COMPLETING Restarts=1", []),

@@ -44,7 +44,7 @@ def make_bags(n, shape=(2,), labelled=True):
 
 
 def outputs_of(batch, attention=True):
-    """As the module tells them."""
+    """As the module returns them."""
     p = torch.tensor([int(name) / 100 for name in batch.bag_id])
     outputs = {
         "columns": {"probability": torch.stack([1 - p, p], 1), "prediction": p},

@@ -29,7 +29,7 @@ def make_batch(first=0, count=2, labelled=True):
 
 
 def outputs_of(batch, epoch=0, n=3):
-    """As the module tells them of images; every map is of its image and epoch."""
+    """As the module returns them of images; every map is of its image and epoch."""
     count = len(batch)
     numbers = torch.tensor([int(name.split()[1]) for name in batch.bag_id])
     attention = torch.ones(count, 6, 8)

@@ -124,7 +124,7 @@ def test_missing_and_damaged_files_are_named(here, tmp_path):
 
 
 def test_processes_that_repeat_a_sweep_are_refused(here, monkeypatch):
-    """Each would run the whole multirun anew."""
+    """Each would run the whole multirun again."""
 
     def too_late(*_, **__):
         raise AssertionError("the sweep was started again")
@@ -186,7 +186,7 @@ def test_help_is_fast(tmp_path, command):
         "data.mean_sise=3",
         "model=abmli",
         "sed=1",
-        # New keys of classes, which their source tells.
+        # New keys of classes, which their source shows.
         "+data.mean_sise=3",
         "+model.pool.att_dmi=3",
         "+trainer.max_epoch=3",

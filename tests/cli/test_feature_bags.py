@@ -242,7 +242,7 @@ def test_training_needs_labels(tmp_path, fit):
 
 
 def spoil(folder):
-    """One fault of each kind that shows before bags are read; the lines that tell them."""
+    """One fault of each kind that shows before bags are read; the lines that report them."""
     truncate(folder / "bags/pt_files/s00.pt")
     write_h5(folder / "bags/h5_files/s01.h5", {"features": features(6)})
     (folder / "bags/pt_files/s01.pt").unlink()
@@ -348,7 +348,7 @@ def test_the_statistics_are_of_the_training_part_and_kept(tmp_path, fit, apply):
 
 
 def test_a_test_part_that_was_trained_on_is_warned_of(tmp_path, fit, apply):
-    """A table that has grown is split anew."""
+    """A table that has grown is split again."""
     labelled_bags(tmp_path / "bags")
     run = good(fit(LABELS))
     outcome = apply("evaluate", run)

@@ -141,7 +141,7 @@ def test_another_cohort_is_looked_at_whole(trained, apply, tmp_path, command):
     assert outcome.returncode == 0, outcome.stderr
     assert told in outcome.stdout
     assert sorted(bags(evaluation)["bag_id"]) == sorted(others)
-    # The data set chosen anew comes with a split of its own, which is as little asked for.
+    # The newly chosen data set comes with a split of its own, which is as little asked for.
     outcome, evaluation = apply(trained, "data=feature_bags", *cohort, command=command)
     assert told in outcome.stdout
     assert config_of(evaluation)["split"] != config_of(trained)["split"]

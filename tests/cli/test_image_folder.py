@@ -121,7 +121,7 @@ def test_what_cannot_be_read_is_skipped_and_counted(here, process, tmp_path, opt
         assert list(windows) == [name]
         return windows[name], (outcome.stdout + outcome.stderr).count("counts as black")
 
-    # Each view and patch of it counts once, whoever reads it and whatever was run before.
+    # Each view and patch of it counts once, whoever reads it and in any run before.
     assert lost(here, "again")[0] == once
     assert lost(here, "longer", "trainer.max_epochs=3")[0] > once  # those of training count
     assert lost(here, "workers", "loader.num_workers=1")[0] == once

@@ -214,7 +214,7 @@ def test_a_job_that_fails_leaves_its_error(here, tmp_path):
 
 @pytest.mark.slow
 def test_a_killed_process_goes_on(tmp_path, here, runs):
-    """SIGKILL, in the middle of whatever it is doing."""
+    """SIGKILL, in the middle of anything that it does."""
     length = ("callbacks.early_stopping=null", "trainer.max_epochs=25")  # not over before it dies
     command = (*RUN, *length, "run=killed")
     # As many threads as here: their number decides in which order sums are rounded.

@@ -18,7 +18,7 @@ from predicted import tables
 
 PNG = b"\x89PNG\r\n\x1a\n"
 TINY = ("data.train=40", "data.val=20", "data.test=20", "trainer.max_epochs=2", "logger=csv")
-# Nine images a step, so that two processes have five and four of them.
+# Nine images per step, so that two processes have five and four of them.
 TINY += ("loader.batch_size=9", "loader.eval_batch_size=7")
 QUIET = ("logger=csv", "callbacks.figures=null", "callbacks.sampling_figures=null")
 
@@ -154,7 +154,7 @@ def test_another_inference_can_be_chosen(evaluate):
     # All look at the same attention.
     entropies = [metrics_of(run)["test/attention_entropy"] for run in runs.values()]
     assert entropies == pytest.approx(entropies[:1] * 3, rel=1e-6)
-    # The patches that are told are the most probable of the map for both.
+    # The patches that are written are the most probable of the map for both.
     full, topk = (tables(runs[name])[1] for name in ("full", "topk"))
     assert full.equals(topk)
     weights = np.array(full["weight"]).reshape(10, 6)

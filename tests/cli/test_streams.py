@@ -114,7 +114,7 @@ def test_two_encoders_from_disk_one_with_a_dot_in_its_name(here, encoders, read_
     assert again.returncode == 0, again.stderr
     tested = read_summary(again.run("evaluate"))["metrics"]
     assert tested["test/loss"] == pytest.approx(metrics["test/loss"], abs=1e-6)
-    # The order in which streams are named is of no account; which they are is.
+    # The order in which streams are named does not matter; which they are does.
     turned = here("predict", f"ckpt_path={best}", "data.streams=[conch_v1.5,uni]", *own)
     assert turned.returncode == 0, turned.stderr
     first, second = (bags(each) for each in (outcome.run(), turned.run("predict")))

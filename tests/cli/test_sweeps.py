@@ -145,7 +145,7 @@ def test_a_search_counts_a_failed_trial_and_goes_on_when_begun_again(process, he
 
 
 def test_a_sweep_that_breaks_off_is_not_surveyed(tmp_path, monkeypatch):
-    """Hydra 1.4 calls what comes after a sweep then, too: its error is to be told, not ours."""
+    """Hydra 1.4 calls what comes after a sweep then, too: its error is to be shown, not ours."""
     monkeypatch.chdir(tmp_path)
 
     def sweep_that_breaks_off():
@@ -213,7 +213,7 @@ def test_a_search_by_the_test_is_refused(here):
     metric = "optimized_metric=test/auroc"
     for flags in (["-m", "search=optuna"], []):
         outcome = here("train", *flags, metric)
-        assert "the test tell nothing; choose optimized_metric=val/auroc" in outcome.error()
+        assert "the test meaningless; choose optimized_metric=val/auroc" in outcome.error()
         assert not list(outcome.folder.rglob("config.yaml"))
 
 

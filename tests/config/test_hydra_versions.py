@@ -12,7 +12,7 @@ from milforge.config import hydra_versions
 
 
 @pytest.mark.parametrize("target", ["os.remove", "shutil.os.remove", "torch.os.remove"])
-def test_python_s_own_modules_are_refused_whatever_they_are_called(tmp_path, target):
+def test_python_s_own_modules_are_refused_under_any_name(tmp_path, target):
     (tmp_path / "kept").touch()
     config = OmegaConf.create({"_target_": target, "_args_": [str(tmp_path / "kept")]})
     with pytest.raises(InstantiationException, match=r"os\.remove"):

@@ -1,4 +1,4 @@
-"""What the source of a class tells of its parameters, against what Python says once imported."""
+"""What the source of a class says of its parameters, against what Python says once imported."""
 
 import inspect
 import sys
@@ -148,7 +148,7 @@ class Heir(Deep):
 
     Args:
         own: new.
-        b: told anew.
+        b: stated again.
         strange: not taken.
     """
     def __init__(self, own, **options):
@@ -224,7 +224,7 @@ def test_arguments_are_documented_by_the_class_its_init_and_its_parent(package):
     assert documented_arguments(f"{package}.below.deep.Heir") == {
         **deep,
         "own": "new.",
-        "b": "told anew.",
+        "b": "stated again.",
     }
     assert package not in sys.modules
 

@@ -224,7 +224,7 @@ def make_task(kind):
 
 
 def train_steps(rank, world_size, port, path, kind, adds):
-    """Three steps of plain gradient descent: the weights tell the gradients."""
+    """Three steps of plain gradient descent: the weights show the gradients."""
     from functools import partial
 
     import lightning as L

@@ -1,4 +1,4 @@
-"""What happens to the other processes of a run when one of them is told to end, or dies."""
+"""What happens to the other processes of a run when one of them gets a signal to end, or dies."""
 
 import json
 import os

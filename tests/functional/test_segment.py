@@ -176,7 +176,7 @@ def test_the_order_of_instances_is_of_no_account(sizes, seed, data):
 
 
 @given(sizes=sizes, seed=seeds, shift=st.floats(-1e4, 1e4))
-def test_softmax_is_a_distribution_whatever_is_added_to_a_bag(sizes, seed, shift):
+def test_softmax_is_a_distribution_with_anything_added_to_a_bag(sizes, seed, shift):
     x, ptr = reference.make_bags(sizes, 1, seed)
     shifts = shift * torch.arange(len(sizes))[segment_index(ptr, len(x))]
     weights = segment_softmax(scores_of(x), ptr)
@@ -200,7 +200,7 @@ def test_softmax_of_masked_scores():
     scores = torch.tensor([-torch.inf, 1.0, 1.0, -torch.inf, -torch.inf], requires_grad=True)
     weights = segment_softmax(scores, torch.tensor([0, 3, 5]))
     assert weights.tolist() == [0.0, 0.5, 0.5, 0.0, 0.0]
-    # A large incoming gradient: whatever the weights are divided by must not overflow it.
+    # A large incoming gradient: the divisor of the weights must not overflow it.
     weights.backward(torch.tensor([1e6, 1e6, -1e6, 1e6, -1e6]))
     assert scores.grad.tolist() == [0.0, 5e5, -5e5, 0.0, 0.0]
 

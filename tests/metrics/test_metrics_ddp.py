@@ -1,6 +1,6 @@
 """Metrics of two processes with uneven shares against those of one.
 
-The processes are forked: gloo is up in well under a second, where a spawn imports everything anew.
+The processes are forked: gloo is up in well under a second, where a spawn imports everything again.
 """
 
 from contextlib import nullcontext
@@ -108,7 +108,7 @@ def run_process(rank, folder, shares):
         world_size=WORLD,
         timeout=timedelta(seconds=60),
     )
-    # torchmetrics tells the first process, and only that one, that it has had no update.
+    # torchmetrics warns the first process, and only that one, that it has had no update.
     told = rank == 0 and not shares[rank]
     with pytest.warns(UserWarning, match="before the ``update``") if told else nullcontext():
         results = evaluate(shares[rank])

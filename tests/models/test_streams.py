@@ -123,7 +123,7 @@ def test_neither_the_order_of_instances_nor_that_of_streams_counts(fuse, fusion,
 @levels
 @fusions
 @pytest.mark.parametrize("pool", ["mean", "max", "gated"])
-def test_padded_bags_give_the_same_whatever_stands_in_the_padding(fusion, fuse, pool):
+def test_what_stands_in_the_padding_does_not_matter(fusion, fuse, pool):
     network = make_network(fusion, fuse, pool)
     batch = collate_bags(make_bags())
     padded, mask, _ = batch.padded()
@@ -199,7 +199,7 @@ def test_stream_weights_that_sum_to_one_do_so_in_every_bag(mode, fuse):
 @levels
 @fusions
 def test_a_batch_of_no_bags_has_a_loss_of_zero(fusion, fuse):
-    """The share of a process in a step of few bags."""
+    """The share of a process that has no bag in a step."""
     network = make_network(fusion, fuse)
     out = network(collate_bags(make_bags()).without_bags())
     assert out.logits.shape == (0, 1)
@@ -229,7 +229,7 @@ def test_a_pooling_module_is_copied_for_each_stream():
     assert lazy(batch).logits.shape == (3, 1)
 
 
-def test_state_dicts_load_whatever_the_order_of_the_streams():
+def test_state_dicts_load_with_the_streams_in_any_order():
     network = make_network()
     options = {"encoder": partial(MLPEncoder, hidden=(7, 4)), "pool": POOLS["gated"]}
     shapes = dict(reversed(SHAPES.items()))
@@ -263,7 +263,7 @@ def test_with_one_stream_nothing_is_fused():
 
 
 class OwnFusion(nn.Module):
-    """Of a user, who need not tell weights."""
+    """The fusion of a user, which need not give weights."""
 
     def __init__(self, in_dims):
         super().__init__()

@@ -301,7 +301,7 @@ def test_elementwise_finds_the_better_stream_of_each_channel():
 
 
 def test_attention_finds_the_better_stream_of_each_item():
-    """Which stream is good differs by item, and both streams together tell it."""
+    """Which stream is good differs by item, and both streams together show it."""
     torch.manual_seed(0)
     target = torch.randn(512, 2)
     first = torch.rand(512) < 0.5

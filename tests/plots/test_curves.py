@@ -81,7 +81,7 @@ def test_a_metric_has_one_panel_with_a_line_for_each_stage():
     assert is_png(figure)
 
 
-def test_a_stage_keeps_its_colour_whatever_stands_beside_it():
+def test_a_stage_keeps_its_colour_beside_any_other():
     both = plot_learning_curves({"train/loss": [(0, 1)], "val/loss": [(0, 1)]})
     alone = plot_learning_curves({"val/loss": [(0, 1)]})
     assert alone.axes[0].lines[0].get_color() == both.axes[0].lines[1].get_color()

@@ -1,4 +1,4 @@
-"""A process that is told to end where there is nothing to save."""
+"""A process that gets a signal to end where there is nothing to save."""
 
 import os
 import signal

@@ -18,7 +18,7 @@ IDENTITY = {
     for who in ("AUTHOR", "COMMITTER")
     for what, value in (("NAME", "someone"), ("EMAIL", "someone@example.org"))
 }
-# What the user has set for git shall not matter.
+# What the user has set for git must not matter.
 # No bytecode: the folders of the tests ignore none.
 ENVIRONMENT = {
     **os.environ,
@@ -240,7 +240,7 @@ def test_what_was_changed_before_the_renaming_stays(begun, tmp_path):
     assert (fork / "README.md").read_text() == "# Mine\n"
 
 
-def anew(folder):
+def start_again(folder):
     """The files of a repository as its first commit, as a template button makes it."""
     shutil.rmtree(folder / ".git")
     begin(folder)
@@ -252,14 +252,14 @@ def test_the_history_may_be_cut(begun, tmp_path, cut):
     fork = tmp_path / "fork"
     shutil.copytree(tmp_path / "upstream", fork)
     if cut != "after":
-        anew(fork)
+        start_again(fork)
     if cut == "and changed before":
         commit(fork, "mine", {"MINE.md": "mine\n"})
     rename(fork)
     commit(fork, "rename")
     work(fork)
     if cut == "after":
-        anew(fork)
+        start_again(fork)
     advance(tmp_path / "upstream")
     updated(fork)
     assert_both_are_there(fork)
@@ -268,7 +268,7 @@ def test_the_history_may_be_cut(begun, tmp_path, cut):
 
 def test_the_history_may_be_cut_after_an_update(fork):
     updated(fork)
-    anew(fork)
+    start_again(fork)
     commit(fork.with_name("upstream"), "more", {"MORE.md": OLD})
     updated(fork)
     assert_both_are_there(fork)

@@ -17,7 +17,7 @@ def coordinates(height, width):
 @pytest.mark.parametrize("replace", [False, True])
 @pytest.mark.parametrize("use_logits", [False, True])
 def test_patches_lie_where_their_probability_does(replace, use_logits):
-    """Rectangular everything; the centre of each patch tells its cell, hence its probability."""
+    """Rectangular everything; the centre of each patch gives its cell, and so its probability."""
     maps = torch.rand(3, 4, 6)
     sample = SamplePatches(7, (5, 3), replace=replace, use_logits=use_logits)
     x_low, x_high = torch.zeros(3, 2, 8, 12), coordinates(80, 180).repeat(3, 1, 1, 1)

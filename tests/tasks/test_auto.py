@@ -36,7 +36,7 @@ DECIMALS = [f"{0.5 + 0.37 * number:.2f}" for number in range(30)]
         (labels([str(number % 20) for number in range(60)]), Multiclass),
         (labels(DECIMALS[:5] * 3), Multiclass),
         (several(er=["0", "1"], pr=["1", ""]), Multilabel),
-        (several(er=[0, 1, 1], pr=[1, 0, 2]), Multilabel),  # which tells of the 2
+        (several(er=[0, 1, 1], pr=[1, 0, 2]), Multilabel),  # which reports the 2
     ],
 )
 def test_the_task_is_found(given, kind):

@@ -208,7 +208,7 @@ def test_all_bags_at_fault_are_named():
         3: ("expected a number in the column 'age', got nothing", "fill it in, or remove the row"),
         4: ("expected a number in the column 'age', got 'inf'", "mend it, or remove the row"),
     }
-    # All with a comma are told so too, one by one.
+    # All with a comma are reported too, one by one.
     with pytest.raises(LabelError, match=r"got '1,5': write 1\.5"):
         Regression().encode(labels(age=["1,5", "2,5"]))
 

@@ -1,4 +1,4 @@
-"""What the DataModule does, whatever its bags are."""
+"""What the DataModule does with bags of any kind."""
 
 from functools import partial
 from itertools import chain
@@ -478,7 +478,7 @@ def test_the_options_of_the_digits_grid_reach_its_generator(layout):
 
 
 class TestTable:
-    """A table of bags that are to be split, with what else it tells of them."""
+    """A table of bags that are to be split, with what else it knows of them."""
 
     def table(self, **options):
         bags = [Bag(torch.full((2, 1), float(i)), bag_id=f"b{i}") for i in range(12)]

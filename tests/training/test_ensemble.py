@@ -27,7 +27,7 @@ from milforge.tasks import Multiclass
 from milforge.tasks.mean import logits_of_mean
 from milforge.training import Ensemble, MILModule
 from milforge.training.ensemble import scores_of_mean
-from told import CLASSES, OUTPUTS, TASKS, Told, class_weights, make_task
+from stated import CLASSES, OUTPUTS, TASKS, Stated, class_weights, make_task
 
 NAMES = CLASSES
 # Of probabilities: a softmax in float32 rounds its exponentials, their sum and the quotient, and an
@@ -88,14 +88,14 @@ def ensemble(*members):
 
 @torch.no_grad()
 def told_by(module, batch):
-    """What a module tells of a batch, columns and details among the rest."""
+    """What a module returns for a batch, columns and details among the rest."""
     told = module.predict_step(batch, 0)
     columns, details = told.pop("columns"), told.pop("details")
     return {**details, **columns, **told}
 
 
 def mean(members, batch, name):
-    """Of what the members tell alone."""
+    """From what the members return alone."""
     return np.mean([told_by(member, batch)[name].double().numpy() for member in members], axis=0)
 
 
@@ -119,7 +119,7 @@ def test_columns_and_weights_are_the_mean_of_the_members(task, dtype):
     column = "prediction" if task == "regression" else "probability"
     for name, atol in ((column, 1e-5 if task == "regression" else ROUNDED), ("weights", ROUNDED)):
         alone = [told_by(member, batch)[name] for member in members]
-        assert float((alone[0] - alone[1]).abs().max()) > 0.1  # or the mean would tell nothing
+        assert float((alone[0] - alone[1]).abs().max()) > 0.1  # or the mean would prove nothing
         np.testing.assert_allclose(told[name], mean(members, batch, name), rtol=1e-6, atol=atol)
     np.testing.assert_allclose(told["scores"], np.log(mean(members, batch, "weights")), atol=1e-6)
     torch.testing.assert_close(told["y_inst"], batch.y_inst)
@@ -227,7 +227,7 @@ def test_what_all_members_log_is_averaged():
         {"weight_a": torch.ones(4)},
     ]
     members = [
-        MILModule(Told(zeros, details=each), make_task("binary", y)).eval() for each in details
+        MILModule(Stated(zeros, details=each), make_task("binary", y)).eval() for each in details
     ]
     module = ensemble(*members)
     assert module.logged == ("weight_a",)
@@ -250,7 +250,7 @@ def test_members_may_differ_in_whether_they_standardise():
 def test_of_several_heads_the_weights_are_averaged_too():
     y, bags = labels_of("binary", 4), make_bags("binary", 4)
 
-    class Heads(Told):
+    class Heads(Stated):
         def forward(self, batch):
             return super().forward(batch)._replace(scores=self.sign * batch.x)
 

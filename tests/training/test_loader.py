@@ -95,7 +95,7 @@ def test_workers_that_read_ahead_make_no_difference(tmp_path, undisturbed, step)
 @pytest.mark.parametrize("workers", [0, 1])
 @pytest.mark.parametrize("epoch", [0, 1])
 def test_a_run_goes_on_from_the_end_of_an_epoch(tmp_path, undisturbed, workers, epoch):
-    """Workers read ahead in the next epoch before Lightning tells it."""
+    """Workers read ahead in the next epoch before Lightning gives it."""
     path = tmp_path / "a.ckpt"
     with pytest.raises(RuntimeError, match="interrupted"):
         fit(tmp_path, SaveAtEnd(path, epoch), workers=workers)

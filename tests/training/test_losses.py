@@ -10,10 +10,10 @@ from torch.nn import functional as F
 from milforge.data import collate_bags
 from milforge.models.output import Auxiliary, BagOutput
 from milforge.training.losses import auxiliary_loss, bag_losses, check_loss
-from told import (
+from stated import (
     CLASSES,
     TASKS,
-    Told,
+    Stated,
     attached,
     losses_by_hand,
     make_labels,
@@ -82,7 +82,7 @@ def test_a_loss_that_cannot_take_such_labels_is_told(kind, loss, message):
         check_loss(loss, make_task(kind, y), y)
 
 
-class Assistant(Told):
+class Assistant(Stated):
     """A network that holds further logits to the labels: `parts` a bag of each, the first two."""
 
     def __init__(self, logits, further, bag, weight=0.5, loss_weight=1.0):
@@ -144,7 +144,7 @@ def test_a_bag_without_further_logits_adds_nothing():
     assert auxiliary_loss(nn.Identity(), task, task.loss, batch, plain, task.target(y)) is None
 
 
-class Clusters(Told):
+class Clusters(Stated):
     """A network with a loss of its own that needs the classes."""
 
     def __init__(self, logits, losses=None):

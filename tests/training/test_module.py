@@ -31,7 +31,7 @@ from milforge.tasks import Binary
 from milforge.training import MILDataModule, MILModule
 from milforge.training.module import freeze_parts
 from milforge.training.seeds import draw_seed
-from told import CLASSES, TASKS, Told, attached, losses_by_hand, make_module, make_problem
+from stated import CLASSES, TASKS, Stated, attached, losses_by_hand, make_module, make_problem
 
 # Of float32 sums held to float64: several roundings of 1.2e-7.
 ROUNDED = {"rtol": 1e-6, "atol": 1e-6}
@@ -200,7 +200,7 @@ def test_predictions_are_the_columns_of_the_task_and_weights_of_each_bag(kind):
 def test_of_several_heads_the_weights_are_averaged():
     logits, y, bags = make_problem("binary", n=3)
 
-    class Heads(Told):
+    class Heads(Stated):
         def forward(self, batch):
             return super().forward(batch)._replace(scores=batch.x)
 
@@ -554,7 +554,7 @@ class Own(MILModule):
 def test_a_subclass_changes_what_it_overrides():
     logits, y, bags = make_problem("binary")
     plain = make_module("binary", y, logits)
-    own = attached(Own(Told(logits.clone()), plain.task))
+    own = attached(Own(Stated(logits.clone()), plain.task))
     batch = collate_bags(bags)
     difference = own.training_step(batch, 0) - plain.training_step(batch, 0)
     assert float(difference.detach()) == pytest.approx(7, abs=1e-5)

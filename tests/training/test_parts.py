@@ -276,7 +276,7 @@ class TestUnlabelled:
         ids = tuple(bag.bag_id for bag in bags)
         return BagTable(bags, ids, None, ("p", "p", "q", "q"), columns, **options)
 
-    def test_every_bag_is_to_be_predicted_whatever_the_split(self):
+    def test_every_bag_is_to_be_predicted_with_any_split(self):
         for splitter in (None, SPLIT):
             parts = make_parts(self.table(), Auto(), splitter)
             assert parts.task is None
@@ -319,7 +319,7 @@ class TestCovariates:
                 expected = (age[name] - train.mean()) / train.std()
                 assert part[i].covariates.tolist() == pytest.approx([expected], rel=1e-5)
 
-    def test_a_checkpoint_knows_them_whatever_the_options_say(self):
+    def test_a_checkpoint_knows_them_and_the_options_do_not_count(self):
         stored = [
             {"name": "age", "mean": 0.0, "std": 2.0},
             {"name": "site", "values": ["south", "west"]},

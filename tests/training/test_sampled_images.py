@@ -27,7 +27,7 @@ from milforge.nn import AttentionCNN, PatchCNN
 from milforge.tasks import Binary, Regression
 from milforge.training import MILDataModule, MILModule
 from milforge.training.seeds import draw_seed
-from told import attached
+from stated import attached
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:.*does not have many workers"),
@@ -187,7 +187,7 @@ def test_seeds_are_spread_over_all_that_a_generator_takes():
 
 
 @pytest.mark.parametrize("inference", ["sample", "topk", "full"])
-def test_evaluation_is_reproducible_whatever_the_batch_and_the_seed(inference):
+def test_evaluation_depends_on_neither_the_batch_nor_the_seed(inference):
     module = make_module(inference=inference)
     one = test_metrics(module, stripes_data(eval_batch_size=1))
     assert {"test/loss", "test/auroc", "test/accuracy", "test/attention_entropy"} <= set(one)
@@ -254,7 +254,7 @@ def test_the_losses_of_uneven_shards_average_to_that_of_the_whole_batch():
 
 
 def joined(batches):
-    """What was told of all batches: columns, details and the rest by their names."""
+    """What was predicted of all batches: columns, details and the rest by their names."""
     flat = [{**each, **each["columns"], **each["details"]} for each in batches]
     wanted = [name for name in flat[0] if name not in ("columns", "details")]
     # The details hold weights and coords of each image; those of the instances stand beside them.

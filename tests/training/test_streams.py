@@ -19,7 +19,7 @@ from milforge.nn import (
 )
 from milforge.tasks import Binary
 from milforge.training import MILDataModule, MILModule
-from told import Told, attached
+from stated import Stated, attached
 
 SMALL = {"train": 8, "val": 4, "test": 4}
 STEPS = {"train": "training_step", "val": "validation_step", "test": "test_step"}
@@ -45,7 +45,7 @@ def make_bags(n=7):
 @pytest.mark.parametrize("stage", STEPS)
 def test_weights_are_averaged_over_bags_however_they_are_batched(stage):
     weights = {"weight_uni": torch.arange(7.0), "weight_conch_v1.5": -torch.arange(7.0).square()}
-    module = make_module(Told(torch.zeros(7, 1), details=weights))
+    module = make_module(Stated(torch.zeros(7, 1), details=weights))
     metrics = getattr(module, f"{stage}_metrics")
     assert {f"{stage}/weight_uni", f"{stage}/weight_conch_v1.5"} < set(metrics.names)
     bags = make_bags()
@@ -55,7 +55,7 @@ def test_weights_are_averaged_over_bags_however_they_are_batched(stage):
     assert float(values[f"{stage}/weight_uni"]) == pytest.approx(3)
     assert float(values[f"{stage}/weight_conch_v1.5"]) == pytest.approx(-13)
     assert float(values[f"{stage}/loss"]) == pytest.approx(0.6931472)
-    # ... and begin anew
+    # ... and begin again
     getattr(module, STEPS[stage])(collate_bags(bags[2:3]), 0)
     assert float(metrics.compute()[f"{stage}/weight_uni"]) == 2
 
@@ -85,7 +85,7 @@ def test_weights_keep_no_graph_of_a_step():
 
 
 def test_a_weight_does_not_say_which_way_is_up():
-    network = Told(torch.zeros(2, 1), details={"weight_uni": torch.zeros(2)})
+    network = Stated(torch.zeros(2, 1), details={"weight_uni": torch.zeros(2)})
     with pytest.raises(ValueError, match=r"monitor=val/weight_uni: .*monitor_mode=max"):
         make_module(network).higher_is_better("val/weight_uni")
 

@@ -144,14 +144,14 @@ def bag_strip(record: BagRecord, task: Task) -> BagStrip:
     """A record in the words of the figure."""
     assert record.y is not None
     assert record.weights is not None
-    told = task.describe(record.columns, record.y)
+    description = task.describe(record.columns, record.y)
     return BagStrip(
         bag_id=record.bag_id,
         images=record.images,
         weights=record.weights,
-        y=told.truth,
-        prediction=told.prediction,
-        probability=told.probability,
+        y=description.truth,
+        prediction=description.prediction,
+        probability=description.probability,
         y_inst=record.y_inst,
         coords=record.coords,
     )

@@ -1,4 +1,4 @@
-"""A run that is told to end, by a person or by the queue of a cluster, saves itself first."""
+"""A run saves itself before it ends, where a person or the queue of a cluster sends a signal."""
 
 import logging
 import signal
@@ -20,13 +20,13 @@ from milforge.processes.lightning_private import (
 
 logger = logging.getLogger(__name__)
 
-# Of several signals the one that stands first here counts, in whatever order they came: a job that
-# is to be queued again may be told to end, too. 0 stands for none.
+# Of several signals the one that stands first here counts, in any order of arrival: a job that
+# is to be queued again may get a signal to end, too. 0 stands for none.
 BY_WEIGHT = (signal.SIGUSR2, signal.SIGUSR1, signal.SIGTERM, 0)
 
 
 class Interruption(Checkpoint):
-    """Saves `last.ckpt` when a signal tells the process to end, and then ends it.
+    """Saves `last.ckpt` when a signal asks the process to end, and then ends it.
 
     SIGTERM, which `kill`, `scancel`, pre-emption and torchrun send, and SIGUSR1, which
     `#SBATCH --signal=USR1@120` has SLURM send before the time is up. On the latter, and where SLURM
@@ -35,7 +35,7 @@ class Interruption(Checkpoint):
 
     The checkpoint is that of the last step of the optimiser. Lightning's own way of doing it saves
     inside the signal handler, so in the middle of a step, which no run can go on from as if nothing
-    had been. All processes of a run stop at the same step, whichever of them is told; in a test,
+    had been. All processes of a run stop at the same step, whichever of them gets it; in a test,
     where nothing is to be saved, the first of them ends the others with it.
 
     It belongs behind the callbacks that save checkpoints, whose state is saved with the rest.
@@ -46,7 +46,7 @@ class Interruption(Checkpoint):
 
     def __init__(self, dirpath: str) -> None:
         self.path = Path(dirpath) / "last.ckpt"
-        # Handlers only add to it, at any moment: what is told in between is not written over.
+        # Handlers only add to it, at any moment: a signal in between is not written over.
         self._received: set[int] = set()
         self._before: dict[int, Any] = {}
         self._last_step = 0
@@ -72,9 +72,9 @@ class Interruption(Checkpoint):
 
     def on_test_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:  # noqa: D102
         self._listen(trainer)
-        told = self._ask(trainer)
-        if told:
-            self._end(trainer, told, saved=False)
+        signal_number = self._ask(trainer)
+        if signal_number:
+            self._end(trainer, signal_number, saved=False)
 
     def on_train_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:  # noqa: D102
         if self._ending:
@@ -122,11 +122,11 @@ class Interruption(Checkpoint):
         before, self._before_validation = self._before_validation, None
         if trainer.sanity_checking or trainer.world_size == 1:
             return
-        told = self._ask(trainer)
-        if told:
+        signal_number = self._ask(trainer)
+        if signal_number:
             if before is not None:
                 trainer.strategy.save_checkpoint(before, self.path)
-            self._end(trainer, told, saved=True)
+            self._end(trainer, signal_number, saved=True)
 
     def on_test_batch_end(  # noqa: D102
         self, trainer: L.Trainer, pl_module: L.LightningModule, *batch: Any
@@ -171,10 +171,10 @@ class Interruption(Checkpoint):
         restore_handlers(trainer, self._before)
 
     def _save_if_told(self, trainer: L.Trainer) -> None:
-        told = self._ask(trainer)
-        if told:
+        signal_number = self._ask(trainer)
+        if signal_number:
             trainer.save_checkpoint(self.path)
-            self._ending = told
+            self._ending = signal_number
 
     def _end_evaluation(self, trainer: L.Trainer) -> None:
         # Processes have unequal numbers of batches: one that left would be waited for. With the
@@ -183,7 +183,7 @@ class Interruption(Checkpoint):
             self._end(trainer, BY_WEIGHT[self._heaviest()], saved=False)
 
     def _ask(self, trainer: L.Trainer) -> int:
-        """The signal that any of the processes was told to end by, 0 for none; all must ask."""
+        """The signal that any of the processes got, 0 for none; all must ask."""
         heaviest = self._heaviest()
         if trainer.world_size > 1:
             of_all = torch.tensor(heaviest, device=trainer.strategy.root_device)
@@ -196,7 +196,7 @@ class Interruption(Checkpoint):
         return next(k for k, each in enumerate(BY_WEIGHT) if each in self._received or not each)
 
     def _end(self, trainer: L.Trainer, signum: int, *, saved: bool) -> NoReturn:
-        """Leaves the process; whoever listened before is told, and then queues the job again."""
+        """Leaves the process; who listened before is notified, and then queues the job again."""
         if trainer.is_global_zero:
             name = signal.Signals(signum).name
             what = f"the run is saved in {self.path}" if saved else "stopped"
@@ -209,5 +209,5 @@ class Interruption(Checkpoint):
 
 
 def _is_of_another(handler: Any) -> bool:
-    """Whether someone else listens, such as submitit, and is to be told."""
+    """Whether someone else listens, such as submitit, and is to be notified."""
     return callable(handler) and not isinstance(handler, EndWhenTold)

@@ -141,7 +141,7 @@ def records_of(
     """A record of each bag of a batch.
 
     Args:
-        outputs: what a step of the module told of them; see `milforge.training.BagPredictions`.
+        outputs: what a step of the module returned; see `milforge.training.BagPredictions`.
         batch: the bags.
         part: the part that they are of.
     """

@@ -154,7 +154,7 @@ def sampled_image(
     """Makes image i of a batch in the words of the figure; it cannot where a model diverged."""
     assert batch.y is not None
     columns = {name: each[i] for name, each in outputs["columns"].items()}
-    told, details = task.describe(columns, batch.y[i].cpu()), outputs["details"]
+    description, details = task.describe(columns, batch.y[i].cpu()), outputs["details"]
     height, width = batch.x_high[i].shape[1:]
     return partial(
         SampledImage,
@@ -166,9 +166,9 @@ def sampled_image(
         offsets=details["offsets"][i],
         high_size=(height, width),
         probabilities=details["weights"][i],
-        y=told.truth,
-        prediction=told.prediction,
-        probability=told.probability,
+        y=description.truth,
+        prediction=description.prediction,
+        probability=description.probability,
         receptive_field=receptive_field,
     )
 

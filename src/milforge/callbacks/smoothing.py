@@ -31,7 +31,7 @@ class SmoothingMonitor(Callback):
     In validation and test, `val/sm_energy_before` and `val/sm_energy_after` are the relative
     Dirichlet energy (`milforge.functional.relative_dirichlet_energy`) of what Sm smooths and of
     what it gives, as the mean over all bags with instances, of all processes: how the bags are
-    batched is of no account. `val/sm_alpha` is the strength of smoothing. In a test the prefix is
+    batched does not matter. `val/sm_alpha` is the strength of smoothing. In a test the prefix is
     `test/`; where several modules smooth, names end with the module's path, as in
     `val/sm_alpha/pool.sm`.
 
@@ -40,7 +40,7 @@ class SmoothingMonitor(Callback):
     the approximate one can, at a large alpha and few steps.
 
     A module that is the identity is left out. Energies are measured of packed values, one row an
-    instance of the batch; padded ones are not, for nobody tells here which rows are padding.
+    instance of the batch; padded ones are not, because it is not known here which rows are padding.
     Energies that are not a number are not logged. Costs two sparse products a batch.
     """
 

@@ -92,7 +92,7 @@ def _parser() -> argparse.ArgumentParser:
     add = tables.add_argument
     add("--labels", metavar="FILE", type=Path, help="table of bag labels: CSV, TSV or Parquet")
     add("--slide-table", metavar="FILE", type=Path, help="STAMP's table of FILENAME and PATIENT")
-    add("--id-column", metavar="NAME", help="column of the bag (default: slide_id and the like)")
+    add("--id-column", metavar="NAME", help="column of the bag (default: slide_id, ...)")
     add(
         "--label-column",
         nargs="+",
@@ -223,8 +223,8 @@ def label_lines(
     names = task.class_names
     present = y if y.ndim > 1 else [[label == c for c in range(len(names))] for label in y]
     counts = [sum(map(int, column)) for column in zip(*present, strict=True)]
-    told = ", ".join(f"{name} {count:,}" for name, count in zip(names, counts, strict=True))
-    lines = [f"labels     {type(task).__name__.lower()}: {told}"]
+    listed = ", ".join(f"{name} {count:,}" for name, count in zip(names, counts, strict=True))
+    lines = [f"labels     {type(task).__name__.lower()}: {listed}"]
     if isinstance(task, Binary):
         lines.append(f"positive   {names[1]}: task.positive=... chooses another")
     return [*lines, *_groups(table)], faults

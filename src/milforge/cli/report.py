@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 DESCRIPTION = """\
 Reads the folders of runs, groups the runs by what differs among their configs but for seed and
-fold, and tells mean, standard deviation and 95% interval of each metric in each group. Runs that
+fold, and gives mean, standard deviation and 95% interval of each metric in each group. Runs that
 are not done are counted and named."""
 EXAMPLE = "example: milforge-report logs/train/multiruns/demo --baseline model=abmil"
 
@@ -80,7 +80,7 @@ def report(options: argparse.Namespace) -> None:
 
 
 def choose_metrics(runs: Sequence["Run"], names: Sequence[str] | None) -> list[str]:
-    """The metrics to tell: those named, or those of the test, or what the runs were chosen by.
+    """The metrics to report: those named, or those of the test, or what the runs were chosen by.
 
     Raises:
         ValueError: for a metric that no run has, or where no run has any.

@@ -20,10 +20,10 @@ from milforge.config.search_metric import check_metric, goal
 
 
 class SweepJob:
-    """A job as its folder tells of it to whoever surveys the sweep.
+    """A job as its folder describes it to whoever surveys the sweep.
 
     Args:
-        folder: of the job; that of the sweep is above it.
+        folder: the folder of the job; the folder of the sweep is above it.
         hydra: Hydra's own config of the job.
     """
 
@@ -117,7 +117,7 @@ class Sweep(Callback):
     def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
         """Prints the survey and the table; ends the process with code 1 where a job failed."""
         if sys.exception() is not None:
-            return  # the sweep itself failed, as will be told; Hydra 1.3 does not call this then
+            return  # the sweep itself failed, which will be reported; Hydra 1.3 does not call this
         folder = Path(os.path.relpath(config.hydra.sweep.dir))
         searched = is_search(config.hydra)
         metric = goal(config) if searched else ""
@@ -202,7 +202,7 @@ def _check_slurm(hydra: HydraConf) -> None:
 
 
 def _quieten_optuna() -> None:
-    """Leaves out what tells nothing: the best parameters and the failures we tell ourselves."""
+    """Leaves out what says nothing: the best parameters and the failures we report ourselves."""
     # On import Optuna sets its own level, and what it imports writes a line per plugin.
     logging.getLogger("alembic").setLevel(logging.WARNING)
     import optuna
@@ -215,5 +215,5 @@ def _summary(folder: Path) -> Mapping[str, Any]:
     try:
         summary = json.loads((folder / "summary.json").read_bytes())
     except (OSError, ValueError):
-        return {}  # not there, or damaged: the job itself will tell
+        return {}  # not there, or damaged: the job itself will say so
     return summary if isinstance(summary, dict) else {}

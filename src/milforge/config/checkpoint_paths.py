@@ -119,7 +119,7 @@ def different_parts(configs: Sequence[Mapping[str, Any]], config: Mapping[str, A
 
     Args:
         configs: each member's, as it was trained.
-        config: that of now.
+        config: the config of this run.
     """
     parts = [_parts(each) for each in configs]
     first, now = parts[0], _parts(config)

@@ -12,7 +12,7 @@ from hydra.utils import instantiate as hydra_instantiate
 from omegaconf import DictConfig, OmegaConf
 
 _TAKES_WHITELIST = "execution_whitelist" in signature(hydra.main).parameters  # 1.4
-# For whatever composes a config: 1.3 warns where it is missing, 1.4 where it is given.
+# For all that composes a config: 1.3 warns where it is missing, 1.4 where it is given.
 VERSION_BASE: dict[str, Any] = {} if _TAKES_WHITELIST else {"version_base": "1.3"}
 # For `hydra.main`: what it makes of a config itself is what it calls where a sweep begins and ends.
 MAIN: dict[str, Any] = (

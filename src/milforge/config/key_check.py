@@ -54,7 +54,7 @@ def check_targets(config: DictConfig) -> None:
     for group in ("callbacks", "logger", "metrics"):
         _check_members(group, plain.get(group) or {})
     targets = list(_targets(plain, ""))
-    # What the source tells is checked first, because importing Lightning takes seconds.
+    # What the source says is checked first, because importing Lightning takes seconds.
     for path, node in targets:
         names = parameters_in_source(str(node["_target_"]))
         if names is not None:
@@ -69,7 +69,7 @@ def check_complete(path: str, node: dict[Any, Any]) -> None:
     """Checks that a target gets every value that it needs.
 
     Args:
-        path: of the target in the config, for the message.
+        path: where the target stands in the config, for the message.
         node: its keys and their values.
 
     Raises:
@@ -140,7 +140,7 @@ def _check(path: str, node: dict[str, Any]) -> Parameters:
     try:
         named = get_object(target)
     except Exception as error:
-        # Whatever importing it raises, the config names something that cannot be had.
+        # Any error of the import means that the config names something that cannot be had.
         cause, *_ = str(error).splitlines() or [type(error).__name__]
         group = re.split(r"[.\[]", path)[0]
         instead = f"; {INSTEAD[group]}" if group in INSTEAD else ""
@@ -148,7 +148,7 @@ def _check(path: str, node: dict[str, Any]) -> Parameters:
         raise ValueError(message) from error
     try:
         signature = inspect.signature(named)
-    except (ValueError, TypeError):  # some builtins tell nothing
+    except (ValueError, TypeError):  # some builtins have no signature
         return {}
     parameters = dict(signature.parameters)
     if target in HANDS_ON:

@@ -21,7 +21,7 @@ def read_yaml(path: Path) -> dict[str, Any]:
 
 
 def planned_jobs(sweep: Path) -> int:
-    """How many jobs a sweep is to have; 0 where its `multirun.yaml` does not tell."""
+    """How many jobs a sweep is to have; 0 where its `multirun.yaml` does not say."""
     from hydra.core.override_parser.overrides_parser import OverridesParser
     from hydra.errors import HydraException
 

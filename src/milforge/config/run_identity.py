@@ -38,7 +38,7 @@ def identity(config: Mapping[str, Any]) -> dict[str, Any]:
     """What decides which weights come out, as a flat mapping from key to value.
 
     Args:
-        config: as plain data.
+        config: the config as plain data.
     """
     return _flat(_decisive(config))
 

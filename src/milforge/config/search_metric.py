@@ -68,7 +68,7 @@ def check_metric(metric: str | None, known: Sequence[str] | None = None) -> None
     if metric.startswith("test/"):
         raise ValueError(
             f"expected optimized_metric to be a metric of validation, got {metric}: settings that "
-            "are chosen by the test bags make the test tell nothing; "
+            "are chosen by the test bags make the test meaningless; "
             f"choose optimized_metric=val/{metric.removeprefix('test/')}"
         )
     if known is not None and metric not in known:

@@ -1,6 +1,6 @@
 """What a class or function takes, and what it says of it, read from its source.
 
-To import torch and Lightning takes longer than a user waits to be told of a misspelt key.
+To import torch and Lightning takes longer than a user waits to hear of a misspelt key.
 """
 
 import ast
@@ -16,7 +16,7 @@ KEEP_SIGNATURES = ("milforge", "torch", "lightning")
 # Of a docstring: a name, perhaps a type in brackets, and what is said, with all that is deeper.
 _ARGUMENT = r"^ {4}(\w+)[^:\n]*:(.*(?:\n(?: {5}.*)?)*)"
 
-# Of a module that Python itself cannot import, which tells better what is wrong.
+# For a module that Python itself cannot import; its error says better what is wrong.
 _UNREADABLE = (SyntaxError, ImportError, ValueError, RecursionError)
 
 Definition = ast.ClassDef | ast.FunctionDef
@@ -29,7 +29,7 @@ def parameters_in_source(target: str) -> list[str] | None:
     further keywords on (`super().__init__(**options)`) takes that too.
 
     Returns:
-        The names without `self`; None where the source does not tell: there is none, the name is
+        The names without `self`; None where the source does not say: there is none, the name is
         made in another way, the class has decorators, a metaclass or a `__new__`, it takes what
         several parents take, or anything may be passed.
 
@@ -60,13 +60,13 @@ def documented_arguments(target: str) -> dict[str, str]:
         nodes = [node for _, found in _line(target) for node in (_method(found, "__init__"), found)]
     except _UNREADABLE:
         return {}
-    told: dict[str, str] = {}
+    found: dict[str, str] = {}
     for docstring in (ast.get_docstring(node) or "" for node in reversed(nodes) if node):
         section = re.search(r"^Args:\n((?:(?: .*)?\n)*)", f"{docstring}\n", re.M)
         entries = re.findall(_ARGUMENT, section[1], re.M) if section else []
-        told |= {name: " ".join(text.split()) for name, text in entries}
+        found |= {name: " ".join(text.split()) for name, text in entries}
     names = parameters_in_source(target)
-    return told if names is None else {name: told[name] for name in names if name in told}
+    return found if names is None else {name: found[name] for name in names if name in found}
 
 
 def _line(target: str) -> Iterator[tuple[str, Definition]]:

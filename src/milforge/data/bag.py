@@ -84,7 +84,7 @@ class Bag:
         return {name: tuple(stream.shape[1:]) for name, stream in self.x.items()}
 
     def content(self) -> Iterator[Tensor]:
-        """What tells the bag from another: its instances."""
+        """What distinguishes the bag from another: its instances."""
         yield from [self.x] if isinstance(self.x, Tensor) else self.x.values()
 
     def _check_rows(self, name: str, part: Tensor) -> None:

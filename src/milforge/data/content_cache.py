@@ -14,7 +14,7 @@ from milforge.data.files import atomic_path
 class ContentCache:
     """Named tensors in a folder, made when they are first asked for and found from then on.
 
-    An entry is one file, named by a key (see `content_key`) that tells all that its tensors depend
+    An entry is one file, named by a key (see `content_key`) that covers all that its tensors depend
     on: it can be wrong for nothing, so runs, data sets and options may share the folder, and one
     that holds all may be read-only. A file that is not whole, or not what its name says, is made
     again. Any number of processes may read
@@ -22,7 +22,7 @@ class ContentCache:
     rows only these are read; what is changed in memory does not reach the file.
 
     Args:
-        folder: of the files, made where it is not there.
+        folder: folder of the files; it is made where it is missing.
         option: the key of the config that names the folder, for messages.
         checksums: whether every read compares a whole file with its checksums (34 ms for 41 MB);
             else only its size and structure are looked at.

@@ -83,10 +83,10 @@ def bag_outline(bags: LabelledDataset[Item], index: int) -> Item:
 
 
 def set_epoch(bags: LabelledDataset[Item], epoch: int) -> None:
-    """Tells the epoch to a data set whose bags differ from epoch to epoch."""
-    tell: Callable[[int], None] | None = getattr(bags, "set_epoch", None)
-    if tell is not None:
-        tell(epoch)
+    """Gives the epoch to a data set whose bags differ from epoch to epoch."""
+    listener: Callable[[int], None] | None = getattr(bags, "set_epoch", None)
+    if listener is not None:
+        listener(epoch)
 
 
 def differs_by_epoch(bags: LabelledDataset[Item]) -> bool:

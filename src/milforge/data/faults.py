@@ -49,7 +49,7 @@ class BagError(ValueError):
 
 
 def bag_error(faults: Iterable[Fault]) -> BagError:
-    """The error that tells those faults, of which there is at least one."""
+    """The error that lists those faults, of which there is at least one."""
     faults = list(faults)
     return BagError("; ".join(map(str, faults)), faults)
 

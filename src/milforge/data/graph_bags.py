@@ -39,7 +39,7 @@ class GraphBags(WrappedDataset[Bag]):
     """The bags of another data set, each with its adjacency.
 
     Each adjacency is built once: `prepare` builds all of them, so that a bag over which no graph
-    can be laid is told before training. They are kept in memory, or in files, in which case later
+    can be laid is known before training. They are kept in memory, or in files, in which case later
     runs find them too; see `milforge.data.content_cache`. An adjacency is known by all that it
     depends on, the options and the coords (and the features where they count). A bag that comes
     with other ones, as it may in another epoch, has its own built each time; kept is the first.
@@ -157,7 +157,7 @@ class GraphBags(WrappedDataset[Bag]):
         return self._built[key]
 
     def _features(self, bag: Bag) -> Tensor:
-        """Those of a bag over which a graph can be laid; of several streams, the first."""
+        """The instances of a bag over which a graph can be laid; of several streams, the first."""
         assert self.build is not None
         if self.build.needs_features and not isinstance(bag.x, Tensor):
             raise ValueError(

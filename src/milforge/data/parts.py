@@ -50,9 +50,9 @@ class BagTable(Generic[Item]):
         training_bags: the same bags as they are in training, where they differ from `bags`: with
             fewer instances, or augmented. None: training takes `bags` too.
         faults: what is wrong with some of them.
-        on_error: `raise` tells all faults in one error; `skip` goes on without the faulty bags.
+        on_error: `raise` lists all faults in one error; `skip` goes on without the faulty bags.
         check: whether every bag that a stage needs is read once before it, so that all bags that
-            cannot be read are told together.
+            cannot be read are listed together.
         source: where labels come from, for messages.
 
     Raises:

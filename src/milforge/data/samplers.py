@@ -94,7 +94,7 @@ class TrainBatches(Sampler[list[int]]):
     """Shuffled batches, for `DataLoader(batch_sampler=...)`.
 
     A global batch, that is an optimiser step, holds up to `batch_size` bags and, where given, up
-    to `max_instances` instances, whatever the number of processes; each process gets its share of
+    to `max_instances` instances, on any number of processes; each process gets its share of
     it. The bags are shuffled, then cut as `cut_batches` does and dealt as `deal` does.
 
     Every process has the same number of steps. With `sizes`, the sequence of global batches
@@ -105,7 +105,7 @@ class TrainBatches(Sampler[list[int]]):
     Args:
         num_bags: number of bags in the data set.
         batch_size: most bags in a global batch.
-        seed: of the order.
+        seed: seed of the order.
         rank: number of this process.
         world_size: number of processes.
         sizes: instances of each bag; ones, where they are not known.

@@ -6,7 +6,7 @@ one takes `T` steps of `G_t = α Â G_(t-1) + (1 - α) U` from `G_0 = U`, which 
 with `γ = α / (1 - α)`.
 
 Both are polynomials `P(Â) U`. So the backward pass is the same polynomial in `Âᵀ`, nothing is
-saved step by step, and memory is a few tables of the size of `U` whatever the number of steps.
+saved step by step, and memory is a few tables of the size of `U` for any number of steps.
 `Â` must be similar to a symmetric matrix with spectrum in [-1, 1], as `milforge.graph` builds it;
 neither values nor spectrum are checked here.
 """

@@ -24,7 +24,7 @@ def check_adjacency(adj: Tensor, ptr: Tensor | None = None) -> None:
     - The weights are finite and not negative.
     - A is symmetric, or similar to a symmetric matrix (`rw` of a symmetric graph): there are
       `s_n > 0` with `s_n a_nm = s_m a_mn`. Its spectrum is then real.
-    - Its spectral radius is at most 1 (+ 1e-3). Row sums do not tell: a valid grid has 1.21. By
+    - Its spectral radius is at most 1 (+ 1e-3). Row sums do not show it: a valid grid has 1.21. By
       Collatz and Wielandt, `x > 0` with `A x <= c x` proves that it is at most c. Such an x is
       looked for by conjugate gradients on `(c I - B) x = b`, B the symmetric form of A and b > 0:
       the solution is the sum of `B^k b / c^(k + 1)`, what power iterations tend to, and

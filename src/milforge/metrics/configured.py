@@ -106,9 +106,9 @@ def higher_is_better(metric: Metric | type[Metric]) -> bool:
         >>> higher_is_better(MeanSquaredError())
         False
     """
-    told = metric.higher_is_better
-    if isinstance(told, bool):
-        return told
+    stated = metric.higher_is_better
+    if isinstance(stated, bool):
+        return stated
     name = metric.__name__ if isinstance(metric, type) else type(metric).__name__
     raise ValueError(
         f"expected {name} to say whether higher is better, got nothing: set monitor_mode=min or "
@@ -149,7 +149,7 @@ def direction_of(name: str, classes: Mapping[str, type[Metric]]) -> Direction:
 def missing_options(
     target: Callable[..., Any], given: Collection[str], options: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """What is known about the task, as far as a metric wants to know it and is not told.
+    """What is known about the task, as far as a metric takes it and the config does not give it.
 
     Args:
         target: the class of the metric.

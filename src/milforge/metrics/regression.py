@@ -17,7 +17,7 @@ class _Numbers(AllPredictions):
     """A figure of all predicted and true numbers of an epoch; see `AllPredictions`.
 
     Args:
-        num_outputs: numbers of a bag; the figure of each is told where there are several.
+        num_outputs: numbers of a bag; there is a figure for each where there are several.
     """
 
     def __init__(self, num_outputs: int = 1) -> None:

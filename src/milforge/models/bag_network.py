@@ -46,7 +46,7 @@ class BagNetwork(nn.Module):
         pool: a pooling module, or what builds one when called with `in_dim=`. One whose `forward`
             takes `adj`, such as `SmAttentionPool`, is given that of the batch.
         fusion: builds what fuses streams, `StreamFusion` or `ConcatStreams`, when called with
-            `in_dims=`; it tells its width as `dim`. It is ignored where there is one stream.
+            `in_dims=`; it states its width as `dim`. It is ignored where there is one stream.
         fuse: `instances`, or `bags`: pool each stream first (a pooling module is copied).
         dropout: probability of dropping a feature of the pooled bag.
         attention_l2: strength of an L2 penalty `strength * sum w^2` on the weight matrices, not
@@ -133,8 +133,8 @@ class BagNetwork(nn.Module):
         if isinstance(self.pool, EachStream):
             pooled = {name: self._pooled(self.pool[name], x[name], batch) for name in x}
             z, weights = fuse_streams(self.fusion, {name: z for name, (z, _) in pooled.items()})
-            told = [f for _, f in pooled.values() if f is not None]
-            scores = mean_attention(told, batch.ptr) if told else None
+            known = [f for _, f in pooled.values() if f is not None]
+            scores = mean_attention(known, batch.ptr) if known else None
         else:
             if not isinstance(x, Tensor):
                 x, of_instances = fuse_streams(self.fusion, x)

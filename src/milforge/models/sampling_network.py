@@ -22,13 +22,13 @@ class SamplingNetwork(nn.Module):
         num_outputs: number of logits per image, as the task has it: 1 for a binary one, else the
             number of classes, or of numbers to be predicted.
         attention: builds the attention network from the number of channels.
-        feature: builds the feature network from the number of channels; it tells the width of its
+        feature: builds the feature network from the number of channels; it states the width of its
             features as `out_dim`.
         patch_size: height and width of a patch; None: those of the low-resolution view.
         n_patches: patches to be drawn of each image.
         replace: whether a patch may be drawn again.
         entropy: strength of the term that keeps attention from collapsing.
-        receptive_field: that of the attention network, where its convolutions are not padded.
+        receptive_field: receptive field of the attention network where it does not pad.
         estimator: `unordered`, `ordered` or `published`; see `milforge.sampling.expectation`.
         inference: `sample`, `topk` or `full`; see `milforge.sampling.AttentionSampling`.
         dropout: probability of dropping a feature of the image.
@@ -83,7 +83,7 @@ class SamplingNetwork(nn.Module):
             in nats, and `patches` `(B, n, C, ph, pw)`, what was looked at. Out of training also
             where these lie, in the order drawn: `offsets` `(B, n, 2)` int64, row and column of
             their upper left corners, `coords` `(B, n, 2)`, x and y of these at full resolution,
-            whatever level they were cut from, and `weights` `(B, n)`, their probabilities under
+            from any level, and `weights` `(B, n)`, their probabilities under
             the attention, whose logarithms are the scores.
 
         Raises:

@@ -69,7 +69,7 @@ def fuse_streams(
 
 
 def weighs(fusion: nn.Module | None) -> bool:
-    """Whether the fusion tells its weights: it has `per_item`, as `StreamFusion` does."""
+    """Whether the fusion gives its weights: it has `per_item`, as `StreamFusion` does."""
     return hasattr(fusion, "per_item")
 
 

@@ -8,14 +8,14 @@ from torch import Tensor, nn
 class EachStream(nn.Module):
     """Holds a module for each stream and applies each to its own.
 
-    The streams stand in the order of their names, whatever the order in which they are given, so
+    The streams stand in the order of their names, not the order in which they are given, so
     that one that depends on their order means the same for every run.
 
     Args:
         modules: the module of each stream; names may be any text.
 
     Attributes:
-        names: of the streams, sorted.
+        names: the names of the streams, sorted.
 
     Example:
         >>> import torch

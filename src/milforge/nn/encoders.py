@@ -1,6 +1,6 @@
 """Instance encoders: from an instance of any shape to a vector.
 
-An encoder is built from the shape of an instance, which the data know, and tells the width of
+An encoder is built from the shape of an instance, which the data know, and states the width of
 its vectors as `out_dim`.
 """
 

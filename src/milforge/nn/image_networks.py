@@ -16,7 +16,7 @@ class AttentionCNN(nn.Module):
     The map has the size of the image, so `receptive_field` is 0.
 
     Args:
-        channels: of the image.
+        channels: number of channels of the image.
         hidden: channels of the layers before the last.
         kernel: height and width of the convolutions; odd.
 
@@ -56,9 +56,9 @@ class PatchCNN(nn.Module):
     features have length 1.
 
     Args:
-        channels: of the patches.
+        channels: number of channels of the patches.
         width: channels of the layers.
-        stride: of the first layer; 2 costs a quarter of the time.
+        stride: stride of the first layer; 2 costs a quarter of the time.
         length: Euclidean length of the features; a longer one makes the head learn faster.
 
     Attributes:

@@ -27,7 +27,7 @@ class StreamFusion(nn.Module):
     them. At the start every weight is 1/S, so that no stream is preferred.
 
     Weights of different streams compare as far as the scales of `x'_s` do: give streams of like
-    scale (standardised, say) where the weights are to tell which one carries the information.
+    scale (standardised, say) where the weights are to show which one carries the information.
 
     Args:
         in_dims: widths `D_s` of the streams, in their order.
@@ -199,7 +199,7 @@ def _mlp(in_dim: int, dim: int) -> nn.Sequential:
 
 
 def _start_at(linear: nn.Module, value: float) -> None:
-    """Makes the layer give this value at first, whatever its input."""
+    """Makes the layer give this value at first, for any input."""
     nn.init.zeros_(linear.get_parameter("weight"))
     nn.init.constant_(linear.get_parameter("bias"), value)
 

@@ -217,7 +217,7 @@ def _draw_bar(ax: Axes, share: float) -> None:
 
 
 def draw_row_label(ax: Axes, bag: BagStrip, *, notes: Sequence[str], verdict: bool = True) -> None:
-    """Names the bag, its true label, its predicted one where told to, and notes in grey."""
+    """Names the bag, its true label, its predicted one where asked to, and notes in grey."""
     lines = [(label(bag.bag_id, 22), INK, "bold"), (f"true: {label(bag.y, 18)}", INK, "normal")]
     if verdict:
         colour, weight = (VERMILION, "bold") if bag.wrong else (INK, "normal")

@@ -45,13 +45,13 @@ def plot_predicted(
         >>> figure.axes[0].get_title().splitlines()
         ['age', 'mean absolute error 1.5, n = 2']
     """
-    told, truth = _table(predictions), _table(y)
-    if told.shape != truth.shape or truth.shape[1:] != (len(names),) or not len(truth):
+    predicted, truth = _table(predictions), _table(y)
+    if predicted.shape != truth.shape or truth.shape[1:] != (len(names),) or not len(truth):
         raise ValueError(
             f"expected predictions and labels of at least one bag in {len(names)} columns, got "
-            f"shapes {told.shape} and {truth.shape}"
+            f"shapes {predicted.shape} and {truth.shape}"
         )
-    for what, values in (("predictions", told), ("labels", truth)):
+    for what, values in (("predictions", predicted), ("labels", truth)):
         if not np.isfinite(values).all():
             raise ValueError(
                 f"expected finite {what}, got {(~np.isfinite(values)).sum()} that are NaN or "
@@ -61,7 +61,7 @@ def plot_predicted(
     figure = new_figure(0.4 + 3.4 * columns, 0.4 + 3.5 * rows)
     for number, name in enumerate(names):
         ax = figure.add_subplot(rows, columns, number + 1)
-        _draw_panel(ax, told[:, number], truth[:, number], label(name))
+        _draw_panel(ax, predicted[:, number], truth[:, number], label(name))
     handle = Line2D([], [], color=GREY, linestyle="--", linewidth=1, label="predicted = true")
     figure.legend(handles=[handle], loc="outside upper center", fontsize=TEXT, frameon=False)
     return figure
@@ -73,18 +73,18 @@ def _table(values: Tensor | NDArray[np.floating]) -> NDArray[np.float64]:
 
 
 def _draw_panel(
-    ax: Axes, told: NDArray[np.float64], truth: NDArray[np.float64], title: str
+    ax: Axes, predicted: NDArray[np.float64], truth: NDArray[np.float64], title: str
 ) -> None:
-    low, high = min(told.min(), truth.min()), max(told.max(), truth.max())
+    low, high = min(predicted.min(), truth.min()), max(predicted.max(), truth.max())
     margin = 0.05 * (high - low) or max(0.05 * abs(high), 0.5)
     limits = low - margin, high + margin
     ax.plot(limits, limits, color=GREY, linestyle="--", linewidth=1, zorder=1)
     # Dots of many bags lie upon each other: the fainter, the more there are.
     strength = float(np.clip(20 / np.sqrt(len(truth)), 0.15, 0.7))
-    ax.scatter(truth, told, s=14, color=BLUE, alpha=strength, linewidths=0, zorder=2)
+    ax.scatter(truth, predicted, s=14, color=BLUE, alpha=strength, linewidths=0, zorder=2)
     ax.set(xlim=limits, ylim=limits, aspect="equal")
     for axis in (ax.xaxis, ax.yaxis):
         axis.set_major_locator(MaxNLocator(5))
         axis.set_major_formatter(StrMethodFormatter("{x:g}"))
-    error = f"mean absolute error {np.abs(told - truth).mean():.3g}, n = {len(truth)}"
+    error = f"mean absolute error {np.abs(predicted - truth).mean():.3g}, n = {len(truth)}"
     tidy(ax, title=f"{title}\n{error}", xlabel="true", ylabel="predicted")

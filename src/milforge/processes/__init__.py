@@ -1,1 +1,1 @@
-"""Processes: signals, queues, those that are lost, and what they tell each other."""
+"""Processes: signals, queues, those that are lost, and what they send each other."""

@@ -1,4 +1,4 @@
-"""What the processes of a run tell each other."""
+"""What the processes of a run send each other."""
 
 from typing import Any
 

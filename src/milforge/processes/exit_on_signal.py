@@ -1,4 +1,4 @@
-"""A run that is told to end where there is nothing to save: it reads data, or writes results."""
+"""A signal ends a run where there is nothing to save: it reads data, or writes results."""
 
 import logging
 import os
@@ -32,7 +32,7 @@ class Interrupted(SystemExit):
 def leave(signum: int, *, first: bool) -> NoReturn:
     """Ends the process; by the first one of a run SLURM is asked to queue the job again.
 
-    It is where its time is up, which is what SIGUSR1 tells, or it is pre-empted.
+    It is where its time is up, which is what SIGUSR1 means, or it is pre-empted.
 
     Raises:
         Interrupted: always.
@@ -73,7 +73,7 @@ class EndWhenTold:
 
     def __call__(self, signum: int, frame: FrameType | None) -> None:
         """The handler."""
-        if os.getpid() != self._process:  # a process that reads for this one, told by it
+        if os.getpid() != self._process:  # a process that reads for this one, which ends it
             signal.signal(signum, signal.SIG_DFL)
             os.kill(os.getpid(), signum)
             return

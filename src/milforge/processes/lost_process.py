@@ -6,7 +6,7 @@ from contextlib import contextmanager
 
 import torch
 
-# How torch's backends, and its DataLoader, begin to tell that a process is gone.
+# How torch's backends, and its DataLoader, begin their messages that a process is gone.
 LOST_PROCESS = r"[Gg]loo|NCCL|[Cc]onnection (closed|reset)|[Bb]roken pipe|Socket"
 LOST_WORKER = r"DataLoader worker \(pid.*\) (is killed|exited)"
 
@@ -17,15 +17,15 @@ def lost_process_told() -> Iterator[None]:
     try:
         yield
     except RuntimeError as error:
-        told = str(error).splitlines()[0] if str(error) else ""
-        if isinstance(error, torch.distributed.DistError) or re.search(LOST_PROCESS, told):
+        text = str(error).splitlines()[0] if str(error) else ""
+        if isinstance(error, torch.distributed.DistError) or re.search(LOST_PROCESS, text):
             raise ConnectionError(
-                f"another process of this run has ended, see above, or cannot be reached ({told}); "
+                f"another process of this run has ended, see above, or cannot be reached ({text}); "
                 "start it again: training goes on from its last checkpoint with run=NAME"
             ) from error
-        if re.search(LOST_WORKER, told):
+        if re.search(LOST_WORKER, text):
             raise ChildProcessError(
-                f"a process that reads the data has died ({told}), usually because memory ran out: "
+                f"a process that reads the data has died ({text}), usually because memory ran out: "
                 "lower loader.num_workers and start it again: training goes on with run=NAME"
             ) from error
         raise

@@ -18,8 +18,8 @@ def preempted() -> bool:
     job = _job()
     if job is None:
         return False
-    told, _ = _scontrol("show", "job", job)
-    return re.search(r"\bPreemptTime=\d", told) is not None
+    answer, _ = _scontrol("show", "job", job)
+    return re.search(r"\bPreemptTime=\d", answer) is not None
 
 
 def queue_again() -> None:

@@ -159,7 +159,7 @@ class AttentionSampling(nn.Module):
     def locate(
         self, attention: Tensor, *, seeds: Tensor | Sequence[int] | None = None
     ) -> tuple[Tensor, Tensor]:
-        """The cells that `forward` looks at for this attention; in training without seeds, anew.
+        """The cells that `forward` looks at for this attention; new ones in training without seeds.
 
         With `inference="full"` it looks at all; these are the most probable of them, at most
         `n_patches`.

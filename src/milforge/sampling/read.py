@@ -102,7 +102,7 @@ class _Threads:
         self.forget()
 
     def forget(self) -> None:
-        """Begins anew, in a forked process: it has no threads, and the lock may be held."""
+        """Starts again in a forked process: it has no threads, and the lock may be held."""
         self._lock = Lock()
         self._pool: ThreadPoolExecutor | None = None
 

@@ -114,7 +114,7 @@ class Auto(Task):
 
 
 def _refuse_other_columns(labels: Labels) -> None:
-    """Raises where the columns are not of 0 and 1; a few slips are for `Multilabel` to tell.
+    """Raises where the columns are not of 0 and 1; `Multilabel` reports a few slips.
 
     Raises:
         LabelError: names the first column that is not.

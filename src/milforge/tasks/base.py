@@ -23,7 +23,7 @@ class Told(NamedTuple):
     Attributes:
         truth: its label.
         prediction: what is predicted.
-        probability: of that; None where the task has none.
+        probability: probability of the prediction; None where the task has none.
     """
 
     truth: str
@@ -38,7 +38,7 @@ class Task(nn.Module, ABC):
     outputs, the loss, the columns of the predictions, the metrics and the figures. A task is a
     module because it may have parameters and buffers, which a checkpoint then keeps.
 
-    A task is made by a config, without data: `encode` tells it the labels, or `from_state` what it
+    A task is made by a config, without data: `encode` gives it the labels, or `from_state` what it
     knew when a checkpoint was written; only then it has `num_outputs`.
 
     Attributes:

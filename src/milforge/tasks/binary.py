@@ -113,7 +113,7 @@ class Binary(Classification):
         return binary_cross_entropy(logits, target)
 
     def weight(self, target: Tensor) -> Tensor | None:
-        """That of the class of each bag."""
+        """`(B,)`, the weight of the class of each bag."""
         return None if self.weights is None else self.weights[target[:, 0].long()]
 
     def predict(self, logits: Tensor) -> dict[str, Tensor]:

@@ -79,7 +79,7 @@ class Multiclass(Classification):
         return cross_entropy(logits, target)
 
     def weight(self, target: Tensor) -> Tensor | None:
-        """That of the class of each bag."""
+        """`(B,)`, the weight of the class of each bag."""
         return None if self.weights is None else self.weights[target]
 
     def predict(self, logits: Tensor) -> dict[str, Tensor]:

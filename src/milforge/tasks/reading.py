@@ -108,7 +108,7 @@ def columns_named(labels: Labels, names: Sequence[str]) -> list[NDArray[Any]]:
 
 
 def missing_problem(what: str) -> Problem:
-    """That of a bag without a label."""
+    """The problem of a bag without a label."""
     return f"expected {what}, got nothing", _FILL
 
 

@@ -44,7 +44,7 @@ def train_batches(
         bags: the training bags.
         task: knows the classes, where they are to be balanced.
         loader: the sizes of batches.
-        seed: of the order of the bags.
+        seed: seed of the order of the bags.
         rank: the number of this process.
         world_size: the number of processes.
 

@@ -77,7 +77,7 @@ class MILDataModule(L.LightningDataModule):
         graph: builds the adjacency of each bag, once. None: bags have the one they bring along, or
             none.
         loader: the sizes of batches, and how bags are read.
-        seed: of the order of the bags.
+        seed: seed of the order of the bags.
         covariates: what a checkpoint knows of the covariates; None learns it from the training
             part.
 
@@ -135,7 +135,7 @@ class MILDataModule(L.LightningDataModule):
 
     @cached_property
     def example(self) -> Bag | LargeImage:
-        """A bag of a part that is set up, if there is one: it tells what the others are like."""
+        """A bag of a part that is set up, if there is one: it shows what the others are like."""
         names = sorted(SPLITS, key=lambda name: name not in self._needed)
         part = next(self._all.parts[name] for name in names if len(self._all.parts[name]))
         item: Bag | LargeImage = part[0]
@@ -207,7 +207,7 @@ class MILDataModule(L.LightningDataModule):
 
         Raises:
             ValueError: where a part that the stage cannot do without is empty.
-            BagError: tells all bags that cannot be read.
+            BagError: lists all bags that cannot be read.
         """
         names = STAGE_PARTS.get(stage, SPLITS)
         for name in names:
@@ -217,7 +217,7 @@ class MILDataModule(L.LightningDataModule):
         left = [name for name in names if name not in self._needed]
         self._needed |= set(left)
         if self._all.check:
-            # Before any bag is looked at for another reason, or its fault would be told alone.
+            # Before any bag is looked at for another reason, or its fault would be reported alone.
             self._read_all(left)
         before = dict(self.graphs)
         for name in names:
@@ -243,8 +243,8 @@ class MILDataModule(L.LightningDataModule):
     def fingerprint(self) -> str:
         """A hash of the bag labels and of the first and last bag of each part.
 
-        Two runs with the same fingerprint saw, as far as that tells, the same data, however long
-        they were trained: of bags that differ between epochs it is that of the first.
+        Two runs with the same fingerprint saw, as far as that shows, the same data, however long
+        they were trained: where bags differ between epochs, it is the hash of the first.
         """
         return fingerprint(self.parts)
 
@@ -322,7 +322,7 @@ class MILDataModule(L.LightningDataModule):
         return evaluation_loader(self.parts[name], self.collate_fn, self.loader, self.trainer)
 
     def _read_all(self, names: Sequence[str]) -> None:
-        """Raises one error that tells the faults of all bags of these parts."""
+        """Raises one error that lists the faults of all bags of these parts."""
         faults = find_faults([self._all.parts[name] for name in names], log_progress)
         if faults:
             raise BagError(list_faults(str(self._all.source), faults), faults)

@@ -24,11 +24,11 @@ class Ensemble(MILModule):
     standardises it by its own statistics. The scores are `log s`, whose softmax is `s`; there are
     none where a member's pooling has none. What all members log, such as the weights of streams,
     is averaged too. So are attention maps of large images, and the entropy is that of the mean; the
-    patches that predictions and figures tell of are those of the first member. An ensemble
+    patches that predictions and figures show are those of the first member. An ensemble
     evaluates and predicts; it is not to be trained.
 
     Args:
-        members: of the same task and classes; task and loss are those of the first.
+        members: modules of the same task and classes; the task and the loss of the first are used.
     """
 
     def __init__(self, members: Sequence[MILModule]) -> None:
@@ -90,11 +90,11 @@ class Ensemble(MILModule):
     ) -> BagPredictions:
         """The averages."""
         details = {n: each for n, each in output.details.items() if not n.startswith(_COLUMN)}
-        told = super().predictions(batch, output._replace(details=details), columns)
+        predicted = super().predictions(batch, output._replace(details=details), columns)
         if output.scores is not None and isinstance(batch, BagBatch):
             # A softmax of them in float32 would round once more.
-            told["weights"] = output.scores.detach().exp().float().cpu()
-        return told
+            predicted["weights"] = output.scores.detach().exp().float().cpu()
+        return predicted
 
 
 _COLUMN = "column "  # how the details of an ensemble hold its columns

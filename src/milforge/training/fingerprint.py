@@ -1,4 +1,4 @@
-"""What tells one data set from another."""
+"""What distinguishes one data set from another."""
 
 import hashlib
 from collections.abc import Mapping

@@ -31,7 +31,7 @@ def over_processes(losses: Tensor, trainer: L.Trainer) -> tuple[Tensor | int, bo
 
     Args:
         losses: `(B,)`, of the bags of this process.
-        trainer: of the run.
+        trainer: the trainer of the run.
     """
     unbounded = (~losses.isfinite()).sum()
     if trainer.world_size == 1:

@@ -37,7 +37,7 @@ class TrainLoader(DataLoader[Item]):
     Args:
         dataset: the bags.
         batches: which of them make a batch.
-        done: tells how many batches of this epoch the trainer has done; workers read ahead, so
+        done: returns how many batches of this epoch the trainer has done; workers read ahead, so
             the sampler cannot know.
         options: see `torch.utils.data.DataLoader`.
     """

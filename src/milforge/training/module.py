@@ -1,4 +1,4 @@
-"""Training and evaluation of a network that predicts the labels of bags, whatever they mean."""
+"""Training and evaluation of a network that predicts the labels of bags, of any task."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -46,7 +46,7 @@ class MILModule(Resumable):
         monitor: metric that a scheduler such as `ReduceLROnPlateau` looks at.
         stored: plain data kept in every checkpoint under `milforge`, enough to build the run
             again.
-        seed: of what is drawn at random.
+        seed: seed of all that is drawn at random.
         standardise: what is done to the features before the network sees them.
         freeze: parts of the network, such as `encoder`, that are not trained.
 
@@ -218,7 +218,7 @@ class MILModule(Resumable):
     def predictions(
         self, batch: Batch, output: BagOutput, columns: Mapping[str, Tensor]
     ) -> BagPredictions:
-        """What is told of the bags of a batch and of their instances."""
+        """What is predicted of the bags of a batch and of their instances."""
         return predictions_of(batch, output, columns)
 
     def configure_optimizers(self) -> OptimizerLRScheduler:

@@ -56,7 +56,7 @@ class Parts:
         faults: why.
         covariates: knows the covariates of the bags; None where there are none.
         check: whether bags are to be read once before they are used.
-        source: of the data, for messages.
+        source: where the data come from, for messages.
         known: what is known of each bag by its name, where there is a table.
     """
 
@@ -91,7 +91,7 @@ def make_parts(
             part.
 
     Raises:
-        BagError: tells all that is wrong with the bags, where none are to be skipped.
+        BagError: lists all that is wrong with the bags, where none are to be skipped.
         ValueError: where there is a split to choose and nothing to be split, or the other way
             round; and as `Task.encode` and `Splitter.choose` do.
     """

@@ -1,4 +1,4 @@
-"""What an evaluation or prediction step tells of the bags of a batch."""
+"""What an evaluation or prediction step returns about the bags of a batch."""
 
 from collections.abc import Mapping
 from typing import NotRequired, TypedDict
@@ -37,33 +37,33 @@ class BagPredictions(TypedDict):
 def predictions_of(
     batch: BagBatch | ImageBatch, output: BagOutput, columns: Mapping[str, Tensor]
 ) -> BagPredictions:
-    """What is told of the bags of a batch and of their instances.
+    """What is predicted of the bags of a batch and of their instances.
 
     Args:
         batch: the bags, as the network saw them.
         output: what the network said.
         columns: what is predicted of each bag.
     """
-    told = BagPredictions(
+    predicted = BagPredictions(
         columns={name: each.cpu() for name, each in columns.items()},
         sizes=_sizes(batch, output).cpu(),
         details={name: each.detach().cpu() for name, each in output.details.items()},
     )
     scores = attention_scores(batch, output)
     if scores is not None:
-        told["scores"] = scores.detach().float().cpu()
+        predicted["scores"] = scores.detach().float().cpu()
         if "weights" in output.details:
-            told["weights"] = output.details["weights"].detach().float().cpu().flatten()
+            predicted["weights"] = output.details["weights"].detach().float().cpu().flatten()
         elif isinstance(batch, BagBatch):
-            told["weights"] = segment_softmax(scores.detach().float(), batch.ptr).cpu()
+            predicted["weights"] = segment_softmax(scores.detach().float(), batch.ptr).cpu()
     if isinstance(batch, BagBatch):
         if batch.y_inst is not None:
-            told["y_inst"] = batch.y_inst.cpu()
+            predicted["y_inst"] = batch.y_inst.cpu()
         if batch.coords is not None:
-            told["coords"] = batch.coords.cpu()
+            predicted["coords"] = batch.coords.cpu()
     elif "coords" in output.details:
-        told["coords"] = output.details["coords"].cpu().flatten(0, 1)
-    return told
+        predicted["coords"] = output.details["coords"].cpu().flatten(0, 1)
+    return predicted
 
 
 def _sizes(batch: BagBatch | ImageBatch, output: BagOutput) -> Tensor:

@@ -34,7 +34,7 @@ class StageMetrics(nn.Module):
     Args:
         stage: prefix of the names.
         bags: the metrics of the bags; cloned.
-        class_names: of the task, by which the values of a metric of each class are named.
+        class_names: the classes of the task; they name the values of a metric of each class.
         means: names of values besides the loss of which there is one per bag, to be averaged.
     """
 
@@ -103,7 +103,7 @@ class StageMetrics(nn.Module):
             instances: `(N,)` attention scores, `(N,)` instance labels, `(B,)` sizes of the bags
                 and `(B,)` whether they are positive; None where there are no labels or scores.
         """
-        if len(means["loss"]) == 0:  # the share of a process in a step of few bags
+        if len(means["loss"]) == 0:  # a process may have no bag in a step
             return
         self._seen.append({**means, **inputs})
         if instances is not None:
@@ -113,7 +113,7 @@ class StageMetrics(nn.Module):
                 self._locate()
 
     def compute(self) -> dict[str, Tensor]:
-        """All values over all processes, by name; and begins anew."""
+        """Returns all values over all processes, by name, and starts from zero again."""
         self._locate()
         if self._seen:
             seen = self._columns()

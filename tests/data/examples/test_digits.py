@@ -49,7 +49,7 @@ def test_images_are_real_and_labelled_right():
             assert bag.y == int(4 in digits_in_bag)
 
 
-def test_parts_share_no_image_whatever_the_seed():
+def test_parts_share_no_image_for_any_seed():
     seen = [set(), set(), set()]
     for seed in (0, 1):
         options = {"sampling": "plain", "mean_size": 300, "sd_size": 0}

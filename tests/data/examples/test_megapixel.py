@@ -109,7 +109,7 @@ def test_the_classes_take_turns():
         assert part.labels.tolist() == [i % 10 for i in range(len(part))]
 
 
-def test_parts_share_no_image_whatever_the_seed(mnist):
+def test_parts_share_no_image_for_any_seed(mnist):
     seen = [set(), set(), set()]
     for seed in range(3):
         options = {"train": 150, "val": 60, "test": 60, "size": 150, "noise": 0, "seed": seed}

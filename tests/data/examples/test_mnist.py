@@ -70,7 +70,7 @@ def test_bags_from_a_folder(tmp_path, compress):
             assert bag.y == int((digits == 9).any())
 
 
-def test_parts_share_no_image_whatever_the_seed(tmp_path):
+def test_parts_share_no_image_for_any_seed(tmp_path):
     write(tmp_path)
     options = {"mean_size": 50, "sd_size": 0, "sampling": "plain", "target": [3, 9]}
     seen = [set(), set(), set()]

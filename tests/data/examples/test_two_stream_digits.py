@@ -70,7 +70,7 @@ def test_without_noise_the_streams_are_the_scaled_views():
         np.testing.assert_allclose(table(part, "gradient"), gradient.reshape(-1, 128), atol=1e-5)
 
 
-def test_both_streams_have_mean_0_and_deviation_1_whatever_the_noise():
+def test_both_streams_have_mean_0_and_deviation_1_for_any_noise():
     options = {"train": 300, "val": 2, "test": 2, "sampling": "plain"}
     for noises in ((0.3, 3.0), (2.0, 0.0)):
         bags = two_stream_digits(**options, pixel_noise=noises[0], gradient_noise=noises[1]).train
@@ -127,7 +127,7 @@ def test_a_bag_depends_on_the_seed_and_its_number_alone():
 
 
 def test_the_pixels_are_the_better_stream_and_the_gradient_is_of_use():
-    """Told by another classifier, of single images."""
+    """The digits according to another classifier, of single images."""
     options = {"train": 300, "val": 2, "test": 300, "sampling": "plain", "target": 9}
     splits = two_stream_digits(**options, pixel_noise=0.8, gradient_noise=2.0)
     accuracy = {}

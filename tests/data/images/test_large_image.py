@@ -109,7 +109,7 @@ def test_a_batch_goes_to_a_gpu_by_pinned_memory():
     assert moved.x_high is batch.x_high
 
 
-@pytest.mark.slow  # each worker imports torch anew
+@pytest.mark.slow  # each worker imports torch again
 @pytest.mark.parametrize("context", ["fork", "spawn"])
 # Python 3.12 on warns of any fork beside threads; the children below use one thread only.
 @pytest.mark.filterwarnings("ignore:This process.*is multi-threaded:DeprecationWarning")

@@ -78,7 +78,7 @@ def test_a_fold_of_a_folder(write, tmp_path):
     assert sorted_parts(read_splits(tmp_path)) == SPLIT
 
 
-# Whatever a file may be called: commas, quotes and spaces, but no control characters.
+# Names that a file may have: commas, quotes and spaces, but no control characters.
 names = st.text(st.characters(exclude_categories=["Cs", "Cc"]), min_size=1, max_size=8)
 
 

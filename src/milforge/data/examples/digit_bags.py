@@ -37,7 +37,7 @@ def draw_bags(
     """Draws the images of each bag.
 
     A bag holds `max(1, round(Normal(mean_size, sd_size)))` distinct images. The size is drawn
-    before all else, so it tells nothing about the label. With `plain` sampling the images are a
+    before all else, so it says nothing about the label. With `plain` sampling the images are a
     uniform draw. With `balanced` sampling every second bag is positive, `count // 2` in all: a
     uniform draw given that at least one image is a target; the others are a uniform draw of the
     images that are not.

@@ -45,7 +45,7 @@ def digits_grid(
 
     Every second bag is positive. It holds one blob: a connected set of tiles, each of which shows
     the target; all others show other digits. A negative bag shows no target. Where the tiles lie
-    is drawn before all else, so it tells nothing about the label. Images are drawn uniformly, with
+    is drawn before all else, so it says nothing about the label. Images are drawn uniformly, with
     replacement, from those of the part, which are the parts of `digits_bags`: no image stands in
     two. Each tile has pixel noise of its own, the same whenever the bag is read.
 
@@ -56,7 +56,7 @@ def digits_grid(
 
     Args:
         layout: grid (a rectangle, neighbours on 8 sides) or chain (one row of slices, of which
-            neighbours are those next to each other in the order, whatever is missing between).
+            neighbours are those next to each other in the order, however many are missing between).
         train: number of training bags.
         val: number of validation bags.
         test: number of test bags.

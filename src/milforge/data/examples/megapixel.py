@@ -16,7 +16,7 @@ from milforge.data.images.large_image import LargeImage
 from milforge.data.parts import BagSplits
 
 CLASSES = 10
-# Tries to find a free place for a glyph before all are placed anew, and how often they are.
+# Tries to find a free place for a glyph before all are placed again, and how often they are.
 _TRIES = 1000
 _LAYOUTS = 100
 # Images that are enlarged at once: thousands of floats each.
@@ -137,7 +137,7 @@ class MegapixelImages:
         digits: number of digits on a canvas.
         agree: how many of them are of the class to be named.
         noise: number of strokes.
-        seed: of the canvases.
+        seed: seed of the canvases.
         name: begins their names.
 
     Attributes:
@@ -203,7 +203,7 @@ class MegapixelImages:
 def _free_places(rng: np.random.Generator, count: int, side: int, size: int) -> NDArray[np.int64]:
     """Corners `(count, 2)` of squares that do not overlap, one uniform draw after the other.
 
-    Where the first ones leave no room for the last, all are placed anew.
+    Where the first ones leave no room for the last, all are placed again.
     """
     for _ in range(_LAYOUTS):
         places = np.empty((count, 2), np.int64)

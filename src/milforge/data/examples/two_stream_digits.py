@@ -42,7 +42,7 @@ def two_stream_digits(
     with m and s the mean and the standard deviation over all values of that view of all training
     images, and $\epsilon$ standard normal noise of its own for each value of each instance, the
     same whenever the bag is read and whichever streams are. So both streams have mean 0 and
-    deviation 1, and only what they tell of the digit differs.
+    deviation 1, and only what they show of the digit differs.
 
     Args:
         train: number of training bags.

@@ -120,8 +120,8 @@ def image_folder(
         )
     columns = {"id_column": id_column, "label_column": label_column, "group_column": group_column}
     table = read_labels(labels, **columns, strict=False)  # type: ignore[arg-type]
-    told = {fault.bag_id for fault in table.faults}
-    unlabelled = [name for name in named if name not in told]
+    faulty = {fault.bag_id for fault in table.faults}
+    unlabelled = [name for name in named if name not in faulty]
     faults += [*table.faults, *unmatched(unlabelled, table.ids, table.source)]
     rows = [row for row, name in enumerate(table.ids) if name in images]
     return BagTable(
@@ -186,7 +186,7 @@ def open_images(
     Args:
         paths: files by name.
         level: level of the pyramid that patches are cut from.
-        axes: of arrays, as `ArraySource` takes them.
+        axes: axes of arrays, as `ArraySource` takes them.
         tolerant: whether windows that cannot be read are black; see `TolerantSource`.
         low_size: height and width of the low-resolution views, as `ImageFolder` takes them.
         low_scale: what the sides are multiplied by where there is no `low_size`.

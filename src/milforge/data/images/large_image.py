@@ -50,7 +50,7 @@ class LargeImage:
         return tuple(self.high.shape[:1])
 
     def content(self) -> Iterator[Tensor]:
-        """What tells the image from another: its low-resolution view, and its size."""
+        """What distinguishes the image from another: its low-resolution view, and its size."""
         yield self.low
         yield torch.tensor(self.high.shape)
 

@@ -75,10 +75,10 @@ class KFold(_Drawn):
     Args:
         fold: which of the `folds` times `repeats`, from 0.
         folds: number of folds.
-        repeats: how often the bags are dealt into folds anew.
+        repeats: how often the bags are dealt into folds.
         val_share: share of all bags that select and stop; 0 leaves none.
         stratify: whether the classes are spread evenly over the folds.
-        seed: of the draw; not that of a run, so that all runs have the same folds.
+        seed: seed of the draw, not of a run, so that all runs have the same folds.
 
     Raises:
         ValueError: for a fold that there is not.
@@ -124,7 +124,7 @@ class RandomSplit(_Drawn):
         test_share: share of the bags that are reported on.
         val_share: share of all bags that select and stop; 0 leaves none.
         stratify: whether the classes are spread evenly over the parts.
-        seed: of the draw; not that of a run, so that all runs have the same splits.
+        seed: seed of the draw, not of a run, so that all runs have the same splits.
 
     Raises:
         ValueError: for a negative number.

@@ -18,14 +18,14 @@ def read_splits(path: str | Path, fold: int | None = None) -> Split:
 
     Args:
         path: a CSV file, or a folder with `splits_0.csv`, `splits_1.csv` and so on (CLAM; where
-            there is none, `splits_0_bool.csv`) or one `splits.csv` (torchmil). The form is told
+            there is none, `splits_0_bool.csv`) or one `splits.csv` (torchmil). The form is found
             by the header: columns `train,val,test`, each a list of bag ids, or of True and False
             for the bag that the first column names; or `bag_name,split`, the latter one of train,
             val and test. Other columns are passed over.
         fold: which file of the folder; None: `splits.csv`.
 
     Returns:
-        The split as it stands in the file; `check_split` tells whether it fits the data.
+        The split as it stands in the file; `check_split` checks whether it fits the data.
 
     Raises:
         FileNotFoundError: where there is no such file.

@@ -76,7 +76,7 @@ def test_threads_read_what_one_thread_reads(kind, files):
 
 
 class Windows(Dataset):
-    """Windows as a data set, that tells the process it was read by."""
+    """Windows as a data set, that states the process it was read by."""
 
     def __init__(self, source):
         self.source = source

@@ -32,7 +32,7 @@ def means(image, height, width):
     window=st.tuples(st.integers(1, 9), st.integers(1, 9)),
 )
 def test_each_pixel_is_the_mean_of_its_area(size, share, window):
-    """Whatever the sizes, and wherever the windows that are read end."""
+    """For all sizes, and wherever the windows that are read end."""
     view = tuple(max(1, int(n * part)) for n, part in zip(size, share, strict=True))
     image = torch.randn(2, *size, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     with pytest.MonkeyPatch.context() as patch:

@@ -19,7 +19,7 @@ def expected(cut, array):
 
 @pytest.mark.parametrize("factor", [2, 3, 4])
 def test_levels_are_read_where_they_lie(factor, tmp_path, image, pyramid, cut):
-    """OpenSlide asks for corners in pixels of level 0, whatever the level."""
+    """OpenSlide asks for corners in pixels of level 0, at every level."""
     whole = image(432, 288, 3)
     levels = [whole, whole[::factor, ::factor], whole[:: factor**2, :: factor**2]]
     source = SlideSource(pyramid(tmp_path / "a.tif", levels, "pages", tile=(64, 48)))
@@ -150,7 +150,7 @@ def test_a_truncated_slide_is_told_when_it_is_opened(tmp_path, image, pyramid):
         path.write_bytes(whole[:end])
         with pytest.raises(ValueError, match=r"a.svs: expected .*truncated"):
             SlideSource(path)
-    with OpenSlide(path) as slide:  # the last of them only this check tells
+    with OpenSlide(path) as slide:  # the last of them only this check finds
         assert slide.level_count > 0
 
 

@@ -27,12 +27,12 @@ class ArraySource(FileSource):
 
     Args:
         path: the file, or the folder of a Zarr array.
-        axes: `HW`, `HWC` or `CHW`; None: as `find_axes` tells them from the shape.
+        axes: `HW`, `HWC` or `CHW`; None: as `find_axes` finds them from the shape.
 
     Raises:
         FileNotFoundError: where there is no such file.
         ValueError: where it is no such array or truncated, is of another dtype, its axes cannot be
-            told, or its levels differ in channels or dtype.
+            found out, or its levels differ in channels or dtype.
         ModuleNotFoundError: for Zarr, where the package is not installed.
 
     Example:

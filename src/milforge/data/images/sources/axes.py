@@ -15,12 +15,12 @@ def find_axes(shape: tuple[int, ...], axes: str | None, name: str) -> str:
     if the first is.
 
     Args:
-        shape: of the array.
+        shape: shape of the array.
         axes: one of `AXES`, or None.
         name: what errors call the array.
 
     Raises:
-        ValueError: where the axes cannot be told, do not fit the shape, or one has no length.
+        ValueError: where the axes cannot be found out, do not fit the shape, or one has no length.
 
     Example:
         >>> find_axes((3, 100, 200), None, "a.npy"), find_axes((8, 100, 200), "CHW", "a.npy")

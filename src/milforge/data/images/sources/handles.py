@@ -84,8 +84,8 @@ class Handles:
 
         Args:
             opener: opens a file.
-            arguments: of the opener.
-            stamp: tells a file from another that was put in its place.
+            arguments: arguments of the opener.
+            stamp: distinguishes a file from another that was put in its place.
 
         Raises:
             Exception: what the opener raises.

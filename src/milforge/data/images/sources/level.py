@@ -28,7 +28,7 @@ class LevelSource:
 
     @property
     def name(self) -> str:
-        """That of the image."""
+        """The same as of the image."""
         return self.source.name
 
     @property

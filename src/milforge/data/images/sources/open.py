@@ -26,7 +26,7 @@ def open_source(path: str | Path, axes: str | None = None) -> FileSource:
 
     Args:
         path: the file, or the folder of a Zarr array.
-        axes: of an array, as `ArraySource` takes them.
+        axes: axes of an array, as `ArraySource` takes them.
 
     Raises:
         FileNotFoundError: where there is no such file.

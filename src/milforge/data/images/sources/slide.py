@@ -70,7 +70,7 @@ class _Slide:
             rgba = self._region(slide, row, column, height, width, level)
         except self._openslide.OpenSlideError:
             # An OpenSlide that failed once, in whichever thread, refuses all that follows: what
-            # others use is opened anew, and this window tried by itself.
+            # others use is opened again, and this window tried by itself.
             self._slide = self._open()
             with self._open() as alone:
                 rgba = self._region(alone, row, column, height, width, level)
@@ -87,7 +87,7 @@ class _Slide:
     def _region(
         self, slide: Any, row: int, column: int, height: int, width: int, level: int
     ) -> NDArray[np.uint8]:
-        # The corner is asked for in pixels of level 0, whatever the level.
+        # The corner is asked for in pixels of level 0, at every level.
         scale = self._downsamples[level]
         corner = round(column * scale), round(row * scale)
         return np.asarray(slide.read_region(corner, level, (width, height)))

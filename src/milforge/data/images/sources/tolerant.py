@@ -34,7 +34,7 @@ class TolerantSource:
 
     @property
     def name(self) -> str:
-        """That of the image."""
+        """The same as of the image."""
         return self.source.name
 
     @property
@@ -44,7 +44,7 @@ class TolerantSource:
 
     @property
     def levels(self) -> tuple[tuple[int, int], ...]:
-        """Those of the image."""
+        """The same as of the image."""
         return self.source.levels
 
     def read(self, offsets: Tensor, size: tuple[int, int], level: int = 0) -> Tensor:
