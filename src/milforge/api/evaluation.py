@@ -31,7 +31,13 @@ from milforge.api.trainer import (
     write_config,
 )
 from milforge.api.training import task_summary
-from milforge.config.checkpoint_config import empty_standardiser, load_checkpoint, load_weights
+from milforge.config.checkpoint_config import (
+    check_stored,
+    empty_standardiser,
+    load_checkpoint,
+    load_weights,
+    stored_part,
+)
 from milforge.config.checkpoint_paths import check_alike, different_parts
 from milforge.config.key_check import check_targets
 from milforge.data import LabelError
@@ -73,6 +79,8 @@ def infer(
     one = isinstance(config.ckpt_path, str)
     paths = [config.ckpt_path] if one else list(config.ckpt_path)
     checkpoints = {path: load_checkpoint(path) for path in paths}
+    for path in paths:
+        check_stored(path, checkpoints[path]["milforge"], launch.overrides)
     if not one:
         check_ensemble(config, checkpoints, launch.overrides)
     stored = checkpoints[paths[0]]["milforge"]
@@ -198,7 +206,7 @@ def check_ensemble(config: DictConfig, checkpoints: Checkpoints, overrides: Sequ
     """
     stored = {path: checkpoint["milforge"] for path, checkpoint in checkpoints.items()}
     check_alike(stored)
-    first, *_ = configs = [content["config"] for content in stored.values()]
+    first, *_ = configs = [stored_part(content["config"], ()) for content in stored.values()]
     plain = resolved(config)
     plainly = [each.lstrip("+") for each in overrides]
     given = [each for each in plainly if re.match(r"~?model\b", each)]
@@ -228,8 +236,9 @@ def make_ensemble(
     for path, checkpoint in checkpoints.items():
         stored = checkpoint["milforge"]
         member = config.copy()
+        own_part = stored_part(stored["config"], ())
         for group in MEMBER_GROUPS:
-            member[group] = stored["config"][group]
+            member[group] = own_part.get(group)
         check_targets(OmegaConf.create({group: member[group] for group in MEMBER_GROUPS}))
         own = replace(learning, build=module_builder(member))
         members.append(make_member(path, checkpoint, member, data, own))

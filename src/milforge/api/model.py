@@ -15,6 +15,7 @@ from milforge.callbacks.predictions import bags_table
 from milforge.callbacks.records import BagRecord, records_of
 from milforge.config.checkpoint_config import empty_standardiser, load_checkpoint
 from milforge.config.key_check import check_targets
+from milforge.config.trust import check_objects, checked_packages, within_the_run
 from milforge.data import (
     Bag,
     BagDataset,
@@ -26,6 +27,9 @@ from milforge.data import (
 )
 from milforge.tasks import Task
 from milforge.training import MILModule
+
+# What a model is built from.
+PARTS = ("model", "task", "module", "graph", "loader")
 
 Items = Sequence[Bag] | Sequence[LargeImage] | BagDataset | ImageDataset
 
@@ -93,8 +97,12 @@ class Model:
             yield from records_of(self.module.predict_step(batch, 0), batch, "test")
 
 
-def load(run_or_checkpoint: str | Path) -> Model:
+def load(run_or_checkpoint: str | Path, *, trust: str | Sequence[str] = ()) -> Model:
     """A trained model, by the folder of its run or by its checkpoint.
+
+    Args:
+        run_or_checkpoint: the folder, or the file.
+        trust: packages beside this one that its config may name, such as `my_package`.
 
     Raises:
         ValueError: where there is no checkpoint, or it cannot be read; it is data, and what its
@@ -103,9 +111,10 @@ def load(run_or_checkpoint: str | Path) -> Model:
     path = _checkpoint(Path(run_or_checkpoint))
     checkpoint = load_checkpoint(str(path), key="load")
     stored = checkpoint["milforge"]
-    config = OmegaConf.create(stored["config"])
-    parts = ("model", "task", "module", "graph", "loader")
-    check_targets(OmegaConf.create({name: stored["config"][name] for name in parts}))
+    kept = within_the_run({name: stored["config"].get(name) for name in PARTS})
+    check_objects(kept, f"load: {path}", checked_packages(trust))
+    check_targets(OmegaConf.create(kept))
+    config = OmegaConf.create({**stored["config"], **kept})
     task = make_task(config).from_state(stored["task"])
     shape = stored["instance_shape"]
     shape = (

@@ -4,12 +4,19 @@ import pickle
 import re
 import sys
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from milforge.config.checkpoint_paths import named_checkpoints, override
 from milforge.config.hydra_versions import store_config
+from milforge.config.trust import (
+    check_names,
+    check_objects,
+    plain_config,
+    trusted_packages,
+    within_the_run,
+)
 from milforge.runs.former_names import with_present_key
 
 if TYPE_CHECKING:
@@ -68,20 +75,46 @@ def load_checkpoint(path: str, key: str = "ckpt_path") -> dict[str, Any]:
             f"{key}: {path} was not written by milforge-train (it lacks the key 'milforge'); "
             "give a file from a run's checkpoints/ folder"
         )
+    plain_config(stored.get("config"), f"{key}: {path}")
     return checkpoint
 
 
 def store_run(path: str, arguments: list[str]) -> None:
     """Makes the config stored in a checkpoint known to Hydra as `stored_run`.
 
-    It stands below the command line. A group chosen there, such as `data=mnist_bags`, replaces the
-    stored one whole; where other data are chosen, the stored split is left out too.
+    Raises:
+        ValueError: where it cannot be read, or names what a checkpoint may not call.
     """
-    config = load_checkpoint(path)["milforge"]["config"]
+    part = stored_part(load_checkpoint(path)["milforge"]["config"], arguments)
+    check_names(part, f"ckpt_path: {path}", trusted_packages(arguments))
+    store_config("stored_run", part)
+
+
+def check_stored(path: str, stored: Mapping[str, Any], overrides: Sequence[str]) -> None:
+    """Checks that what a stored config would call is what its names say.
+
+    Apart from `store_run`, because importing it takes longer than to find a misspelt key.
+
+    Raises:
+        ValueError: names the first that is not.
+    """
+    part = stored_part(stored["config"], overrides)
+    check_objects(part, f"ckpt_path: {path}", trusted_packages(overrides))
+
+
+def stored_part(config: Mapping[str, Any], arguments: Sequence[str]) -> dict[str, Any]:
+    """What of a stored config stands below a command line.
+
+    A group chosen there, such as `data=mnist_bags`, replaces the stored one whole; where other data
+    are chosen, the stored split is left out too.
+
+    Example:
+        >>> stored_part({"data": {}, "split": {}, "seed": 3, "run": "a"}, ["data=mnist_bags"])
+        {'seed': 3}
+    """
     chosen = {match[1] for match in (re.match(r"(\w+)=", each) for each in arguments) if match}
     chosen |= {"split"} if "data" in chosen else set()
-    node = {key: config[key] for key in KEPT if key in config and key not in chosen}
-    store_config("stored_run", node)
+    return within_the_run({key: config[key] for key in KEPT if key in config and key not in chosen})
 
 
 def ckpt_path(arguments: list[str]) -> str | None:

@@ -24,8 +24,9 @@ from milforge.runs.refused_folder import RefusedFolder
 logger = logging.getLogger(__name__)
 
 Rows = list[dict[str, str]]
-# A config as plain data, to what decides which weights come out of it, key by key.
-Identity = Callable[[Mapping[str, Any]], Mapping[str, Any]]
+# A config as plain data and the one that was typed, to what decides which weights come out of the
+# first, key by key.
+Identity = Callable[[Mapping[str, Any], Mapping[str, Any]], Mapping[str, Any]]
 
 
 def finished_metrics(folder: Path) -> dict[str, float] | None:
@@ -58,7 +59,7 @@ def check_same_run(config: Mapping[str, Any], folder: Path, identity: Identity) 
     if not path.is_file():
         return
     stored = with_present_targets(OmegaConf.to_container(OmegaConf.load(path)))
-    there, here = identity(stored), identity(config)
+    there, here = identity(stored, config), identity(config, config)
     for key in sorted(there.keys() | here.keys()):
         one, other = there.get(key, "not set"), here.get(key, "not set")
         if one != other:

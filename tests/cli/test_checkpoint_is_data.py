@@ -1,0 +1,125 @@
+"""A checkpoint that somebody made: nothing in it runs, reads the environment or chooses a file."""
+
+import pytest
+import torch
+from omegaconf import OmegaConf
+
+import milforge
+
+QUIET = ("logger=csv", "callbacks.figures=null")
+
+
+@pytest.fixture
+def crafted(checkpoint, tmp_path):
+    """`crafted(change)`: the checkpoint after `change` has had its way with it."""
+
+    def make(change, name="crafted.ckpt"):
+        content = torch.load(checkpoint, weights_only=True)
+        change(content)
+        torch.save(content, tmp_path / name)
+        return tmp_path / name
+
+    return make
+
+
+@pytest.mark.parametrize("group", ["data", "model", "trainer", "split", "metrics", "loader"])
+def test_nothing_that_a_checkpoint_names_is_run(crafted, here, tmp_path, group):
+    shell = {"_target_": "torch.utils.collect_env.run", "command": f"touch {tmp_path}/ran"}
+
+    def change(content):
+        config = content["milforge"]["config"]
+        config[group] = {**(config[group] or {}), "adjacency": [shell]}
+
+    path = crafted(change)
+    for command in ("evaluate", "predict"):
+        error = here(command, f"ckpt_path={path}").error()
+        assert f"at {group}.adjacency[0]._target_, which a checkpoint may not call" in error
+        assert "trust=torch" in error
+    if group in ("model", "loader"):
+        with pytest.raises(ValueError, match="may not call"):
+            milforge.load(path)
+    assert not (tmp_path / "ran").exists()
+    assert not (tmp_path / "logs").exists()
+
+
+def test_the_members_of_an_ensemble_are_checked(crafted, here, tmp_path, checkpoint):
+    shell = {"_target_": "lightning.pytorch.loggers.csv_logs.os.system", "command": "touch ran"}
+    path = crafted(lambda content: content["milforge"]["config"]["model"].update(pool=shell))
+    error = here("evaluate", f"ckpt_path=[{checkpoint},{path}]", *QUIET).error()
+    assert f"ckpt_path: {path} names 'lightning.pytorch.loggers.csv_logs.os.system'" in error
+    assert not (tmp_path / "ran").exists()
+
+
+def test_a_group_that_is_typed_replaces_what_is_refused(crafted, here):
+    node = {"_target_": "gone.data"}
+    path = crafted(lambda content: content["milforge"]["config"].update(data=node))
+    outcome = here("evaluate", f"ckpt_path={path}", *QUIET, "data=digits_bags", "data.test=4")
+    assert outcome.returncode == 0, outcome.stderr
+
+
+def test_a_package_is_trusted_by_who_types_the_command(crafted, here, tmp_path, monkeypatch):
+    (tmp_path / "my_losses.py").write_text(
+        "def loss(logits, y):\n    return (logits - y).square().mean(1)\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    node = {"_target_": "my_losses.loss", "_partial_": True}
+
+    def change(content):
+        content["milforge"]["config"].update(loss=node, trust="my_losses")
+
+    path = crafted(change)
+    assert "add trust=my_losses, or" in here("evaluate", f"ckpt_path={path}", *QUIET).error()
+    for word in ("trust=my_losses", "trust=[other,my_losses]"):
+        outcome = here("evaluate", f"ckpt_path={path}", *QUIET, word)
+        assert outcome.returncode == 0, outcome.stderr
+
+
+@pytest.mark.parametrize("command", ["evaluate", "predict"])
+def test_the_environment_is_not_read(crafted, here, tmp_path, monkeypatch, command):
+    monkeypatch.setenv("MY_TOKEN", "s3cr3t")
+    path = crafted(
+        lambda content: content["milforge"]["config"].update(tags=["${oc.env:MY_TOKEN}"])
+    )
+    error = here(command, f"ckpt_path={path}", "run=e").error()
+    assert "holds the interpolation '${oc.env:MY_TOKEN}' at tags[0] of its config" in error
+    with pytest.raises(ValueError, match="holds the interpolation"):
+        milforge.load(path)
+    assert not any("s3cr3t" in each.read_text() for each in tmp_path.glob("logs/**/*.yaml"))
+
+
+def test_what_a_user_refers_to_is_stored_resolved(train, here, monkeypatch):
+    monkeypatch.setenv("MY_SAMPLING", "plain")
+    outcome = train("data.sampling=${oc.env:MY_SAMPLING}", "trainer.max_epochs=1")
+    best = outcome.run() / "checkpoints" / "best.ckpt"
+    monkeypatch.delenv("MY_SAMPLING")
+    stored = torch.load(best, weights_only=True)["milforge"]["config"]
+    assert stored["data"]["sampling"] == "plain"
+    assert here("evaluate", f"ckpt_path={best}", *QUIET).returncode == 0
+
+
+def test_stored_places_are_not_written_to(crafted, here, tmp_path):
+    elsewhere = str(tmp_path / "elsewhere")
+
+    def change(content):
+        config = content["milforge"]["config"]
+        node = {"_target_": "milforge.graph.AdjacencyBuilder", "method": "feature_knn", "k": 2}
+        config["graph"] = {**node, "cache": elsewhere}
+        config["trainer"]["profiler"] = {
+            "_target_": "lightning.pytorch.profilers.SimpleProfiler",
+            "dirpath": elsewhere,
+            "filename": "p",
+        }
+        config["trainer"]["default_root_dir"] = elsewhere
+        config["trainer"]["logger"] = True
+        config["paths"] = {"output_dir": elsewhere, "log_dir": elsewhere}
+        config["run"] = "../../elsewhere"
+
+    path = crafted(change)
+    outcome = here("evaluate", f"ckpt_path={path}", *QUIET)
+    assert outcome.returncode == 0, outcome.stderr
+    assert not (tmp_path / "elsewhere").exists()
+    config = OmegaConf.load(outcome.run("evaluate") / "config.yaml")
+    assert config.graph.cache is None
+    typed = here("evaluate", f"ckpt_path={path}", *QUIET, f"graph.cache={elsewhere}", "run=typed")
+    assert typed.returncode == 0, typed.stderr
+    assert (tmp_path / "elsewhere").is_dir()
