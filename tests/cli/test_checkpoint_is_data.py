@@ -123,3 +123,20 @@ def test_stored_places_are_not_written_to(crafted, here, tmp_path):
     typed = here("evaluate", f"ckpt_path={path}", *QUIET, f"graph.cache={elsewhere}", "run=typed")
     assert typed.returncode == 0, typed.stderr
     assert (tmp_path / "elsewhere").is_dir()
+
+
+def test_what_a_checkpoint_calls_the_best_is_not_removed(train):
+    run = train("run=r", "trainer.max_epochs=1").run()
+    last = run / "checkpoints" / "last.ckpt"
+    content = torch.load(last, weights_only=True)
+    for key, state in content["callbacks"].items():
+        if key.startswith("ModelCheckpoint"):
+            paths = ("best_model_path", "kth_best_model_path", "last_model_path")
+            state |= {**dict.fromkeys(paths, "x/.."), "best_k_models": {"x/..": torch.tensor(9.0)}}
+    torch.save(content, last)
+    (run / "summary.json").unlink()
+    (run / "notes.txt").write_text("mine")
+    outcome = train("run=r")
+    assert outcome.returncode == 0, outcome.stderr
+    assert (run / "notes.txt").read_text() == "mine"
+    assert (run / "checkpoints" / "best.ckpt").is_file()
