@@ -140,3 +140,36 @@ def test_what_a_checkpoint_calls_the_best_is_not_removed(train):
     assert outcome.returncode == 0, outcome.stderr
     assert (run / "notes.txt").read_text() == "mine"
     assert (run / "checkpoints" / "best.ckpt").is_file()
+
+
+def flipped(path, kept):
+    """A copy of a checkpoint in which a bit of the weights is turned over."""
+    content = bytearray(path.read_bytes())
+    weights = torch.load(path, weights_only=True)["state_dict"]
+    at = content.index(max(weights.values(), key=torch.numel).numpy().tobytes())
+    content[at + 3] ^= 0x04
+    kept.write_bytes(content)
+    torch.load(kept, weights_only=True)  # to which it is as good as any
+    return kept
+
+
+@pytest.mark.parametrize("command", ["evaluate", "predict"])
+def test_a_damaged_checkpoint_is_not_used(here, checkpoint, tmp_path, command):
+    path = flipped(checkpoint, tmp_path / "damaged.ckpt")
+    told = f"{path} cannot be read as a checkpoint: it is truncated or damaged"
+    assert told in here(command, f"ckpt_path={path}").error()
+    with pytest.raises(ValueError, match="truncated or damaged"):
+        milforge.load(path)
+
+
+def test_a_run_goes_on_from_the_checkpoint_before_a_damaged_one(train):
+    run = train("run=r").run()
+    whole = torch.load(run / "checkpoints" / "last.ckpt", weights_only=True)["state_dict"]
+    last = run / "checkpoints" / "last.ckpt"
+    flipped(last, last)
+    (run / "summary.json").unlink()
+    outcome = train("run=r")
+    assert outcome.returncode == 0, outcome.stderr
+    assert "last.ckpt is damaged, going on from previous.ckpt" in outcome.stdout + outcome.stderr
+    again = torch.load(last, weights_only=True)["state_dict"]
+    assert all(torch.equal(whole[name], again[name]) for name in whole)

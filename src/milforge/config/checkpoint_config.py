@@ -1,9 +1,7 @@
 """The config that a checkpoint carries, brought under the command line of another command."""
 
-import pickle
 import re
 import sys
-import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,6 +15,7 @@ from milforge.config.trust import (
     trusted_packages,
     within_the_run,
 )
+from milforge.runs.checksums import check_sums
 from milforge.runs.former_names import with_present_key
 
 if TYPE_CHECKING:
@@ -59,12 +58,11 @@ def load_checkpoint(path: str, key: str = "ckpt_path") -> dict[str, Any]:
     if not Path(path).is_file():
         raise ValueError(f"{key}: there is no file {path}")
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of formats that no checkpoint of ours has
-            checkpoint = torch.load(path, map_location="cpu", weights_only=True)
-    except (RuntimeError, EOFError, OSError, pickle.UnpicklingError, KeyError, ValueError) as error:
+        check_sums(Path(path))
+        checkpoint = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # a damaged file fails in many ways
         raise ValueError(
-            f"{key}: {path} cannot be read as a checkpoint: it is truncated, of another "
+            f"{key}: {path} cannot be read as a checkpoint: it is truncated or damaged, of another "
             "format, or holds more than tensors and plain data; give a file from a run's "
             "checkpoints/ folder"
         ) from error
