@@ -173,3 +173,22 @@ def test_a_run_goes_on_from_the_checkpoint_before_a_damaged_one(train):
     assert "last.ckpt is damaged, going on from previous.ckpt" in outcome.stdout + outcome.stderr
     again = torch.load(last, weights_only=True)["state_dict"]
     assert all(torch.equal(whole[name], again[name]) for name in whole)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "told"),
+    [
+        ("summary.json", "[" * 100_000, "summary.json is damaged"),
+        ("summary.json", "[1]", "summary.json is damaged (expected names and values)"),
+        ("config.yaml", "a: &a [1]\nb: *a\n", "config.yaml is damaged (expected no aliases"),
+        ("config.yaml", "- 1", "config.yaml is damaged (expected keys and values)"),
+    ],
+)
+def test_a_folder_with_damaged_files_does_not_go_on(here, tmp_path, name, content, told):
+    folder = tmp_path / "logs" / "train" / "runs" / "r"
+    folder.mkdir(parents=True)
+    (folder / name).write_text(content)
+    error = here("train", "run=r", *QUIET).failure()
+    assert told in error
+    assert "remove that file" in error
+    assert (folder / name).read_text() == content
