@@ -1,11 +1,15 @@
 """A checkpoint that somebody made: nothing in it runs, reads the environment or chooses a file."""
 
+import contextlib
+import shutil
+
 import pytest
 import torch
 from omegaconf import OmegaConf
 
 import milforge
 
+TINY = ("data.train=16", "data.val=8", "data.test=8")
 QUIET = ("logger=csv", "callbacks.figures=null")
 
 
@@ -192,3 +196,87 @@ def test_a_folder_with_damaged_files_does_not_go_on(here, tmp_path, name, conten
     assert told in error
     assert "remove that file" in error
     assert (folder / name).read_text() == content
+
+
+def put(*keys):
+    """`put("milforge", "config", "data", "test", 3)` sets what stands there."""
+    *path, last, value = keys
+
+    def change(content):
+        for key in path:
+            content = content[key]
+        if value is None and last in content:
+            del content[last]
+        else:
+            content[last] = value
+
+    return change
+
+
+CONFIG = ("milforge", "config")
+ABSURD = [
+    (put(*CONFIG, "model", "encoder", "hidden", [2**18, 2**18]), "does not fit the model of"),
+    (put(*CONFIG, "model", "encoder", "hidden", [2**40]), "does not fit the model of"),
+    (put(*CONFIG, "model", "pool", "att_dim", 2**62), ""),
+    (put(*CONFIG, "model", "pool", "att_dim", "many"), ""),
+    (put(*CONFIG, "model", "pool", [1]), ""),
+    (put(*CONFIG, "model", {}), "a config without 'model'"),
+    (put(*CONFIG, "model", {"_target_": "torch.nn.Linear"}), ""),
+    (put(*CONFIG, "data", "test", 10**9), "at most 1,000,000, got 1000000000"),
+    (put(*CONFIG, "data", "test", 1e9), "at most 1,000,000, got 1000000000.0"),
+    (put(*CONFIG, "data", "test", [1]), ""),
+    (put(*CONFIG, "data", None), "a config without 'data'"),
+    (put(*CONFIG, "trainer", 3), "a config without 'trainer'"),
+    (put(*CONFIG, "trainer", "devices", "x"), ""),
+    (put(*CONFIG, "loader", "batch_size", -1), ""),
+    (put(*CONFIG, "task", [1]), ""),
+    (put(*CONFIG, "loss", {"a": 1}), ""),
+    (put(*CONFIG, "seed", "x"), ""),
+    (put(*CONFIG, "tags", {"a": 1}), ""),
+    (put(*CONFIG, "metrics", [1]), ""),
+    (put("milforge", "task", {"kind": "binary"}), ""),
+    (put("milforge", "task", "class_names", 3), ""),
+    (put("milforge", "task", "weights", [[1], [2, 3]]), ""),
+    (put("milforge", "instance_shape", [2**20]), "instances of shape"),
+    (put("milforge", "history", None), "lacks the key 'milforge.history'"),
+    (put("state_dict", {}), "does not fit the model of"),
+]
+
+
+@pytest.mark.parametrize(("change", "told"), ABSURD, ids=range(len(ABSURD)))
+def test_odd_and_absurd_values_are_a_sentence(crafted, here, change, told):
+    path = crafted(change)
+    error = here("evaluate", f"ckpt_path={path}", *QUIET).failure()
+    assert told in error
+    with contextlib.suppress(ValueError):  # of the data nothing is asked here
+        milforge.load(path)
+
+
+RESUMED = [
+    put("epoch", "x"),
+    put("loops", None),
+    put("loops", [1]),
+    put("loops", "fit_loop", {}),
+    put("optimizer_states", None),
+    put("optimizer_states", [{"state": 3}]),
+    put("optimizer_states", []),
+    put("lr_schedulers", 3),
+    put("callbacks", 3),
+    put("pytorch-lightning_version", None),
+    put("milforge", "seen", 3),
+]
+
+
+@pytest.mark.parametrize("change", RESUMED, ids=range(len(RESUMED)))
+def test_odd_states_are_a_sentence_where_a_run_goes_on(crafted, here, change, tmp_path, trained):
+    shutil.copytree(trained.run(), tmp_path / "logs" / "train" / "runs" / "r")
+    run = tmp_path / "logs" / "train" / "runs" / "r"
+    last = run / "checkpoints" / "last.ckpt"
+    content = torch.load(last, weights_only=True)
+    change(content)
+    torch.save(content, last)
+    (run / "summary.json").unlink()
+    outcome = here("train", *TINY, "seed=3", "run=r", *QUIET, "trainer.max_epochs=3")
+    assert "Traceback" not in outcome.stderr
+    if outcome.returncode:
+        assert str(last) in outcome.failure() or "last.ckpt" in outcome.failure()

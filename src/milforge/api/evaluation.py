@@ -4,6 +4,7 @@ import logging
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from time import monotonic
 from typing import Any
@@ -20,6 +21,7 @@ from milforge.api.build import (
     module_builder,
     resolved,
     seed_run,
+    within_its_weights,
 )
 from milforge.api.launch import Launch
 from milforge.api.trainer import (
@@ -32,12 +34,14 @@ from milforge.api.trainer import (
 )
 from milforge.api.training import task_summary
 from milforge.config.checkpoint_config import (
+    check_fit,
     check_stored,
     empty_standardiser,
     load_checkpoint,
     load_weights,
     stored_part,
 )
+from milforge.config.checkpoint_content import odd_values_told
 from milforge.config.checkpoint_paths import check_alike, different_parts
 from milforge.config.key_check import check_targets
 from milforge.data import LabelError
@@ -88,9 +92,11 @@ def infer(
     with EndWhenTold(), quiet_run(config), lost_process_told():
         mine, its = resolved(config)["data"], stored["config"]["data"]
         whole = is_other_cohort(mine, its, launch.overrides)
+        with odd_values_told(f"ckpt_path: {paths[0]}"):
+            task = stored_task(config, stored)
         data = make_data(
             config,
-            task=stored_task(config, stored),
+            task=task,
             covariates=stored["covariates"],
             whole=whole,
         )
@@ -258,13 +264,15 @@ def make_member(
         ValueError: where the checkpoint fits neither the data nor the model.
     """
     stored = checkpoint["milforge"]
-    module = learning.build(
-        make_network(config, data),
-        stored_task(config, stored),
-        loss=learning.loss,
-        metrics=learning.metrics,
-        stored=stored,
-        standardise=empty_standardiser(data.instance_shape) if stored["standardised"] else None,
-    )
+    check_fit(stored, data.instance_shape, data.task.class_names)
+    with odd_values_told(f"ckpt_path: {path}"):
+        module = learning.build(
+            within_its_weights(partial(make_network, config, data), checkpoint["state_dict"], path),
+            stored_task(config, stored),
+            loss=learning.loss,
+            metrics=learning.metrics,
+            stored=stored,
+            standardise=empty_standardiser(data.instance_shape) if stored["standardised"] else None,
+        )
     load_weights(module, checkpoint, path, data.instance_shape, data.task.class_names)
     return module

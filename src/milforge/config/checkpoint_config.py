@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from milforge.config.checkpoint_content import check_content
 from milforge.config.checkpoint_paths import named_checkpoints, override
 from milforge.config.hydra_versions import store_config
 from milforge.config.trust import (
@@ -73,7 +74,9 @@ def load_checkpoint(path: str, key: str = "ckpt_path") -> dict[str, Any]:
             f"{key}: {path} was not written by milforge-train (it lacks the key 'milforge'); "
             "give a file from a run's checkpoints/ folder"
         )
-    plain_config(stored.get("config"), f"{key}: {path}")
+    told = f"{key}: {path}"
+    check_content(checkpoint, told)
+    plain_config(stored["config"], told)
     return checkpoint
 
 
@@ -84,7 +87,16 @@ def store_run(path: str, arguments: list[str]) -> None:
         ValueError: where it cannot be read, or names what a checkpoint may not call.
     """
     part = stored_part(load_checkpoint(path)["milforge"]["config"], arguments)
-    check_names(part, f"ckpt_path: {path}", trusted_packages(arguments))
+    told = f"ckpt_path: {path}"
+    for group in ("data", "model", "trainer"):
+        if not _chosen(arguments, group):
+            check_group(part, group, told)
+    for group, node in part.items():
+        if group not in ("seed", "tags") and not isinstance(node, dict | None):
+            raise ValueError(
+                f"{told} holds a config with {node!r:.100} as {group!r}: it is damaged"
+            )
+    check_names(part, told, trusted_packages(arguments))
     store_config("stored_run", part)
 
 
@@ -110,9 +122,28 @@ def stored_part(config: Mapping[str, Any], arguments: Sequence[str]) -> dict[str
         >>> stored_part({"data": {}, "split": {}, "seed": 3, "run": "a"}, ["data=mnist_bags"])
         {'seed': 3}
     """
-    chosen = {match[1] for match in (re.match(r"(\w+)=", each) for each in arguments) if match}
+    chosen = {key for key in KEPT if _chosen(arguments, key)}
     chosen |= {"split"} if "data" in chosen else set()
     return within_the_run({key: config[key] for key in KEPT if key in config and key not in chosen})
+
+
+def _chosen(arguments: Sequence[str], group: str) -> bool:
+    """Whether a command line replaces a stored group."""
+    return any(each.startswith(f"{group}=") for each in arguments)
+
+
+def check_group(part: Mapping[str, Any], group: str, told: str) -> None:
+    """Checks that a stored config has a group without which nothing can be built.
+
+    Raises:
+        ValueError: where it has not.
+    """
+    node = part.get(group)
+    if not isinstance(node, dict) or "_target_" not in node:
+        raise ValueError(
+            f"{told} holds a config without {group!r}, or one that names nothing to build: it is "
+            f"damaged; choose {group}=... on the command line"
+        )
 
 
 def ckpt_path(arguments: list[str]) -> str | None:
@@ -187,10 +218,15 @@ def load_weights(
     try:
         module.load_state_dict(checkpoint["state_dict"])
     except RuntimeError as error:
-        raise ValueError(
-            f"ckpt_path: {path} does not fit the model of this config; choose the model that it "
-            "was trained with (evaluation and prediction do where no key of the model is given)"
-        ) from error
+        raise unfitting(path) from error
+
+
+def unfitting(path: str) -> ValueError:
+    """The error of weights that are of another model."""
+    return ValueError(
+        f"ckpt_path: {path} does not fit the model of this config; choose the model that it was "
+        "trained with (evaluation and prediction do where no key of the model is given)"
+    )
 
 
 def empty_standardiser(shape: "InstanceShape") -> "nn.Module":
