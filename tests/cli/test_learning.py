@@ -150,13 +150,13 @@ def test_evaluation_and_ensembles_measure_what_training_measured(
     run = outcome.run()
     expected = of_test(run, read_summary)
     best = run / "checkpoints" / "best.ckpt"
-    alone = here("evaluate", f"ckpt_path={best}", *QUIET)
+    alone = here("evaluate", f"ckpt_path={best}", *QUIET, "trust=own_learning")
     assert alone.returncode == 0, alone.stderr
     assert of_test(alone.run("evaluate"), read_summary) == expected
     # Twice the same model is that model.
     shutil.copy(best, tmp_path / "twin.ckpt")
     both = f"ckpt_path=[{best},{tmp_path / 'twin.ckpt'}]"
-    twins = here("evaluate", both, *QUIET, "run=twins")
+    twins = here("evaluate", both, *QUIET, "run=twins", "trust=own_learning")
     assert twins.returncode == 0, twins.stderr
     found = of_test(tmp_path / "logs" / "evaluate" / "runs" / "twins", read_summary)
     assert found == pytest.approx(expected, rel=1e-5, abs=1e-6)
@@ -187,7 +187,7 @@ def test_a_metric_and_a_module_of_ones_own(train, here, own, read_summary):
     assert "test/f1" not in metrics
     p = np.array(bags(run)["probability_1"])
     assert metrics["test/share"] == pytest.approx(np.mean(p > 0.5))
-    again = here("evaluate", f"ckpt_path={run}/checkpoints/best.ckpt", *QUIET)
+    again = here("evaluate", f"ckpt_path={run}/checkpoints/best.ckpt", *QUIET, "trust=own_learning")
     assert of_test(again.run("evaluate"), read_summary) == of_test(run, read_summary)
 
 
@@ -318,7 +318,8 @@ def test_what_is_gone_from_the_fork_is_named_with_the_remedy(
 ):
     run = train(*arguments, "trainer.max_epochs=1").run()
     gone(own)
-    evaluation = ("evaluate", f"ckpt_path={run}/checkpoints/best.ckpt", *QUIET)
+    best = f"ckpt_path={run}/checkpoints/best.ckpt"
+    evaluation = ("evaluate", best, *QUIET, "trust=own_learning")
     told = here(*evaluation).failure()
     assert told.startswith(key)
     assert "cannot be imported" in told

@@ -12,7 +12,8 @@ import pytest
 from matplotlib.image import imread
 from omegaconf import OmegaConf
 
-from milforge.report.runs import QUIET_SECONDS
+from milforge.config.planned_jobs import planned_jobs
+from milforge.report.runs import QUIET_SECONDS, read_run
 
 MODELS = {
     "abmil": {"_target_": "x.Net", "pool": {"_target_": "x.Pool", "gated": False, "att_dim": 128}},
@@ -324,3 +325,146 @@ def test_the_table_and_the_figure_in_wandb(sweep, here, monkeypatch):
     assert content["columns"][:4] == ["group", "model", "metric", "n"]
     (picture,) = folder.rglob("*.png")
     assert picture.read_bytes() == (sweep / "report" / "report.png").read_bytes()
+
+
+DEEP = "[" * 100_000
+BOMB = "a0: &a0 [x]\n" + "".join(f"a{i}: &a{i} [{f'*a{i - 1}, ' * 9}]\n" for i in range(1, 12))
+MERGES = "a0: &a0 {x: 1}\n" + "".join(
+    f"a{i}: &a{i} {{<<: [*a{i - 1}, *a{i - 1}]}}\n" for i in range(1, 40)
+)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "fault"),
+    [
+        ("summary.json", DEEP, "summary.json is damaged"),
+        ("summary.json", "[1]", "summary.json is damaged (expected names and values)"),
+        ("summary.json", '{"metrics": {"a": 1%s}}' % ("9" * 400), "expected metrics with numbers"),
+        ("summary.json", '{"metrics": {"a": "x"}}', "expected metrics with numbers"),
+        ("summary.json", '{"metrics": [1]}', "metrics is [1]"),
+        ("summary.json", '{"metrics": {}, "data": [1]}', "data is [1]"),
+        ("summary.json", '{"metrics": {}, "monitor": {"a": 1}}', "monitor is {'a': 1}"),
+        ("summary.json", '{"data": {"fingerprint": [1]}}', "fingerprint is [1]"),
+        ("summary.json", "\x00" * (2**24 + 1), "summary.json is damaged (it is larger than"),
+        ("config.yaml", BOMB, "config.yaml is damaged (expected no aliases, got one)"),
+        ("config.yaml", MERGES, "config.yaml is damaged (expected no aliases, got one)"),
+        ("config.yaml", DEEP, "config.yaml is damaged (expected at most 60 levels, got more)"),
+        ("config.yaml", "a: [1", "config.yaml is damaged"),
+        ("config.yaml", "a: ${b", "config.yaml is damaged"),
+        ("config.yaml", "- 1", "config.yaml is damaged (expected keys and values)"),
+        ("config.yaml", "x" * (2**20 + 1), "config.yaml is damaged (it is larger than"),
+    ],
+    ids=lambda text: text[:20],
+)
+def test_a_damaged_run_is_told_in_a_sentence(tmp_path, name, content, fault):
+    write_run(tmp_path / "run", metrics={"test/auroc": 0.5})
+    (tmp_path / "run" / name).write_text(content)
+    run = read_run(tmp_path / "run")
+    assert run.state == "unreadable"
+    assert fault in run.fault
+    assert "\n" not in run.fault
+
+
+def test_damage_and_loops_hide_no_other_run(sweep, here, tmp_path):
+    (sweep / "0" / "summary.json").write_text(DEEP)
+    (sweep / "1" / "config.yaml").write_text(BOMB)
+    (sweep / "loop").symlink_to(sweep)
+    (sweep / "self").symlink_to("self")
+    (sweep / "2" / "self").symlink_to("self")
+    (sweep / "deeper").mkdir()
+    (sweep / "deeper" / "up").symlink_to(sweep, target_is_directory=True)
+    (sweep / "multirun.yaml").write_text(
+        "hydra:\n  sweeper: {params: {seed: 'range(2000000000)'}}\n  overrides: {task: []}\n"
+    )
+    outcome = here("report", "sweep")
+    assert outcome.returncode == 0, outcome.stderr
+    first, *rest = outcome.stdout.splitlines()
+    assert first == "8 runs: 6 finished, 2 unreadable"
+    assert rest[0].startswith("unreadable: sweep/0: summary.json is damaged")
+    assert rest[1].startswith("unreadable: sweep/1: config.yaml is damaged (expected no aliases")
+
+
+@pytest.mark.parametrize(
+    ("params", "jobs"),
+    [
+        ({"seed": "range(2000000000)"}, 0),
+        ({"seed": "range(0,1,1e-12)"}, 0),
+        ({"seed": "shuffle(range(0,2000000000))"}, 0),
+        ({"seed": "range(0,10,3)", "model": "a,b"}, 8),
+        ({f"k{i}": "range(1000)" for i in range(9)}, 0),
+        ({"seed": "1," * 20_000}, 0),
+        ({"seed": "[" * 5_000}, 0),
+        ({"seed": "range(0,1,0)"}, 0),
+        ({"seed": "glob(*)"}, 0),
+        ([1], 0),
+    ],
+    ids=str,
+)
+def test_a_sweep_of_absurd_size_is_not_counted(tmp_path, params, jobs):
+    content = {"hydra": {"sweeper": {"params": params}, "overrides": {"task": []}}}
+    (tmp_path / "multirun.yaml").write_text(json.dumps(content))
+    assert planned_jobs(tmp_path) == jobs
+    for trials in (10**400, ".inf", "many", -1):
+        content["hydra"]["sweeper"]["n_trials"] = trials
+        (tmp_path / "multirun.yaml").write_text(json.dumps(content))
+        assert planned_jobs(tmp_path) == 0
+
+
+def test_text_of_a_config_runs_nowhere(here, tmp_path):
+    texts = ["=HYPERLINK(1)", "<img src=x onerror=alert(1)>", "+cmd", "@SUM(1)", "-1+1", "-0.5"]
+    texts.append("[a](javascript:b)")
+    for number, text in enumerate(texts):
+        write_run(tmp_path / "runs" / str(number), metrics={"test/auroc": 0.9}, said=False)
+        config = OmegaConf.load(tmp_path / "runs" / str(number) / "config.yaml")
+        config.model.pool.act = text
+        OmegaConf.save(config, tmp_path / "runs" / str(number) / "config.yaml")
+    assert here("report", "runs").returncode == 0
+    written = tmp_path / "runs" / "report"
+    for name in ("report.csv", "runs.csv"):
+        lines = (written / name).read_text().splitlines()
+        cells = [cell for row in csv.reader(lines) for cell in row]
+        assert "-0.5" in cells
+        assert "'=HYPERLINK(1)" in cells
+        for cell in cells:
+            assert not cell.startswith(("=", "+", "@")), cell
+            assert not cell.startswith("-") or cell in ("-", "-0.5")
+    text = (written / "report.md").read_text()
+    assert "<img" not in text
+    assert "](javascript" not in text
+    assert "&lt;img src=x onerror=alert(1)&gt;" in text
+
+
+def test_runs_that_begin_with_a_checkpoint_are_a_group(here, tmp_path):
+    """Each seed from its own checkpoint, all from one, from none, or gone on with."""
+    starts = {
+        "null": lambda seed: None,
+        "last": lambda seed: "last",
+        "own": lambda seed: f"small/{seed}/best.ckpt",
+    }
+    for name, start in starts.items():
+        for seed in range(3):
+            metrics = {"test/auroc": 0.6 + 0.2 * (name == "own") + seed / 100}
+            folder = tmp_path / "runs" / f"{name}_{seed}"
+            if name == "last" and seed < 2:
+                continue
+            fixed = 7 if name == "last" else seed
+            write_run(folder, metrics=metrics, seed=fixed, ckpt_path=start(seed))
+    outcome = here("report", "runs")
+    rows = table(outcome, "test/auroc")
+    assert [row[0].strip() for row in rows[1:]] in (
+        [["null", "small/#/best.ckpt"], ["small/#/best.ckpt", "null"]]
+    )
+    assert sorted(row[1].strip() for row in rows[1:]) == ["3", "4"]
+
+
+@pytest.mark.parametrize("key", ["ckpt_path", "init_from"])
+def test_runs_from_one_checkpoint_are_not_repetitions_of_runs_from_none(here, tmp_path, key):
+    for number, start in enumerate((None, None, "a/0.ckpt", "a/0.ckpt")):
+        folder = tmp_path / "runs" / str(number)
+        metrics = {"test/auroc": 0.6 if start is None else 0.9}
+        write_run(folder, metrics=metrics, seed=number % 2, **{key: start})
+    rows = table(here("report", "runs"), "test/auroc")
+    assert sorted((row[0].strip(), row[2].strip()) for row in rows[1:]) == [
+        ("a/0.ckpt", "0.9000"),
+        ("null", "0.6000"),
+    ]

@@ -2,11 +2,14 @@
 
 import os
 import resource
+import struct
+import zipfile
 
 import pytest
 import torch
 
 from milforge.runs.checkpoint_io import is_whole, last_whole
+from milforge.runs.checksums import check_sums
 from milforge.training import WholeCheckpointIO
 
 
@@ -85,3 +88,34 @@ def test_a_full_disk_is_told_and_takes_nothing_away(tmp_path):
         resource.setrlimit(resource.RLIMIT_FSIZE, (before, hard))
     assert torch.load(path, weights_only=True) == {"step": 1}
     assert [each.name for each in tmp_path.iterdir()] == ["last.ckpt"]
+
+
+def flip(path, part="data/0"):
+    """Turns over a bit of the weights."""
+    with zipfile.ZipFile(path) as parts:
+        (info,) = [each for each in parts.infolist() if each.filename.endswith(part)]
+    content = bytearray(path.read_bytes())
+    at = info.header_offset
+    lengths = struct.unpack_from("<HH", content, at + 26)
+    content[at + 30 + sum(lengths) + 7] ^= 0x04
+    path.write_bytes(content)
+
+
+def test_a_bit_that_was_turned_over_is_recognised(tmp_path):
+    io = WholeCheckpointIO()
+    for number in range(2):
+        io.save_checkpoint({"x": torch.full((500,), number)}, tmp_path / "last.ckpt")
+    flip(tmp_path / "last.ckpt")
+    torch.load(tmp_path / "last.ckpt", weights_only=True)  # to which it is as good as any
+    assert last_whole(tmp_path) == (tmp_path / "previous.ckpt", [tmp_path / "last.ckpt"])
+    with pytest.raises(ValueError, match=r"its part .*/data/0 is not what was written"):
+        check_sums(tmp_path / "last.ckpt")
+
+
+def test_what_is_packed_is_not_unpacked(tmp_path):
+    path = tmp_path / "bomb.ckpt"
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as parts:
+        parts.writestr("bomb/data.pkl", bytes(10**6))
+    assert not is_whole(path)
+    with pytest.raises(ValueError, match=r"bomb/data\.pkl"):
+        check_sums(path)

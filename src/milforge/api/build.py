@@ -1,18 +1,21 @@
 """From a config to the objects of a run."""
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from inspect import signature
 from typing import Any, cast
 
 import lightning as L
+import torch
 from hydra.errors import InstantiationException
 from hydra.utils import get_object
 from omegaconf import DictConfig, OmegaConf
 from torch import Tensor, nn
 from torchmetrics import Metric
 
+from milforge.config.checkpoint_config import unfitting
 from milforge.config.hydra_versions import instantiate
 from milforge.config.key_check import check_complete
 from milforge.data import AllBags, BagBatch, ImageBatch, Loader
@@ -137,6 +140,34 @@ def build_network(
         given["num_covariates"] = num_covariates
     network: nn.Module = build(**given)
     return network
+
+
+def within_its_weights(
+    build: Callable[[], nn.Module], weights: Mapping[str, Tensor], path: str
+) -> nn.Module:
+    """A network that is to get the weights of a checkpoint, and is no larger than they are.
+
+    It is built without memory first, because the config of a checkpoint may say anything.
+
+    Args:
+        build: builds the network.
+        weights: of the checkpoint.
+        path: of the checkpoint, for messages.
+
+    Raises:
+        ValueError: where its weights have other shapes.
+    """
+    shapes: dict[str, torch.Size] | None = None
+    with suppress(Exception), torch.random.fork_rng(devices=[]), torch.device("meta"):
+        shapes = {name: each.shape for name, each in build().state_dict().items()}
+    stored = {
+        name.removeprefix("network."): each.shape
+        for name, each in weights.items()
+        if name.startswith("network.")
+    }
+    if shapes is not None and shapes != stored:  # else it needs memory, or fails below alike
+        raise unfitting(path)
+    return build()
 
 
 def make_loader(config: DictConfig) -> Loader:

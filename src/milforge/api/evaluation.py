@@ -4,6 +4,7 @@ import logging
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from time import monotonic
 from typing import Any
@@ -20,6 +21,7 @@ from milforge.api.build import (
     module_builder,
     resolved,
     seed_run,
+    within_its_weights,
 )
 from milforge.api.launch import Launch
 from milforge.api.trainer import (
@@ -31,7 +33,15 @@ from milforge.api.trainer import (
     write_config,
 )
 from milforge.api.training import task_summary
-from milforge.config.checkpoint_config import empty_standardiser, load_checkpoint, load_weights
+from milforge.config.checkpoint_config import (
+    check_fit,
+    check_stored,
+    empty_standardiser,
+    load_checkpoint,
+    load_weights,
+    stored_part,
+)
+from milforge.config.checkpoint_content import odd_values_told
 from milforge.config.checkpoint_paths import check_alike, different_parts
 from milforge.config.key_check import check_targets
 from milforge.data import LabelError
@@ -73,6 +83,8 @@ def infer(
     one = isinstance(config.ckpt_path, str)
     paths = [config.ckpt_path] if one else list(config.ckpt_path)
     checkpoints = {path: load_checkpoint(path) for path in paths}
+    for path in paths:
+        check_stored(path, checkpoints[path]["milforge"], launch.overrides)
     if not one:
         check_ensemble(config, checkpoints, launch.overrides)
     stored = checkpoints[paths[0]]["milforge"]
@@ -80,9 +92,11 @@ def infer(
     with EndWhenTold(), quiet_run(config), lost_process_told():
         mine, its = resolved(config)["data"], stored["config"]["data"]
         whole = is_other_cohort(mine, its, launch.overrides)
+        with odd_values_told(f"ckpt_path: {paths[0]}"):
+            task = stored_task(config, stored)
         data = make_data(
             config,
-            task=stored_task(config, stored),
+            task=task,
             covariates=stored["covariates"],
             whole=whole,
         )
@@ -198,7 +212,7 @@ def check_ensemble(config: DictConfig, checkpoints: Checkpoints, overrides: Sequ
     """
     stored = {path: checkpoint["milforge"] for path, checkpoint in checkpoints.items()}
     check_alike(stored)
-    first, *_ = configs = [content["config"] for content in stored.values()]
+    first, *_ = configs = [stored_part(content["config"], ()) for content in stored.values()]
     plain = resolved(config)
     plainly = [each.lstrip("+") for each in overrides]
     given = [each for each in plainly if re.match(r"~?model\b", each)]
@@ -228,8 +242,9 @@ def make_ensemble(
     for path, checkpoint in checkpoints.items():
         stored = checkpoint["milforge"]
         member = config.copy()
+        own_part = stored_part(stored["config"], ())
         for group in MEMBER_GROUPS:
-            member[group] = stored["config"][group]
+            member[group] = own_part.get(group)
         check_targets(OmegaConf.create({group: member[group] for group in MEMBER_GROUPS}))
         own = replace(learning, build=module_builder(member))
         members.append(make_member(path, checkpoint, member, data, own))
@@ -249,13 +264,15 @@ def make_member(
         ValueError: where the checkpoint fits neither the data nor the model.
     """
     stored = checkpoint["milforge"]
-    module = learning.build(
-        make_network(config, data),
-        stored_task(config, stored),
-        loss=learning.loss,
-        metrics=learning.metrics,
-        stored=stored,
-        standardise=empty_standardiser(data.instance_shape) if stored["standardised"] else None,
-    )
+    check_fit(stored, data.instance_shape, data.task.class_names)
+    with odd_values_told(f"ckpt_path: {path}"):
+        module = learning.build(
+            within_its_weights(partial(make_network, config, data), checkpoint["state_dict"], path),
+            stored_task(config, stored),
+            loss=learning.loss,
+            metrics=learning.metrics,
+            stored=stored,
+            standardise=empty_standardiser(data.instance_shape) if stored["standardised"] else None,
+        )
     load_weights(module, checkpoint, path, data.instance_shape, data.task.class_names)
     return module

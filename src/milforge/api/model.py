@@ -1,7 +1,8 @@
 """A trained model in Python: load it, look at it, predict with it."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -10,11 +11,25 @@ import torch
 from omegaconf import DictConfig, OmegaConf
 from torch import nn
 
-from milforge.api.build import build_network, make, make_loader, make_task, module_builder
+from milforge.api.build import (
+    build_network,
+    make,
+    make_loader,
+    make_task,
+    module_builder,
+    within_its_weights,
+)
 from milforge.callbacks.predictions import bags_table
 from milforge.callbacks.records import BagRecord, records_of
-from milforge.config.checkpoint_config import empty_standardiser, load_checkpoint
+from milforge.config.checkpoint_config import (
+    check_group,
+    empty_standardiser,
+    load_checkpoint,
+    load_weights,
+)
+from milforge.config.checkpoint_content import odd_values_told
 from milforge.config.key_check import check_targets
+from milforge.config.trust import check_objects, checked_packages, within_the_run
 from milforge.data import (
     Bag,
     BagDataset,
@@ -26,6 +41,9 @@ from milforge.data import (
 )
 from milforge.tasks import Task
 from milforge.training import MILModule
+
+# What a model is built from.
+PARTS = ("model", "task", "module", "graph", "loader")
 
 Items = Sequence[Bag] | Sequence[LargeImage] | BagDataset | ImageDataset
 
@@ -93,8 +111,12 @@ class Model:
             yield from records_of(self.module.predict_step(batch, 0), batch, "test")
 
 
-def load(run_or_checkpoint: str | Path) -> Model:
+def load(run_or_checkpoint: str | Path, *, trust: str | Sequence[str] = ()) -> Model:
     """A trained model, by the folder of its run or by its checkpoint.
+
+    Args:
+        run_or_checkpoint: the folder, or the file.
+        trust: packages beside this one that its config may name, such as `my_package`.
 
     Raises:
         ValueError: where there is no checkpoint, or it cannot be read; it is data, and what its
@@ -103,9 +125,17 @@ def load(run_or_checkpoint: str | Path) -> Model:
     path = _checkpoint(Path(run_or_checkpoint))
     checkpoint = load_checkpoint(str(path), key="load")
     stored = checkpoint["milforge"]
-    config = OmegaConf.create(stored["config"])
-    parts = ("model", "task", "module", "graph", "loader")
-    check_targets(OmegaConf.create({name: stored["config"][name] for name in parts}))
+    check_group(stored["config"], "model", f"load: {path}")
+    kept = within_the_run({name: stored["config"].get(name) for name in PARTS})
+    check_objects(kept, f"load: {path}", checked_packages(trust))
+    check_targets(OmegaConf.create(kept))
+    config = OmegaConf.create({**stored["config"], **kept})
+    with odd_values_told(f"load: {path}"):
+        return Model(_module(config, checkpoint, str(path)), config)
+
+
+def _module(config: DictConfig, checkpoint: Mapping[str, Any], path: str) -> MILModule:
+    stored = checkpoint["milforge"]
     task = make_task(config).from_state(stored["task"])
     shape = stored["instance_shape"]
     shape = (
@@ -114,14 +144,12 @@ def load(run_or_checkpoint: str | Path) -> Model:
         else tuple(shape)
     )
     encoder = CovariateEncoder(stored["covariates"] or [])
-    network = build_network(config, shape, task.num_outputs, len(encoder.names))
+    build = partial(build_network, config, shape, task.num_outputs, len(encoder.names))
+    network = within_its_weights(build, checkpoint["state_dict"], path)
     standardise = empty_standardiser(shape) if stored["standardised"] else None
     module = module_builder(config)(network, task, stored=stored, standardise=standardise)
-    try:
-        module.load_state_dict(checkpoint["state_dict"])
-    except RuntimeError as error:
-        raise ValueError(f"load: the weights of {path} do not fit its own config") from error
-    return Model(module, config)
+    load_weights(module, checkpoint, path, shape, task.class_names)
+    return module
 
 
 def _checkpoint(path: Path) -> Path:

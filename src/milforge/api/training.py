@@ -32,6 +32,7 @@ from milforge.api.trainer import (
     write_config,
 )
 from milforge.config.checkpoint_config import as_plain, load_checkpoint, load_weights
+from milforge.config.checkpoint_content import odd_values_told
 from milforge.config.key_check import did_you_mean
 from milforge.config.run_identity import identity
 from milforge.config.search_metric import check_metric
@@ -39,6 +40,7 @@ from milforge.data import write_split
 from milforge.metrics import build_metrics
 from milforge.processes.exit_on_signal import EndWhenTold
 from milforge.processes.launch_environment import leave_with_parent
+from milforge.processes.lightning_private import is_restoring
 from milforge.processes.lost_process import lost_process_told
 from milforge.runs.print_result import print_run
 from milforge.runs.resume import (
@@ -134,7 +136,7 @@ def fit(config: DictConfig, launch: Launch = Launch()) -> Run:  # noqa: B008
                 write_split(data.split, folder / "splits.csv")
             restore_metrics(trainer, rows, step)
             remove_partial_files(folder)
-        trainer.fit(module, data, ckpt_path=path, weights_only=True)
+        fit_from(trainer, module, data, path)
         best = best_checkpoint(trainer)
         best_epoch, metrics = best_metrics(module.history, best)
         if config.test:
@@ -157,6 +159,21 @@ def fit(config: DictConfig, launch: Launch = Launch()) -> Run:  # noqa: B008
             )
             print_run(metrics, folder, best, wandb_folder(trainer))
     return Run(folder, metrics, None if best is None else Path(best))
+
+
+def fit_from(trainer: L.Trainer, module: MILModule, data: MILDataModule, path: str | None) -> None:
+    """Fits, from a checkpoint where there is one.
+
+    Raises:
+        ValueError: where the checkpoint holds states that cannot be taken up.
+    """
+    try:
+        trainer.fit(module, data, ckpt_path=path, weights_only=True)
+    except Exception as error:
+        if path is None or not is_restoring(trainer):
+            raise
+        with odd_values_told(f"ckpt_path: {path}"):
+            raise error
 
 
 def check_direction(config: DictConfig, task: Task, learning: Learning) -> None:

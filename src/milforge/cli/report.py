@@ -112,9 +112,10 @@ def write(
     """Writes `report.md`, `report.csv`, `runs.csv` and `report.png`."""
     from milforge.data.files import atomic_path
     from milforge.plots import GroupResult, plot_report
-    from milforge.report.table import records
+    from milforge.report.table import markdown, records
 
-    parts = ["# Report", *found.lines(), tables, "\n".join(f"- {note}" for note in notes)]
+    told = "\n".join(f"- {markdown(note)}" for note in notes)
+    parts = ["# Report", *map(markdown, found.lines()), tables, told]
     parts.append("![Runs, means and intervals](report.png)")
     with atomic_path(out / "report.md") as path:
         path.write_text("\n\n".join(parts) + "\n")
@@ -179,9 +180,20 @@ def _write_csv(target: Path, rows: Sequence[Mapping[str, Any]]) -> None:
     from milforge.data.files import atomic_path
 
     with atomic_path(target) as path, path.open("w", newline="") as file:
-        writer = csv.DictWriter(file, list(rows[0]))
-        writer.writeheader()
-        writer.writerows(rows)
+        writer = csv.writer(file)
+        writer.writerow(map(_cell, rows[0]))
+        writer.writerows(map(_cell, row.values()) for row in rows)
+
+
+def _cell(value: Any) -> Any:
+    """A value of a table; text that a spreadsheet would run as a formula begins with a quote."""
+    if not isinstance(value, str) or not value.startswith(("=", "+", "-", "@", "\t", "\r")):
+        return value
+    try:
+        float(value)
+    except ValueError:
+        return value if value == "-" else f"'{value}"
+    return value
 
 
 def main() -> None:

@@ -1,16 +1,23 @@
 """The config that a checkpoint carries, brought under the command line of another command."""
 
-import pickle
 import re
 import sys
-import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from milforge.config.checkpoint_content import check_content
 from milforge.config.checkpoint_paths import named_checkpoints, override
 from milforge.config.hydra_versions import store_config
 from milforge.config.schema import NETWORK_AND_DATA
+from milforge.config.trust import (
+    check_names,
+    check_objects,
+    plain_config,
+    trusted_packages,
+    within_the_run,
+)
+from milforge.runs.checksums import check_sums
 from milforge.runs.former_names import with_present_key
 
 if TYPE_CHECKING:
@@ -40,12 +47,11 @@ def load_checkpoint(path: str, key: str = "ckpt_path") -> dict[str, Any]:
     if not Path(path).is_file():
         raise ValueError(f"{key}: there is no file {path}")
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of formats that no checkpoint of ours has
-            checkpoint = torch.load(path, map_location="cpu", weights_only=True)
-    except (RuntimeError, EOFError, OSError, pickle.UnpicklingError, KeyError, ValueError) as error:
+        check_sums(Path(path))
+        checkpoint = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # a damaged file fails in many ways
         raise ValueError(
-            f"{key}: {path} cannot be read as a checkpoint: it is truncated, of another "
+            f"{key}: {path} cannot be read as a checkpoint: it is truncated or damaged, of another "
             "format, or holds more than tensors and plain data; give a file from a run's "
             "checkpoints/ folder"
         ) from error
@@ -56,20 +62,76 @@ def load_checkpoint(path: str, key: str = "ckpt_path") -> dict[str, Any]:
             f"{key}: {path} was not written by milforge-train (it lacks the key 'milforge'); "
             "give a file from a run's checkpoints/ folder"
         )
+    told = f"{key}: {path}"
+    check_content(checkpoint, told)
+    plain_config(stored["config"], told)
     return checkpoint
 
 
 def store_run(path: str, arguments: list[str]) -> None:
     """Makes the config stored in a checkpoint known to Hydra as `stored_run`.
 
-    It stands below the command line. A group chosen there, such as `data=mnist_bags`, replaces the
-    stored one whole; where other data are chosen, the stored split is left out too.
+    Raises:
+        ValueError: where it cannot be read, or names what a checkpoint may not call.
     """
-    config = load_checkpoint(path)["milforge"]["config"]
-    chosen = {match[1] for match in (re.match(r"(\w+)=", each) for each in arguments) if match}
+    part = stored_part(load_checkpoint(path)["milforge"]["config"], arguments)
+    told = f"ckpt_path: {path}"
+    for group in ("data", "model", "trainer"):
+        if not _chosen(arguments, group):
+            check_group(part, group, told)
+    for group, node in part.items():
+        if group not in ("seed", "tags") and not isinstance(node, dict | None):
+            raise ValueError(
+                f"{told} holds a config with {node!r:.100} as {group!r}: it is damaged"
+            )
+    check_names(part, told, trusted_packages(arguments))
+    store_config("stored_run", part)
+
+
+def check_stored(path: str, stored: Mapping[str, Any], overrides: Sequence[str]) -> None:
+    """Checks that what a stored config would call is what its names say.
+
+    Apart from `store_run`, because importing it takes longer than to find a misspelt key.
+
+    Raises:
+        ValueError: names the first that is not.
+    """
+    part = stored_part(stored["config"], overrides)
+    check_objects(part, f"ckpt_path: {path}", trusted_packages(overrides))
+
+
+def stored_part(config: Mapping[str, Any], arguments: Sequence[str]) -> dict[str, Any]:
+    """What of a stored config stands below a command line.
+
+    A group chosen there, such as `data=mnist_bags`, replaces the stored one whole; where other data
+    are chosen, the stored split is left out too.
+
+    Example:
+        >>> stored_part({"data": {}, "split": {}, "seed": 3, "run": "a"}, ["data=mnist_bags"])
+        {'seed': 3}
+    """
+    chosen = {key for key in KEPT if _chosen(arguments, key)}
     chosen |= {"split"} if "data" in chosen else set()
-    node = {key: config[key] for key in KEPT if key in config and key not in chosen}
-    store_config("stored_run", node)
+    return within_the_run({key: config[key] for key in KEPT if key in config and key not in chosen})
+
+
+def _chosen(arguments: Sequence[str], group: str) -> bool:
+    """Whether a command line replaces a stored group."""
+    return any(each.startswith(f"{group}=") for each in arguments)
+
+
+def check_group(part: Mapping[str, Any], group: str, told: str) -> None:
+    """Checks that a stored config has a group without which nothing can be built.
+
+    Raises:
+        ValueError: where it has not.
+    """
+    node = part.get(group)
+    if not isinstance(node, dict) or "_target_" not in node:
+        raise ValueError(
+            f"{told} holds a config without {group!r}, or one that names nothing to build: it is "
+            f"damaged; choose {group}=... on the command line"
+        )
 
 
 def ckpt_path(arguments: list[str]) -> str | None:
@@ -144,10 +206,15 @@ def load_weights(
     try:
         module.load_state_dict(checkpoint["state_dict"])
     except RuntimeError as error:
-        raise ValueError(
-            f"ckpt_path: {path} does not fit the model of this config; choose the model that it "
-            "was trained with (evaluation and prediction do where no key of the model is given)"
-        ) from error
+        raise unfitting(path) from error
+
+
+def unfitting(path: str) -> ValueError:
+    """The error of weights that are of another model."""
+    return ValueError(
+        f"ckpt_path: {path} does not fit the model of this config; choose the model that it was "
+        "trained with (evaluation and prediction do where no key of the model is given)"
+    )
 
 
 def empty_standardiser(shape: "InstanceShape") -> "nn.Module":

@@ -34,25 +34,25 @@ DECISIVE_TRAINER = (
 )
 
 
-def identity(config: Mapping[str, Any]) -> dict[str, Any]:
+def identity(config: Mapping[str, Any], typed: Mapping[str, Any]) -> dict[str, Any]:
     """What decides which weights come out, as a flat mapping from key to value.
 
     Args:
-        config: the config as plain data.
+        config: the config as plain data; it may come from a file, so nothing it names is imported.
+        typed: the config of the person who begins the run, whose names are.
     """
-    return _flat(_decisive(config))
+    chosen = {key: _without_harmless(config.get(key), typed.get(key)) for key in DECISIVE}
+    trainer = config.get("trainer")
+    trainer = trainer if isinstance(trainer, Mapping) else {}
+    return _flat(chosen | {"trainer": {key: trainer.get(key) for key in DECISIVE_TRAINER}})
 
 
-def _decisive(config: Any) -> dict[str, Any]:
-    chosen = {key: _without_harmless(config.get(key)) for key in DECISIVE}
-    trainer = config.get("trainer") or {}
-    return chosen | {"trainer": {key: trainer.get(key) for key in DECISIVE_TRAINER}}
-
-
-def _without_harmless(node: Any) -> Any:
+def _without_harmless(node: Any, typed: Any) -> Any:
     """A group without the options that its target declares to change nothing."""
-    if not isinstance(node, Mapping) or "_target_" not in node:
+    if not (isinstance(node, Mapping) and isinstance(typed, Mapping)) or "_target_" not in node:
         return node
+    if node["_target_"] != typed.get("_target_"):
+        return node  # another one already, whatever it is
     try:
         target = get_object(str(node["_target_"]))
     except Exception:  # gone from the fork, say: then all keys count

@@ -115,8 +115,20 @@ class TrainConfig(RunConfig):
     scheduler: Any = None
 
 
+@dataclass
+class InferConfig(RunConfig):
+    """Keys of `milforge-evaluate` and `milforge-predict`.
+
+    Args:
+        trust: a package, or a list of them, that the config of a checkpoint may name beside those
+            of `milforge.config.trust`; it is read from the command line alone.
+    """
+
+    trust: Any = None
+
+
 def register() -> None:
     """Makes the schemas known to Hydra."""
     store_config("train_schema", TrainConfig)
-    store_config("run_schema", RunConfig)
+    store_config("run_schema", InferConfig)
     store_config("stored_run", {})

@@ -1,6 +1,7 @@
-"""Files that are whole or not there."""
+"""Files that are whole or not there, and what is no file."""
 
 import os
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -29,3 +30,20 @@ def atomic_path(path: Path) -> Iterator[Path]:
         os.replace(partial, path)
     finally:
         partial.unlink(missing_ok=True)
+
+
+def kind_of(path: Path) -> str:
+    """What lies at a path, in words; to open a pipe would wait for ever.
+
+    Example:
+        >>> kind_of(Path("/dev/null")), kind_of(Path("/"))
+        ('a device', 'a folder')
+    """
+    mode = path.stat().st_mode
+    kinds = {
+        "a file": stat.S_ISREG,
+        "a folder": stat.S_ISDIR,
+        "a pipe": stat.S_ISFIFO,
+        "a socket": stat.S_ISSOCK,
+    }
+    return next((name for name, fits in kinds.items() if fits(mode)), "a device")

@@ -55,6 +55,11 @@ def checkpoint_before_validation(trainer: L.Trainer) -> Checkpoint:
     return checkpoint
 
 
+def is_restoring(trainer: L.Trainer) -> bool:
+    """Whether a checkpoint is being taken up, or has failed to be; not so once training begins."""
+    return bool(trainer._checkpoint_connector._loaded_checkpoint)
+
+
 def restore_handlers(trainer: L.Trainer, handlers: Mapping[int, Any]) -> None:
     """Has Lightning put back these signal handlers, and not those that it found."""
     trainer._signal_connector._original_handlers.update(handlers)

@@ -8,7 +8,7 @@ from milforge.report.runs import Run
 from milforge.report.survey import listed
 
 REPETITION = re.compile(r"(^|[._])(fold|repeat|seed)$")
-# What changes no result. A checkpoint to evaluate is as much a repetition as the run it is from.
+# What changes no result.
 IGNORED = (
     "paths",
     "logger",
@@ -18,11 +18,12 @@ IGNORED = (
     "search",
     "optimized_metric",
     "tags",
-    "ckpt_path",
     "callbacks.figures",
     "callbacks.predictions",
     "callbacks.progress",
 )
+# What a run begins with, where it does not begin anew.
+STARTS = ("ckpt_path", "init_from")
 MISSING = "-"  # the value of a key that a run does not have
 
 Column = list[str]  # one value per run
@@ -56,6 +57,8 @@ def what_differs(runs: Sequence[Run], table: Mapping[str, Column]) -> dict[str, 
     all keys that follow from it.
     """
     again = {key: column for key, column in table.items() if REPETITION.search(key)}
+    starts = {key: _starts(runs, table, key, again) for key in STARTS if key in table}
+    table = {**table, **starts}
     options = _options(runs, table)
     explicit = {name for run in runs for name in run.overrides} - set(options)
     left = {
@@ -86,6 +89,28 @@ def what_differs(runs: Sequence[Run], table: Mapping[str, Column]) -> dict[str, 
             if key == "task_name" or not (MISSING in column and follows(column, tasks))
         }
     return chosen | left
+
+
+def _starts(
+    runs: Sequence[Run], table: Mapping[str, Column], key: str, again: Mapping[str, Column]
+) -> Column:
+    """The checkpoint that each training began with; those of each seed or fold are one.
+
+    A checkpoint to evaluate is as much a repetition as the run it is from.
+    """
+    tasks = table.get("task_name", ["train"] * len(runs))
+    paths = [
+        "null" if task != "train" or path in ("last", MISSING) else path
+        for path, task in zip(table[key], tasks, strict=True)
+    ]
+    for numbers in again.values():
+        without = [
+            path if path == "null" else re.sub(rf"(?<!\d){re.escape(number)}(?!\d)", "#", path)
+            for path, number in zip(paths, numbers, strict=True)
+        ]
+        if len({each for each in without if each != "null"}) == 1 < len(set(paths) - {"null"}):
+            return without
+    return paths
 
 
 def _options(runs: Sequence[Run], table: Mapping[str, Column]) -> dict[str, str]:

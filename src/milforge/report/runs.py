@@ -9,8 +9,8 @@ from pathlib import Path
 from time import time
 from typing import Any
 
-from milforge.config.planned_jobs import read_yaml
 from milforge.runs.former_names import with_present_targets
+from milforge.runs.read_files import read_summary, read_yaml
 
 QUIET_SECONDS = 15 * 60  # a run without a summary that wrote nothing for so long is not running
 
@@ -56,7 +56,7 @@ def read_run(folder: Path) -> Run:
         if not (folder / "summary.json").is_file():
             idle = time() - _last_change(folder)
             return Run(folder, "stopped" if idle > QUIET_SECONDS else "running", config, overrides)
-        summary = _json(folder / "summary.json")
+        summary = read_summary(folder / "summary.json")
         if not config and summary.get("status") == "finished":
             raise ValueError("it has a summary.json but no config.yaml")
     except (ValueError, OSError) as error:
@@ -107,19 +107,6 @@ def as_text(value: Any) -> str:
     return str(value)
 
 
-def _json(path: Path) -> dict[str, Any]:
-    try:
-        content = json.loads(path.read_bytes())
-    except ValueError as error:
-        raise ValueError(f"{path.name} is damaged ({error})") from error
-    metrics = content.get("metrics", {}) if isinstance(content, dict) else None
-    if not isinstance(metrics, dict) or not all(
-        value is None or isinstance(value, int | float) for value in metrics.values()
-    ):
-        raise ValueError(f"{path.name} is damaged (expected metrics with numbers)")
-    return {**content, "metrics": metrics}
-
-
 def _flat(node: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
     for key, value in node.items():
         if isinstance(value, dict) and value:
@@ -131,6 +118,6 @@ def _flat(node: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
 def _last_change(folder: Path) -> float:
     newest = folder.stat().st_mtime
     for path in folder.rglob("*"):
-        with suppress(FileNotFoundError):  # a run writes its files beside their places
+        with suppress(OSError):  # a run writes its files beside their places; links may be broken
             newest = max(newest, path.stat().st_mtime)
     return newest

@@ -59,7 +59,7 @@ def survey(folders: Sequence[Path]) -> Survey:
     for folder in folders:
         if not folder.is_dir():
             raise ValueError(f"there is no folder {folder}")
-        jobs = list(_find(folder, is_job=False))
+        jobs = list(_find(folder, is_job=False, seen=set()))
         if not jobs:
             raise ValueError(
                 f"expected runs in {folder}, found no config.yaml and no summary.json in or below "
@@ -76,10 +76,21 @@ def survey(folders: Sequence[Path]) -> Survey:
     return Survey([read_run(folder) for folder in found.values()], left)
 
 
-def _find(folder: Path, *, is_job: bool) -> Iterator[Path]:
-    """The folders of runs in and below a folder; none lies in another."""
-    with os.scandir(folder) as entries:
-        kinds = {entry.name: entry.is_dir() for entry in entries}
+def _find(folder: Path, *, is_job: bool, seen: set[Path]) -> Iterator[Path]:
+    """The folders of runs in and below a folder; none lies in another.
+
+    One that cannot be looked into is a run that cannot be read; links that lead back are left out.
+    """
+    place = folder.resolve()
+    if place in seen:
+        return
+    seen.add(place)
+    try:
+        with os.scandir(folder) as entries:
+            kinds = {entry.name: _is_dir(entry) for entry in entries}
+    except OSError:
+        yield folder
+        return
     if "config.yaml" in kinds or "summary.json" in kinds or is_job:
         yield folder
         return
@@ -88,7 +99,14 @@ def _find(folder: Path, *, is_job: bool) -> Iterator[Path]:
         if not name.startswith(".") and name != "wandb":  # W&B keeps a config.yaml of its own
             # A job that failed before it wrote anything has nothing but its number.
             is_job = "multirun.yaml" in kinds and name.isdigit()
-            yield from _find(folder / name, is_job=is_job)
+            yield from _find(folder / name, is_job=is_job, seen=seen)
+
+
+def _is_dir(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:  # a link to itself
+        return False
 
 
 def _natural(name: str) -> list[tuple[int, str]]:

@@ -1,5 +1,6 @@
 """Statistics of groups of runs, as text, Markdown and rows of CSV."""
 
+import html
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import chain
@@ -109,11 +110,22 @@ def markdown_tables(rows: Sequence[Row]) -> str:
     names = len(rows[0].group.values)
     blocks = []
     for metric, part in _by_metric(rows).items():
-        head, *body = [[cell.replace("|", r"\|") for cell in line] for line in _cells(part)]
+        head, *body = [[markdown(cell) for cell in line] for line in _cells(part)]
         rule = ["---" if i < names else "---:" for i in range(len(head))]
         lines = "\n".join(f"| {' | '.join(line)} |" for line in (head, rule, *body))
-        blocks.append(f"## {metric}\n\n{lines}")
+        blocks.append(f"## {markdown(metric)}\n\n{lines}")
     return "\n\n".join(blocks)
+
+
+def markdown(text: str) -> str:
+    r"""Text of a config as Markdown that shows it: no HTML, no link, no picture, one line.
+
+    Example:
+        >>> print(markdown("<b>a|b</b> [c](d)"))
+        &lt;b&gt;a\|b&lt;/b&gt; [c]\(d)
+    """
+    line = " ".join(text.split())
+    return html.escape(line, quote=False).replace("|", r"\|").replace("](", r"]\(")
 
 
 def records(rows: Sequence[Row]) -> list[dict[str, Any]]:

@@ -9,6 +9,7 @@ import torch
 from lightning.fabric.plugins.io.torch_io import TorchCheckpointIO
 
 from milforge.data.files import atomic_path
+from milforge.runs.checksums import check_sums
 from milforge.runs.former_names import with_present_key
 
 PREVIOUS = "previous.ckpt"
@@ -88,8 +89,9 @@ def last_whole(folder: Path) -> tuple[Path | None, list[Path]]:
 
 
 def is_whole(path: Path) -> bool:
-    """Whether a checkpoint can be read to its end."""
+    """Whether a checkpoint can be read to its end, and is what was written."""
     with suppress(Exception):  # a damaged file fails in many ways
+        check_sums(path)
         torch.load(path, map_location="meta", weights_only=True)
         return True
     return False

@@ -2,7 +2,6 @@
 
 import csv
 import fcntl
-import json
 import logging
 import os
 from collections.abc import Callable, Iterator, Mapping
@@ -14,18 +13,19 @@ from typing import Any
 import lightning as L
 from lightning.pytorch.loggers import CSVLogger
 from lightning.pytorch.utilities import rank_zero_only
-from omegaconf import OmegaConf
 
 from milforge.data.files import atomic_path
 from milforge.runs.checkpoint_io import last_whole
 from milforge.runs.former_names import with_present_targets
+from milforge.runs.read_files import read_summary, read_yaml
 from milforge.runs.refused_folder import RefusedFolder
 
 logger = logging.getLogger(__name__)
 
 Rows = list[dict[str, str]]
-# A config as plain data, to what decides which weights come out of it, key by key.
-Identity = Callable[[Mapping[str, Any]], Mapping[str, Any]]
+# A config as plain data and the one that was typed, to what decides which weights come out of the
+# first, key by key.
+Identity = Callable[[Mapping[str, Any], Mapping[str, Any]], Mapping[str, Any]]
 
 
 def finished_metrics(folder: Path) -> dict[str, float] | None:
@@ -34,10 +34,10 @@ def finished_metrics(folder: Path) -> dict[str, float] | None:
     if not path.is_file():
         return None
     try:
-        summary = json.loads(path.read_text())
+        summary = read_summary(path)
     except ValueError as error:
-        raise ValueError(f"{path} is damaged ({error}): remove it to have the run go on") from error
-    if summary["status"] != "finished":
+        raise ValueError(f"{folder}: {error}: remove that file to have the run go on") from error
+    if summary.get("status") != "finished":
         return None
     # JSON has no NaN, which AUROC is where all bags are of one class.
     return {name: nan if value is None else value for name, value in summary["metrics"].items()}
@@ -57,8 +57,14 @@ def check_same_run(config: Mapping[str, Any], folder: Path, identity: Identity) 
     path = folder / "config.yaml"
     if not path.is_file():
         return
-    stored = with_present_targets(OmegaConf.to_container(OmegaConf.load(path)))
-    there, here = identity(stored), identity(config)
+    try:
+        stored = with_present_targets(read_yaml(path))
+    except ValueError as error:
+        raise RefusedFolder(
+            f"{folder}: {error}, so it does not say which settings its run has: choose another "
+            "folder (run=NAME, or sweep=NAME), or remove that file if they are these"
+        ) from error
+    there, here = identity(stored, config), identity(config, config)
     for key in sorted(there.keys() | here.keys()):
         one, other = there.get(key, "not set"), here.get(key, "not set")
         if one != other:

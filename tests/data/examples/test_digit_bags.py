@@ -174,6 +174,8 @@ def test_a_thousand_bags_in_less_than_a_second(sampling):
     ("options", "message"),
     [
         ({"count": 0}, "count of at least 1 bag, got 0"),
+        ({"count": 10**9}, "a count as a whole number of at most 1,000,000, got 1000000000"),
+        ({"count": 1e9}, "a count as a whole number of at most 1,000,000, got 1000000000.0"),
         ({"mean_size": 0.9}, "mean_size of at least 1, got 0.9"),
         ({"mean_size": float("nan")}, "mean_size of at least 1, got nan"),
         ({"mean_size": float("inf")}, "mean_size of at least 1, got inf"),

@@ -295,6 +295,7 @@ def test_a_copy_in_a_worker_gives_the_same_bags():
         ({"train": 0}, "train of at least 1, got 0"),
         ({"val": -1}, "val of at least 1, got -1"),
         ({"test": 0}, "test of at least 1, got 0"),
+        ({"test": 10**9}, "test as a whole number of at most 1,000,000, got 1000000000"),
         ({"mean_side": 1.9}, "mean_side of at least 2, got 1.9"),
         ({"mean_side": float("inf")}, "mean_side of at least 2, got inf"),
         ({"sd_side": -1}, "sd_side of at least 0, got -1"),

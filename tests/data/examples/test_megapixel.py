@@ -272,6 +272,7 @@ def test_an_image_is_made_when_it_is_asked_for():
         ({"train": 0}, r"data\.train of at least 1 image, got 0"),
         ({"val": -3}, r"data\.val of at least 1 image, got -3"),
         ({"test": 0}, r"data\.test of at least 1 image, got 0"),
+        ({"test": 10**9}, r"data\.test as a whole number of at most 1,000,000, got"),
         (
             {"noise": 60},
             r"a canvas of which 5 digits and 60 strokes of 16 x 16 pixels cover at most a quarter, "

@@ -23,6 +23,8 @@ from milforge.functional import segment_sum
 Sampling = Literal["balanced", "plain"]
 Indices = NDArray[np.int64]
 
+_MOST = 1_000_000  # bags to generate
+
 
 def draw_bags(
     labels: NDArray[np.integer],
@@ -248,9 +250,20 @@ def _as_targets(target: int | Sequence[int]) -> list[int]:
     return targets
 
 
+def check_count(name: str, count: int) -> None:
+    """Checks a number of bags, or of images, that are to be generated.
+
+    Raises:
+        ValueError: for more than any memory holds, and for what is no whole number.
+    """
+    if not isinstance(count, int) or count > _MOST:
+        raise ValueError(f"expected {name} as a whole number of at most {_MOST:,}, got {count}")
+
+
 def _check_options(count: int, mean_size: float, sd_size: float, sampling: str, seed: int) -> None:
     if count < 1:
         raise ValueError(f"expected a count of at least 1 bag, got {count}")
+    check_count("a count", count)
     if not 1 <= mean_size < math.inf:
         raise ValueError(f"expected mean_size of at least 1, got {mean_size}")
     if not 0 <= sd_size < math.inf:

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from milforge.data.bag import Bag
 from milforge.data.dataset import SPLITS
 from milforge.data.examples.bags_in_memory import BagsInMemory
+from milforge.data.examples.digit_bags import check_count
 from milforge.data.examples.digits import LARGEST_PIXEL, digit_pools
 from milforge.data.parts import BagSplits
 
@@ -82,6 +83,8 @@ def digits_grid(
     """
     counts = {"train": train, "val": val, "test": test}
     _check_at_least(1, counts)
+    for name, count in counts.items():
+        check_count(name, count)
     _check_at_least(2, {"mean_side": mean_side})
     _check_at_least(1, {"mean_blob": mean_blob})
     _check_at_least(0, {"sd_side": sd_side, "sd_blob": sd_blob, "noise": noise, "seed": seed})

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from milforge.data.dataset import SPLITS
 from milforge.data.examples.canvas import Canvas
+from milforge.data.examples.digit_bags import check_count
 from milforge.data.examples.digits import LARGEST_PIXEL, digit_pools
 from milforge.data.examples.mnist import mnist_pools
 from milforge.data.images.large_image import LargeImage
@@ -94,6 +95,7 @@ def megapixel(
     for name, count in zip(SPLITS, (train, val, test), strict=True):
         if count < 1:
             raise ValueError(f"expected data.{name} of at least 1 image, got {count}")
+        check_count(f"data.{name}", count)
     if (digits + noise) * digit_size**2 > size**2 / 4:
         raise ValueError(
             f"expected a canvas of which {digits} digits and {noise} strokes of {digit_size} x "

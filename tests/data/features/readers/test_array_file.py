@@ -1,4 +1,6 @@
+import os
 import pickle
+import socket
 import warnings
 
 import h5py
@@ -203,3 +205,89 @@ def test_bytes_that_are_wrong_are_an_error_of_the_file_or_none(tmp_path, name):
             assert str(error).startswith(f"{path}: ")  # noqa: PT017
             failures += 1
     assert failures > 50
+
+
+@pytest.fixture
+def secret(tmp_path):
+    """A file of 60 rows that is none of the bag's."""
+    path = tmp_path / "secret.bin"
+    path.write_bytes(b"PRIVATE!" * 60)
+    write_h5(tmp_path / "other.h5", {"x": features(60, 2), "deep/x": features(60, 2)})
+    return path
+
+
+def external_storage(file, path):
+    file.create_dataset("x", (60, 2), "u1", external=[(str(path), 0, 120)])
+
+
+def external_link(file, path):
+    file["x"] = h5py.ExternalLink(str(path.with_name("other.h5")), "x")
+
+
+def link_to_a_link(file, path):
+    file["far"] = h5py.ExternalLink(str(path.with_name("other.h5")), "deep")
+    file["x"] = h5py.SoftLink("/far/x")
+
+
+def virtual(file, path):
+    layout = h5py.VirtualLayout((60, 2), "f4")
+    layout[:] = h5py.VirtualSource(str(path.with_name("other.h5")), "x", (60, 2))
+    file.create_virtual_dataset("x", layout)
+
+
+def endless(file, path):
+    file["x"] = h5py.SoftLink("/x")
+
+
+@pytest.mark.parametrize(
+    ("write", "what"),
+    [
+        (external_storage, "external storage"),
+        (external_link, "an external link"),
+        (link_to_a_link, "an external link"),
+        (virtual, "a virtual dataset"),
+        (endless, "a chain of more than 32 links"),
+    ],
+)
+def test_a_file_reads_no_other_file(tmp_path, secret, write, what):
+    path = tmp_path / "a.h5"
+    with h5py.File(path, "w") as file:
+        write(file, secret)
+    for key in ("x", "/x", "./x", "x/"):
+        with open_arrays(path) as arrays, pytest.raises(BagError) as caught:
+            arrays[key.removeprefix("./")]
+        assert str(caught.value).startswith(f"{path}: expected {key.removeprefix('./')!r} in the")
+        assert what in str(caught.value)
+
+
+def test_links_within_a_file_are_followed(tmp_path):
+    x = features(5, 2)
+    path = write_h5(tmp_path / "a.h5", {"deep/x": x})
+    with h5py.File(path, "a") as file:
+        file["y"] = h5py.SoftLink("/deep/x")
+        file["group"] = h5py.SoftLink("deep")
+        file["deep/z"] = h5py.SoftLink("x")
+        file["nothing"] = h5py.SoftLink("/gone")
+    for key in ("deep/x", "y", "group/x", "deep/z", "/y"):
+        np.testing.assert_array_equal(load(path, key).numpy(), x)
+    with open_arrays(path) as arrays:
+        for key in ("nothing", "deep", "deep/x/more", "gone", "", "/"):
+            assert arrays.get(key) is None
+
+
+@pytest.mark.parametrize("suffix", [".h5", ".npy", ".pt"])
+def test_a_pipe_is_not_opened(tmp_path, suffix):
+    pipe = tmp_path / f"pipe{suffix}"
+    os.mkfifo(pipe)
+    with pytest.raises(BagError, match="expected a file, got a pipe: remove it"):
+        load(pipe)
+    (tmp_path / f"folder{suffix}").mkdir()
+    with pytest.raises(BagError, match="expected a file, got a folder"):
+        load(tmp_path / f"folder{suffix}")
+    (tmp_path / f"device{suffix}").symlink_to("/dev/zero")
+    with pytest.raises(BagError, match="expected a file, got a device"):
+        load(tmp_path / f"device{suffix}")
+    with socket.socket(socket.AF_UNIX) as plug:
+        plug.bind(str(tmp_path / f"s{suffix}"))
+        with pytest.raises(BagError, match="expected a file, got a socket"):
+            load(tmp_path / f"s{suffix}")

@@ -1,3 +1,4 @@
+import os
 import subprocess
 import sys
 
@@ -93,3 +94,16 @@ def test_a_file_put_in_the_place_of_another_is_read_anew(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path / "elsewhere")
     assert int(second.read(torch.tensor([[0, 0]]), (9, 9)).sum()) == 81
     assert second.name == str(tmp_path / "a.npy")
+
+
+@pytest.mark.parametrize("suffix", [".npy", ".tif", ".svs"])
+def test_a_pipe_is_not_opened(tmp_path, suffix):
+    os.mkfifo(tmp_path / f"a{suffix}")
+    with pytest.raises(ValueError, match="expected an image, got a pipe"):
+        open_source(tmp_path / f"a{suffix}")
+
+
+def test_a_size_that_no_image_has_is_told_with_the_file(tmp_path):
+    zarr.create_array(tmp_path / "a.zarr", shape=(2**31, 2**31), chunks=(1024, 1024), dtype="u1")
+    with pytest.raises(ValueError, match=r"a\.zarr: expected .* got 2147483648 x 2147483648"):
+        open_source(tmp_path / "a.zarr")

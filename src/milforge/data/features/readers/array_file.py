@@ -13,6 +13,7 @@ from torch import Tensor
 
 from milforge.data.faults import BagError, Fault, bag_error
 from milforge.data.features.readers.bag_reader import Rows
+from milforge.data.files import kind_of
 
 ARRAY_SUFFIXES = (".h5", ".hdf5", ".npy", ".pt")
 WHOLE = ""  # the key of a file that is one array and not a collection of them
@@ -73,6 +74,8 @@ def open_arrays(path: Path) -> Iterator[Mapping[str, StoredArray]]:
     from milforge.data.features.readers.npy import open_npy
     from milforge.data.features.readers.torch_file import open_torch
 
+    if path.exists() and not path.is_file():
+        raise bag_error([Fault("", path, f"expected a file, got {kind_of(path)}", "remove it")])
     openers = {".npy": open_npy, ".pt": open_torch}
     file = openers.get(path.suffix.lower(), open_hdf5)(path)
     with damage_told(path):

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from milforge.data.faults import BagError, Fault, bag_error
 from milforge.data.features.readers.array_file import StoredArray, damage_told
 from milforge.data.features.readers.bag_reader import Rows
 
@@ -17,6 +18,7 @@ from milforge.data.features.readers.bag_reader import Rows
 # of 1,024 float16, or as two rows where each is a chunk of its own, as CLAM writes them.
 _LONGEST_GAP = 64
 _GAP_OF_SINGLE_ROWS = 2
+_MOST_LINKS = 32
 
 
 @contextmanager
@@ -48,11 +50,13 @@ class _Datasets(Mapping[str, StoredArray]):
 
     def _open(self, key: str) -> StoredArray | None:
         """None where there is nothing of that name, or a group."""
-        if not key or key not in self._file:
-            return None
-        node = self._file[key]
+        node = _followed(self._path, self._file, key)
         if not hasattr(node, "shape"):
             return None
+        if node.external:
+            raise _elsewhere(self._path, key, "external storage")
+        if node.is_virtual:
+            raise _elsewhere(self._path, key, "a virtual dataset")
         return StoredArray(
             path=self._path,
             key=key,
@@ -70,6 +74,41 @@ class _Datasets(Mapping[str, StoredArray]):
 
     def __len__(self) -> int:
         return len(list(iter(self)))
+
+
+def _followed(path: Path, file: Any, key: str) -> Any:
+    """What stands under a key, None where there is nothing.
+
+    Link by link, as h5py itself follows those that lead into other files.
+
+    Raises:
+        BagError: for a link into another file, or links that lead nowhere but to each other.
+    """
+    import h5py
+
+    names, node = [name for name in key.split("/") if name], file
+    for _ in range(_MOST_LINKS):
+        if not names:
+            return None if node is file else node
+        if not hasattr(node, "keys"):  # a data set has nothing below it
+            return None
+        name, *names = names
+        link = node.get(name, getlink=True)
+        if isinstance(link, h5py.HardLink):
+            node = node[name]
+        elif isinstance(link, h5py.SoftLink):
+            node = file if link.path.startswith("/") else node
+            names = [*(part for part in link.path.split("/") if part not in ("", ".")), *names]
+        elif link is None:
+            return None
+        else:
+            raise _elsewhere(path, key, "an external link")
+    raise _elsewhere(path, key, f"a chain of more than {_MOST_LINKS} links")
+
+
+def _elsewhere(path: Path, key: str, what: str) -> BagError:
+    message = f"expected {key!r} in the file itself, got {what}, which may read any other file"
+    return bag_error([Fault("", path, message, "write the bag again, with its values in it")])
 
 
 def _attribute(nodes: Iterable[Any], name: str) -> Any:

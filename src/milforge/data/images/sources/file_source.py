@@ -9,8 +9,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from milforge.data.files import kind_of
 from milforge.data.images.sources.handles import Handle, handles
 from milforge.sampling.offsets import check_size
+
+_MOST_PIXELS = 10**13  # a hundred times what scanners make; a header may say anything
 
 
 class FileSource:
@@ -35,6 +38,9 @@ class FileSource:
         self.path = Path(path).absolute()
         if not self.path.exists():
             raise FileNotFoundError(f"{path}: expected an image, found no file: check the path")
+        kind = kind_of(self.path)
+        if kind not in ("a file", "a folder"):
+            raise ValueError(f"{path}: expected an image, got {kind}: remove it")
         status = self.path.stat()
         self._stamp = (status.st_ino, status.st_size, status.st_mtime_ns)
         self._key = (opener, self.path, *options)
@@ -42,6 +48,12 @@ class FileSource:
             self._shape = (handle.channels, *handle.levels[0])
             self._levels = handle.levels
             self._dtype = handle.dtype
+        height, width = max(self._levels)
+        if height * width > _MOST_PIXELS:
+            raise ValueError(
+                f"{path}: expected an image of at most {_MOST_PIXELS:.0e} pixels, got {height} x "
+                f"{width}: what it says of its size is damaged, restore it from where it came from"
+            )
 
     @property
     def name(self) -> str:

@@ -52,6 +52,6 @@ def open_source(path: str | Path, axes: str | None = None) -> FileSource:
 
 def _is_slide(path: Path) -> bool:
     """Whether a TIFF file is one of a scanner's maker."""
-    if find_spec("openslide") is None or not path.exists():
+    if find_spec("openslide") is None or not path.is_file():
         return False
     return require("openslide").OpenSlide.detect_format(path) not in _PLAIN

@@ -1,0 +1,157 @@
+"""Whether a checkpoint holds what a run writes into it, in sizes that a run has."""
+
+import math
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+from hydra.errors import InstantiationException
+
+_MOST_NUMBERS = 10**8  # of an instance
+_MOST_STEPS = 2**53
+
+# What fails on odd values in ways of its own: a sentence tells it, HYDRA_FULL_ERROR=1 where.
+_ODD = (
+    ArithmeticError,
+    AssertionError,
+    AttributeError,
+    InstantiationException,
+    LookupError,
+    MemoryError,
+    RuntimeError,
+    TypeError,
+)
+
+
+def check_content(checkpoint: Mapping[str, Any], told: str) -> None:
+    """Checks the keys that evaluation, prediction and going on read.
+
+    Args:
+        checkpoint: as it was loaded, with a mapping under `milforge`.
+        told: how an error begins.
+
+    Raises:
+        ValueError: names the first key that is missing or odd.
+    """
+    for key in ("epoch", "global_step"):
+        _expect(told, key, checkpoint.get(key), _is_count, "a number of steps")
+    version = "pytorch-lightning_version"
+    _expect(told, version, checkpoint.get(version), lambda value: isinstance(value, str), "text")
+    _check_weights(checkpoint["state_dict"], told)
+    stored = checkpoint["milforge"]
+    kinds: dict[str, tuple[Callable[[Any], bool], str]] = {
+        "config": (_is_mapping, "keys and values"),
+        "instance_shape": (_is_shape, "the sizes of an instance, or of each stream"),
+        "standardised": (lambda value: isinstance(value, bool), "true or false"),
+        "task": (_is_mapping, "keys and values"),
+        "class_names": (_are_words, "names"),
+        "split": (_is_split, "the bags of train, val and test, or nothing"),
+        "covariates": (_are_covariates, "the statistics of columns, or nothing"),
+        "history": (_is_history, "the values of each metric by epoch"),
+        "seen": (_are_seen, "what was seen of an epoch"),
+    }
+    for key, (fits, expected) in kinds.items():
+        if key not in stored:
+            raise ValueError(
+                f"{told} lacks the key 'milforge.{key}': it is damaged, or of another version; "
+                "give a file from a run's checkpoints/ folder"
+            )
+        _expect(told, f"milforge.{key}", stored[key], fits, expected)
+
+
+def _expect(told: str, key: str, value: Any, fits: Callable[[Any], bool], expected: str) -> None:
+    if not fits(value):
+        raise ValueError(
+            f"{told} holds {value!r:.100} as {key!r}, expected {expected}: it is damaged; give a "
+            "file from a run's checkpoints/ folder"
+        )
+
+
+def _check_weights(weights: Any, told: str) -> None:
+    from torch import Tensor, strided
+
+    if not _is_mapping(weights):
+        raise ValueError(f"{told} holds no weights by name: it is damaged")
+    for name, value in weights.items():
+        whole = isinstance(value, Tensor) and value.layout == strided
+        # A tensor may be a view that repeats a few numbers: of any size, in a small file.
+        if not whole or value.untyped_storage().nbytes() < value.numel() * value.element_size():
+            raise ValueError(
+                f"{told} holds weights {name!r:.100} that are no whole tensor: it is damaged"
+            )
+
+
+def _is_mapping(value: Any) -> bool:
+    return isinstance(value, dict) and all(isinstance(key, str) for key in value)
+
+
+def _is_count(value: Any) -> bool:
+    return type(value) is int and 0 <= value < _MOST_STEPS
+
+
+def _are_words(value: Any) -> bool:
+    return isinstance(value, list | tuple) and all(isinstance(each, str) for each in value)
+
+
+def _is_shape(value: Any) -> bool:
+    if isinstance(value, dict):
+        return _is_mapping(value) and bool(value) and all(map(_is_sizes, value.values()))
+    return _is_sizes(value)
+
+
+def _is_sizes(value: Any) -> bool:
+    sizes = isinstance(value, list | tuple) and all(type(n) is int and n > 0 for n in value)
+    return sizes and math.prod(value) <= _MOST_NUMBERS
+
+
+def _is_split(value: Any) -> bool:
+    parts = ("train", "val", "test")
+    return value is None or (_is_mapping(value) and all(_are_words(value.get(p)) for p in parts))
+
+
+def _are_covariates(value: Any) -> bool:
+    return value is None or (isinstance(value, list) and all(map(_is_covariate, value)))
+
+
+def _is_covariate(value: Any) -> bool:
+    if not _is_mapping(value) or not isinstance(value.get("name"), str):
+        return False
+    if "values" in value:
+        return _are_words(value["values"])
+    return all(isinstance(value.get(key), int | float) for key in ("mean", "std"))
+
+
+def _is_history(value: Any) -> bool:
+    def point(each: Any) -> bool:
+        pair = isinstance(each, list | tuple) and len(each) == 2
+        return pair and all(isinstance(number, int | float) for number in each)
+
+    return _is_mapping(value) and all(
+        isinstance(points, list) and all(map(point, points)) for points in value.values()
+    )
+
+
+def _are_seen(value: Any) -> bool:
+    from torch import Tensor
+
+    return isinstance(value, list) and all(
+        _is_mapping(each) and all(isinstance(column, Tensor) for column in each.values())
+        for each in value
+    )
+
+
+@contextmanager
+def odd_values_told(told: str) -> Iterator[None]:
+    """Turns what odd values of a checkpoint lead to into a sentence that names it.
+
+    Raises:
+        ValueError: for errors that no user was meant to see; others are left as they are.
+    """
+    try:
+        yield
+    except _ODD as error:
+        cause, *_ = str(error).splitlines() or [""]
+        raise ValueError(
+            f"{told} holds values that this version cannot use ({type(error).__name__}: "
+            f"{cause:.300}); HYDRA_FULL_ERROR=1 shows where"
+        ) from error
