@@ -86,7 +86,6 @@ HARMFUL = [
     "milforge.nn.MeanPool\n",
     "${oc.env:HOME}",
     "milforge.nn._private",
-    "milforgery.nn.MeanPool",
     "torch.nnx.Linear",
     "",
     None,

@@ -108,3 +108,38 @@ def test_wandb_logger(tmp_path):
 
 def test_states_of_a_metric():
     assert list(private.state_names(BinaryAUROC(thresholds=5))) == ["confmat"]
+
+
+@pytest.mark.filterwarnings(
+    "ignore:.*does not have many workers.*", "ignore:.*isinstance.treespec, LeafSpec.*"
+)
+def test_a_checkpoint_is_taken_up_before_training_begins(tmp_path):
+    told = []
+
+    class Told(L.Callback):
+        def load_state_dict(self, state_dict):
+            raise KeyError("x")
+
+        def on_train_start(self, trainer, pl_module):
+            told.append(private.is_restoring(trainer))
+
+        def state_dict(self):
+            return {"a": 1}
+
+    _, trainer = fit(tmp_path, [Told()], max_epochs=1)
+    trainer.save_checkpoint(tmp_path / "a.ckpt")
+    assert told == [False]
+    again = L.Trainer(
+        max_epochs=2,
+        accelerator="cpu",
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        callbacks=[Told()],
+    )
+    data = DataLoader(torch.ones(4, 1))
+    with pytest.raises(KeyError):
+        again.fit(Line(), data, data, ckpt_path=tmp_path / "a.ckpt", weights_only=True)
+    assert private.is_restoring(again)
+    assert told == [False]

@@ -100,7 +100,7 @@ def _is_shape(value: Any) -> bool:
 
 
 def _is_sizes(value: Any) -> bool:
-    sizes = isinstance(value, list) and all(type(each) is int and each > 0 for each in value)
+    sizes = isinstance(value, list | tuple) and all(type(n) is int and n > 0 for n in value)
     return sizes and math.prod(value) <= _MOST_NUMBERS
 
 
