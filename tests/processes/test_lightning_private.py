@@ -138,7 +138,8 @@ def test_a_checkpoint_is_taken_up_before_training_begins(tmp_path):
         enable_model_summary=False,
         callbacks=[Told()],
     )
+    data = DataLoader(torch.ones(4, 1))
     with pytest.raises(KeyError):
-        again.fit(Line(), DataLoader(torch.ones(4, 1)), ckpt_path=tmp_path / "a.ckpt")
+        again.fit(Line(), data, data, ckpt_path=tmp_path / "a.ckpt", weights_only=True)
     assert private.is_restoring(again)
     assert told == [False]
