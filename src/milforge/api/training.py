@@ -194,7 +194,7 @@ def make_module(config: DictConfig, data: MILDataModule, learning: Learning) -> 
     """
     task = data.task
     network = make_network(config, data)
-    standardise = data.standardiser(config.standardise)
+    standardise = data.standardiser(config.standardise, config.standardise_clip)
     module = learning.build(
         network,
         task,

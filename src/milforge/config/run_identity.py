@@ -18,6 +18,7 @@ DECISIVE = (
     "model",
     "module",
     "standardise",
+    "standardise_clip",
     "init_from",
     "freeze",
     "optimizer",

@@ -257,18 +257,18 @@ class MILDataModule(L.LightningDataModule):
         """
         return fingerprint(self.parts)
 
-    def standardiser(self, how: str | None) -> nn.Module | None:
+    def standardiser(self, how: str | None, clip: float | None = 10.0) -> nn.Module | None:
         """What standardises the features, where anything does; see `make_standardiser`.
 
         Raises:
-            ValueError: for another word than it takes, or where large images are to be
-                standardised.
+            ValueError: for another word than it takes, a clip that is not above 0, or where large
+                images are to be standardised.
         """
         if self.batch_type is ImageBatch:
             if how in ("train", "all"):
                 raise ValueError(f"standardise={how}: large images are not standardised; give null")
             return None
-        return make_standardiser(self.parts, self.instance_shape, how, self.seed)
+        return make_standardiser(self.parts, self.instance_shape, how, self.seed, clip)
 
     @property
     def collate_fn(self) -> Callable[[Sequence[Any]], BagBatch | ImageBatch]:
