@@ -84,6 +84,7 @@ def infer(
             config,
             task=stored_task(config, stored),
             covariates=stored["covariates"],
+            feature_names=stored["feature_names"],
             whole=whole,
         )
         check_labels(data)

@@ -204,6 +204,11 @@ class MILDataModule(L.LightningDataModule):
         return None if self._all.covariates is None else self._all.covariates.state()
 
     @property
+    def feature_names(self) -> tuple[str, ...]:
+        """The names of the features of an instance, in order; empty where they have none."""
+        return self._all.feature_names
+
+    @property
     def instance_shape(self) -> InstanceShape:
         """Shape of one instance; of each stream, by its name, where there are several."""
         return self.example.instance_shape
@@ -268,7 +273,9 @@ class MILDataModule(L.LightningDataModule):
             if how in ("train", "all"):
                 raise ValueError(f"standardise={how}: large images are not standardised; give null")
             return None
-        return make_standardiser(self.parts, self.instance_shape, how, self.seed, clip)
+        return make_standardiser(
+            self.parts, self.instance_shape, how, self.seed, clip, self.feature_names
+        )
 
     @property
     def collate_fn(self) -> Callable[[Sequence[Any]], BagBatch | ImageBatch]:
