@@ -165,6 +165,43 @@ def musk_like(path, bags=12):
     path.write_text("\n".join(lines) + "\n")
 
 
+def test_columns_go_by_their_names_in_the_order_of_training(tmp_path, fit, apply):
+    rng = np.random.default_rng(0)
+    names, rows = ["f0", "f1", "f2"], []
+    for bag in range(24):
+        for _ in range(4):
+            x = rng.normal(size=3) + np.array([3, 0, -1]) * (bag % 2)
+            rows.append([f"m{bag:02d}", bag % 2, *x.round(4)])
+    of = {n: [row[i] for row in rows] for i, n in enumerate(["bag_id", "label", *names])}
+
+    def write(name, columns):
+        lines = [
+            ",".join(columns),
+            *(",".join(map(str, r)) for r in zip(*columns.values(), strict=True)),
+        ]
+        (tmp_path / name).write_text("\n".join(lines) + "\n")
+
+    write("a.csv", {"": range(len(rows))} | of)
+    write("b.csv", {"extra": ["?", *range(len(rows) - 1)]} | {n: of[n] for n in sorted(of)[::-1]})
+    write("c.csv", {name: of[name] for name in ("bag_id", "label", "f0", "f2")})
+    run = good(fit("data.root=a.csv", "standardise_clip=7"))
+    assert stored(run)["milforge"]["feature_names"] == names
+    assert float(stored(run)["state_dict"]["standardise.clip"]) == 7
+    found = []
+    for given in ("data.root=a.csv", "data.root=b.csv", "data=feature_bags data.root=b.csv"):
+        outcome = apply("evaluate", run, *given.split(), "split=all")
+        columns = predicted(good(outcome, "evaluate"))
+        found.append(dict(zip(columns["bag_id"], columns["probability_1"], strict=True)))
+    assert "left out: 1 column: extra (not in data.feature_columns)" in outcome.stdout
+    assert len(found[0]) == 24
+    assert found[0] == found[1] == found[2]
+    assert max(found[0].values()) - min(found[0].values()) > 1e-3
+    message = apply("evaluate", run, "data.root=c.csv").failure()
+    assert "c.csv: expected the columns 'f1' of data.feature_columns" in message
+    message = apply("evaluate", run, "data.feature_columns=[f1,f0,f2]").failure()
+    assert "that the checkpoint was trained on, f0, f1, f2, got f1, f0, f2" in message
+
+
 def test_a_table_as_of_musk_and_its_published_protocol(tmp_path, here):
     musk_like(tmp_path / "clean.data")
     tiny = ("data.root=clean.data", "split.folds=3", *RUN[-5:])

@@ -43,6 +43,23 @@ def test_prints_what_a_folder_holds(here, tmp_path):
     ]
 
 
+def test_lists_the_columns_of_a_table(here, tmp_path):
+    table = [(n // 3, n // 3 % 2, n % 2, 5, "w", n % 4 / 2) for n in range(12)]
+    path = write_labels(tmp_path / "t.csv", table, "bag_id,label,f0,f1,word,fold")
+    outcome = here("inspect", str(path))
+    assert [line for line in rows(outcome) if line.startswith("columns")] == [
+        "columns    3 feature columns: f0, f1, fold",
+        "columns    left out: 1 column: word (text)",
+        "columns    may be no features: 1 column: fold (by its name): data.exclude_columns leaves "
+        "them out",
+        "columns    1 hardly vary: f1",
+    ]
+    outcome = here("inspect", str(path), "--exclude-columns", "fold", "word")
+    assert "columns    2 feature columns: f0, f1" in rows(outcome)
+    outcome = here("inspect", str(path), "--feature-columns", "fold")
+    assert "columns    1 feature column: fold" in rows(outcome)
+
+
 def test_prints_every_fault_and_exits_with_1(here, tmp_path):
     root = plain_folder(tmp_path / "bags", [3, 30, 45])
     truncate(root / "b0.h5")

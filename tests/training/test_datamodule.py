@@ -289,6 +289,15 @@ class TestStandardiser:
         with pytest.raises(ValueError, match="auto, train, all or null, got 'test'"):
             self.data().standardiser("test")
 
+    def test_the_log_names_features_that_hardly_vary(self, caplog):
+        x = torch.randn(60, 9, generator=torch.Generator().manual_seed(0))
+        x[:, :7] = 5 + 1e-4 * x[:, :7]
+        bags = [Bag(x[i : i + 3], y=i % 2, bag_id=str(i)) for i in range(0, 60, 3)]
+        data = MILDataModule(lambda: BagSplits(bags[:10], bags[10:15], bags[15:]))
+        with caplog.at_level("INFO"):
+            data.standardiser("train", clip=0.5)
+        assert "7 of 9 features hardly vary (0, 1, 2, 3, 4, ...)" in caplog.text
+
     def test_large_images_are_not_standardised(self):
         data = of_parts(images(2))
         assert data.standardiser("auto") is None

@@ -79,6 +79,7 @@ def make_data(
     *,
     task: Task | None = None,
     covariates: Sequence[Mapping[str, Any]] | None = None,
+    feature_names: Sequence[str] = (),
     whole: bool = False,
 ) -> MILDataModule:
     """The DataModule, which is not set up yet: no bag has been read.
@@ -87,11 +88,16 @@ def make_data(
         config: of the run.
         task: what a checkpoint knows of the labels; None: that of the config.
         covariates: what a checkpoint knows of the covariates.
+        feature_names: of the features that a checkpoint was trained on, in order; a data set that
+            has an option `feature_columns` gives them so.
         whole: whether all bags of a table are test bags, whatever split the config has.
+
+    Raises:
+        ValueError: where the config names other features than the checkpoint.
     """
     split = make(config.split) if config.split else None
     return MILDataModule(
-        partial(make, config.data),
+        partial(make, config.data, **_columns(config, feature_names)),
         task=make_task(config) if task is None else task,
         split=AllBags() if whole else split,
         optional_split=whole,
@@ -100,6 +106,19 @@ def make_data(
         seed=config.seed,
         covariates=covariates,
     )
+
+
+def _columns(config: DictConfig, names: Sequence[str]) -> dict[str, list[str]]:
+    """The option of a data set that chooses the features of a checkpoint by their names."""
+    if not names or "feature_columns" not in signature(get_object(config.data._target_)).parameters:
+        return {}
+    given = config.data.get("feature_columns")
+    if given is not None and list(given) != list(names):
+        raise ValueError(
+            "data.feature_columns: expected the columns that the checkpoint was trained on, "
+            f"{', '.join(names)}, got {', '.join(given)}: leave it out"
+        )
+    return {"feature_columns": list(names)}
 
 
 def make_network(config: DictConfig, data: MILDataModule) -> nn.Module:

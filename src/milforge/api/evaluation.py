@@ -98,6 +98,7 @@ def infer(
             config,
             task=task,
             covariates=stored["covariates"],
+            feature_names=stored["feature_names"],
             whole=whole,
         )
         check_labels(data)

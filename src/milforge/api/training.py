@@ -109,7 +109,8 @@ def fit(config: DictConfig, launch: Launch = Launch()) -> Run:  # noqa: B008
         checkpoint = None if path is None else load_checkpoint(path)
         begun = config.init_from if path is None else None
         weights = None if begun is None else load_checkpoint(begun, key="init_from")
-        data = make_data(config)
+        names = () if checkpoint is None else checkpoint["milforge"]["feature_names"]
+        data = make_data(config, feature_names=names)
         learning = make_learning(config, data.task, data.labels("train"))
         check_direction(config, data.task, learning)
         data.setup(None if config.test else "fit")  # so that all errors in the data show now
@@ -211,7 +212,7 @@ def make_module(config: DictConfig, data: MILDataModule, learning: Learning) -> 
     """
     task = data.task
     network = make_network(config, data)
-    standardise = data.standardiser(config.standardise)
+    standardise = data.standardiser(config.standardise, config.standardise_clip)
     module = learning.build(
         network,
         task,
@@ -221,6 +222,7 @@ def make_module(config: DictConfig, data: MILDataModule, learning: Learning) -> 
         stored={
             "config": resolved(config),
             "instance_shape": as_plain(data.instance_shape),
+            "feature_names": list(data.feature_names),
             "standardised": standardise is not None,
             "split": None if data.split is None else asdict(data.split),
             "task": task.state(),

@@ -16,6 +16,7 @@ if TYPE_CHECKING:  # importing the data sets takes longer than to say how the co
     from milforge.data import Fault
     from milforge.data.features.inspection import Inspection
     from milforge.data.features.label_table import LabelTable
+    from milforge.data.features.readers import BagReader
     from milforge.data.labels import Labels
     from milforge.tasks import Task
 
@@ -100,6 +101,11 @@ def _parser() -> argparse.ArgumentParser:
         help="column of the label (default: label); several for a multilabel task",
     )
     add("--group-column", metavar="NAME", help="column of the patient (default: case_id, ...)")
+    columns = parser.add_argument_group("features of a table of instances")
+    add = columns.add_argument
+    add("--feature-columns", nargs="+", metavar="NAME", help="the features (default: all numbers)")
+    add("--exclude-columns", nargs="+", metavar="NAME", default=(), help="no features")
+    add = tables.add_argument
     add("--classes", nargs="+", metavar="NAME", help="classes in order, the negative one first")
     return parser
 
@@ -124,6 +130,8 @@ def _inspect(arguments: argparse.Namespace) -> bool:
         coords_key=arguments.coords_key,
         inst_label_key=arguments.inst_label_key,
         positive_instance_label=arguments.positive_instance_label,
+        feature_columns=arguments.feature_columns,
+        exclude_columns=arguments.exclude_columns,
         id_column=arguments.id_column if arguments.labels is None else None,
         label_column=label_column if arguments.labels is None else None,
         group_column=arguments.group_column if arguments.labels is None else None,
@@ -176,6 +184,7 @@ def describe(found: "Inspection", labels: Sequence[str]) -> list[str]:
             kinds = Counter(f"{h.widths[stream]} x {h.dtypes[stream]}" for h in headers)
             name = f" {stream}" if len(reader.streams) > 1 else ""
             lines.append(f"features{name}   {_tally(kinds)}")
+        lines += _columns(reader)
         lines.append(f"coords     {_coords(found)}")
         known = sum(header.has_instance_labels for header in headers)
         lines.append(f"instance labels  {_of(known, len(headers))}")
@@ -183,6 +192,28 @@ def describe(found: "Inspection", labels: Sequence[str]) -> list[str]:
     reading = "all features read" if found.deep else "features not read: --deep looks for NaN"
     lines.append(f"faults     {len(found.faults)} ({reading})")
     return lines + [f"  {fault}" for fault in found.faults]
+
+
+def _columns(reader: "BagReader") -> list[str]:
+    """The columns of a table of instances, which is in memory, and those that hardly vary."""
+    from milforge.data import feature_moments
+    from milforge.data.features.readers.table import TableReader
+    from milforge.data.features.readers.table_columns import describe_columns
+    from milforge.nn.standardise import hardly_varying
+
+    if not isinstance(reader, TableReader):
+        return []
+    told = [line for _, line in describe_columns(reader.root, reader.columns, most=None)]
+    lines = [f"columns    {line.removeprefix(f'{reader.root}: ')}" for line in told]
+    try:
+        moments = feature_moments([reader.x])
+    except ValueError:  # a value is missing, which --deep tells
+        return lines
+    few = hardly_varying(*moments).nonzero()[:, 0].tolist()
+    if few:
+        names = ", ".join(reader.feature_names[number] for number in few)
+        lines.append(f"columns    {len(few)} hardly vary: {names}")
+    return lines
 
 
 def _coords(found: "Inspection") -> str:

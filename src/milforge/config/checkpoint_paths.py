@@ -13,6 +13,7 @@ from hydra.errors import HydraException
 # What members of an ensemble must have in common, in words.
 KIND = {
     "instance_shape": "instances of shape",
+    "feature_names": "the features",
     "kind": "the task",
     "class_names": "the classes",
     "columns": "the label columns",

@@ -12,6 +12,7 @@ from milforge.config.schema import NETWORK_AND_DATA
 DECISIVE = (
     *NETWORK_AND_DATA,
     "standardise",
+    "standardise_clip",
     "init_from",
     "freeze",
     "optimizer",

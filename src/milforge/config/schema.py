@@ -90,6 +90,7 @@ class TrainConfig(RunConfig):
     Args:
         standardise: what the features are standardised by: `auto`, `train`, `all` or None; see
             `milforge.training.MILDataModule.standardiser`.
+        standardise_clip: largest absolute value of a standardised feature; None: any.
         init_from: a checkpoint whose weights the network begins with, as far as they fit.
         freeze: part of the network, or several, that are not trained.
         monitor: metric that chooses the best epoch and stops early; None: that of the task.
@@ -104,6 +105,7 @@ class TrainConfig(RunConfig):
 
     ckpt_path: str | None = None
     standardise: str | None = "auto"
+    standardise_clip: float | None = 10.0
     init_from: str | None = None
     freeze: Any = None
     monitor: str | None = None

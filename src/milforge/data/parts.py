@@ -49,6 +49,8 @@ class BagTable(Generic[Item]):
         covariates: which of these columns the head may use.
         training_bags: the same bags as they are in training, where they differ from `bags`: with
             fewer instances, or augmented. None: training takes `bags` too.
+        feature_names: of the features of an instance, where they have names; a checkpoint keeps
+            them.
         faults: what is wrong with some of them.
         on_error: `raise` lists all faults in one error; `skip` goes on without the faulty bags.
         check: whether every bag that a stage needs is read once before it, so that all bags that
@@ -75,6 +77,7 @@ class BagTable(Generic[Item]):
     columns: Mapping[str, Sequence[str]] = field(default_factory=dict)
     covariates: tuple[str, ...] = ()
     training_bags: Bags[Item] | None = None
+    feature_names: tuple[str, ...] = ()
     faults: tuple[Fault, ...] = ()
     on_error: Literal["raise", "skip"] = "raise"
     check: bool = False

@@ -5,23 +5,32 @@ from torch import Tensor, nn
 
 # A column that varies by less than this part of its mean, eight roundings of a float32, is
 # constant: what is left of it is rounding, which the division would blow up to a feature.
-_RELATIVE = 1e-6
+_CONSTANT = 1e-6
+# The smallest deviation that is divided by, as a part of the mean. Features are mostly stored as
+# float16, whose neighbouring numbers differ by 5e-4 to 1e-3 of their size: what varies by a tenth
+# of that was hardly seen to vary, and bags that are new vary by thousands of such deviations.
+_SMALLEST = 1e-4
 
 
 class Standardise(nn.Module):
-    r"""Subtracts the mean of each feature and divides by its standard deviation.
+    r"""Subtracts the mean of each feature, divides by its standard deviation, and clips.
 
-    $$ y_{ij} = (x_{ij} - \mu_j) / \sigma_j $$
+    $$ y_{ij} = \mathrm{clip}\left(\frac{x_{ij} - \mu_j}{\max(\sigma_j, 10^{-4} |\mu_j|)},
+       -c, c\right) $$
 
-    A constant feature, `std <= 1e-6 * |mean|`, gives zeros. Mean and standard deviation are
-    buffers of the module, so a checkpoint carries them; make it with zeros and ones to load them.
+    A constant feature, `std <= 1e-6 * |mean|`, gives zeros. The floor of the deviation and the
+    clipping keep a feature that hardly varied in training from being blown up in bags that are
+    new. Mean, standard deviation and clip are buffers of the module, so a checkpoint carries them;
+    make it with zeros and ones to load them.
 
     Args:
         mean: of the features, of the shape of one instance, `(D,)` for vectors.
         std: of the same shape; see `milforge.data.feature_moments`.
+        clip: largest absolute value that it gives, in deviations; None: any.
 
     Raises:
-        ValueError: where they differ in shape, are not finite, or a deviation is negative.
+        ValueError: where mean and std differ in shape or are not finite, a deviation is negative,
+            or clip is not above 0.
 
     Example:
         >>> standardise = Standardise(torch.tensor([1.0, 5.0]), torch.tensor([2.0, 0.0]))
@@ -32,9 +41,14 @@ class Standardise(nn.Module):
 
     mean: Tensor
     std: Tensor
+    clip: Tensor
 
-    def __init__(self, mean: Tensor, std: Tensor) -> None:
+    def __init__(self, mean: Tensor, std: Tensor, clip: float | None = 10.0) -> None:
         super().__init__()
+        if clip is not None and not clip > 0:
+            raise ValueError(
+                f"expected standardise_clip above 0, in standard deviations, or null, got {clip}"
+            )
         if mean.shape != std.shape:
             raise ValueError(
                 f"expected mean and std of one shape, got {tuple(mean.shape)} and "
@@ -47,9 +61,11 @@ class Standardise(nn.Module):
                 "NaN, infinity or very large values in the features"
             )
         # Judged before the conversion: float32 loses deviations of constant columns to 0 or not.
-        constant = std <= _RELATIVE * mean.abs()
+        constant = std <= _CONSTANT * mean.abs()
+        divisor = torch.maximum(std, _SMALLEST * mean.abs()).masked_fill(constant, torch.inf)
         self.register_buffer("mean", mean.to(torch.float32, copy=True))
-        self.register_buffer("std", std.masked_fill(constant, torch.inf).to(torch.float32))
+        self.register_buffer("std", divisor.to(torch.float32))
+        self.register_buffer("clip", torch.tensor(torch.inf if clip is None else float(clip)))
 
     def forward(self, x: Tensor) -> Tensor:
         """The standardised features.
@@ -69,4 +85,23 @@ class Standardise(nn.Module):
                 f"expected instances of shape {tuple(self.mean.shape)}, whose statistics are "
                 f"known, got {tuple(x.shape[1:])}: these are other features than in training"
             )
-        return (x - self.mean) / self.std
+        return ((x - self.mean) / self.std).clamp(-self.clip, self.clip)
+
+
+def hardly_varying(mean: Tensor, std: Tensor) -> Tensor:
+    r"""Which features hardly vary, constant ones among them.
+
+    $$ \sigma_j \le 10^{-4} |\mu_j| $$
+
+    Args:
+        mean: of the features, of any shape.
+        std: of the same shape.
+
+    Returns:
+        Bool, of the same shape.
+
+    Example:
+        >>> hardly_varying(torch.tensor([1.0, 1.0, 0.0]), torch.tensor([1e-5, 0.1, 0.0]))
+        tensor([ True, False,  True])
+    """
+    return std <= _SMALLEST * mean.abs()

@@ -195,6 +195,11 @@ class MILDataModule(L.LightningDataModule):
         return None if self._all.covariates is None else self._all.covariates.state()
 
     @property
+    def feature_names(self) -> tuple[str, ...]:
+        """The names of the features of an instance, in order; empty where they have none."""
+        return self._all.feature_names
+
+    @property
     def instance_shape(self) -> InstanceShape:
         """Shape of one instance; of each stream, by its name, where there are several."""
         return self.example.instance_shape
@@ -248,18 +253,20 @@ class MILDataModule(L.LightningDataModule):
         """
         return fingerprint(self.parts)
 
-    def standardiser(self, how: str | None) -> nn.Module | None:
+    def standardiser(self, how: str | None, clip: float | None = 10.0) -> nn.Module | None:
         """What standardises the features, where anything does; see `make_standardiser`.
 
         Raises:
-            ValueError: for another word than it takes, or where large images are to be
-                standardised.
+            ValueError: for another word than it takes, a clip that is not above 0, or where large
+                images are to be standardised.
         """
         if self.batch_type is ImageBatch:
             if how in ("train", "all"):
                 raise ValueError(f"standardise={how}: large images are not standardised; give null")
             return None
-        return make_standardiser(self.parts, self.instance_shape, how, self.seed)
+        return make_standardiser(
+            self.parts, self.instance_shape, how, self.seed, clip, self.feature_names
+        )
 
     @property
     def collate_fn(self) -> Callable[[Sequence[Any]], BagBatch | ImageBatch]:

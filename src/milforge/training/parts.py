@@ -58,6 +58,7 @@ class Parts:
         check: whether bags are to be read once before they are used.
         source: where the data come from, for messages.
         known: what is known of each bag by its name, where there is a table.
+        feature_names: of the features of an instance, where they have names.
     """
 
     parts: Mapping[str, LabelledDataset[Any]]
@@ -69,6 +70,7 @@ class Parts:
     check: bool = False
     source: Path | str = "the data set"
     known: Mapping[str, BagInfo] = field(default_factory=dict)
+    feature_names: tuple[str, ...] = ()
 
     def info(self, part: str, bag_id: str) -> BagInfo:
         """What is known of a bag."""
@@ -156,6 +158,7 @@ def _split_table(
             check=data.check,
             source=data.source,
             known=_known(data),
+            feature_names=data.feature_names,
         )
     usable = np.arange(len(data.ids))
     try:
@@ -199,7 +202,16 @@ def _split_table(
     parts = {name: part(name) for name in SPLITS}
     _fit(task, parts["train"])
     return Parts(
-        parts, task, split, skipped, tuple(faults), encoder, data.check, data.source, _known(data)
+        parts,
+        task,
+        split=split,
+        skipped=skipped,
+        faults=tuple(faults),
+        covariates=encoder,
+        check=data.check,
+        source=data.source,
+        known=_known(data),
+        feature_names=data.feature_names,
     )
 
 

@@ -263,3 +263,22 @@ def test_progress_is_told_now_and_then(caplog):
         for done in range(1, 1001):
             log_progress(done, 1200)
     assert caplog.messages == ["looked at 500 of 1200 bags", "looked at 1000 of 1200 bags"]
+
+
+def test_the_table_of_labels_is_never_the_features(tmp_path):
+    path = write_labels(tmp_path / "labels.csv", [("a", 1, 61.5)], "slide_id,label,age")
+    with pytest.raises(
+        ValueError, match="expected a folder of features, found none, and the table"
+    ):
+        feature_bags(str(tmp_path), labels=str(path))
+
+
+def test_a_table_of_instances_says_which_columns_it_takes(tmp_path, caplog):
+    rows = [(n // 2, n // 2 % 2, n**0.5, "w", n) for n in range(8)]
+    path = write_labels(tmp_path / "t.csv", rows, "bag_id,label,f0,word,instance")
+    with caplog.at_level(logging.INFO):
+        assert feature_bags(str(path)).feature_names == ("f0", "instance")
+    levels = {record.levelname: record.message for record in caplog.records}
+    assert levels["INFO"] == f"{path}: left out: 1 column: word (text)"
+    assert "may be no features: 1 column: instance (it counts rows)" in levels["WARNING"]
+    assert feature_bags(str(path), exclude_columns=["instance"]).feature_names == ("f0",)

@@ -79,6 +79,11 @@ class CachedReader:
         return self.reader.streams
 
     @property
+    def feature_names(self) -> tuple[str, ...]:
+        """The names of the features, where the layout has any."""
+        return self.reader.feature_names
+
+    @property
     def has_labels(self) -> bool:
         """Whether the layout stores bag labels."""
         return self.reader.has_labels

@@ -13,6 +13,8 @@ from milforge.data.features.feature_bags import FeatureBags
 from milforge.data.features.inspection import inspect_folder
 from milforge.data.features.label_table import LabelTable, read_labels, stored_labels
 from milforge.data.features.readers import open_reader
+from milforge.data.features.readers.table import TableReader
+from milforge.data.features.readers.table_columns import describe_columns
 from milforge.data.labels import Labels
 from milforge.data.parts import BagTable, changes_nothing, check_on_error
 
@@ -33,6 +35,8 @@ def feature_bags(
     id_column: str | None = None,
     label_column: str | Sequence[str] | None = None,
     group_column: str | None = None,
+    feature_columns: Sequence[str] | None = None,
+    exclude_columns: Sequence[str] = (),
     slide_table: str | None = None,
     covariates: Sequence[str] = (),
     max_instances_per_bag: int | None = None,
@@ -59,6 +63,9 @@ def feature_bags(
         id_column: column of the bag; see `milforge.data.read_labels`.
         label_column: column of the label, or several.
         group_column: column of the patient.
+        feature_columns: where a table holds the instances: the columns of the features, in order.
+            None: all columns of numbers, but row numbers without a name. A checkpoint keeps them.
+        exclude_columns: columns of such a table that are no features.
         slide_table: STAMP's table of slides.
         covariates: columns of the label table that the head may use; see
             `milforge.data.CovariateEncoder`.
@@ -93,8 +100,18 @@ def feature_bags(
         coords_key=coords_key,
         inst_label_key=inst_label_key,
         positive_instance_label=positive_instance_label,
+        feature_columns=feature_columns,
+        exclude_columns=exclude_columns,
         **({} if labels is not None else columns),  # of the table of bags itself
     )
+    if isinstance(reader, TableReader):
+        if labels is not None and Path(labels).expanduser().resolve() == reader.root.resolve():
+            raise ValueError(
+                f"{folder}: expected a folder of features, found none, and the table of labels "
+                f"{labels} is not one of instances: give the folder of the features as data.root"
+            )
+        for told in describe_columns(reader.root, reader.columns):
+            logger.log(*told)
     if cache is not None:
         reader = CachedReader(reader, cache)
     table = (
@@ -116,6 +133,7 @@ def feature_bags(
         # Instances are left out to save memory in training; nothing is gained by it elsewhere.
         training_bags=None if max_instances_per_bag is None else bags(max_instances_per_bag),
         covariates=tuple(covariates),
+        feature_names=reader.feature_names,
         faults=found.faults,
         on_error=on_error,
         # What is skipped was found by reading everything.

@@ -14,6 +14,9 @@ from milforge.data.features.readers import LAYOUTS, detect_layout, open_reader
         (["features/a.npy", "labels/a.npy"], "torchmil"),
         (["a.npy"], "plain"),
         (["a.h5", "labels.csv"], "plain"),
+        (["h5/a.h5", "labels.csv"], "plain"),
+        (["pt_files/a.pt", "labels.csv"], "clam"),
+        (["notes/a.txt", "bags.csv"], "table"),
         (["bags.csv"], "table"),
         (["clean1.data", "README.txt"], "table"),
     ],
@@ -24,6 +27,23 @@ def test_detects(tmp_path, files, layout):
         (tmp_path / name).write_bytes(b"")
     assert detect_layout(tmp_path) == layout
     assert layout in LAYOUTS
+
+
+def test_a_folder_of_bags_beside_a_table_is_the_features(tmp_path):
+    write_h5(tmp_path / "h5/a.h5", {"features": features(3)})
+    (tmp_path / "labels.csv").write_text("slide_id,label,age\na,1,60\n")
+    reader = open_reader(tmp_path)
+    assert (reader.layout, reader.ids, reader.root) == ("plain", ("a",), tmp_path / "h5")
+    write_h5(tmp_path / "more/b.h5", {"features": features(3)})
+    with pytest.raises(ValueError, match=r"expected one folder of bags, found h5/, more/: give"):
+        open_reader(tmp_path)
+
+
+@pytest.mark.parametrize("option", [{"feature_columns": ["f0"]}, {"exclude_columns": ["f0"]}])
+def test_columns_are_those_of_a_table(tmp_path, option):
+    write_npy(tmp_path / "a.npy", features(2))
+    with pytest.raises(ValueError, match="expected a table of instances, whose columns"):
+        open_reader(tmp_path, **option)
 
 
 def test_stamp_is_told_from_plain_by_its_key(tmp_path):

@@ -70,6 +70,11 @@ class BagReader(Protocol):
         ...
 
     @property
+    def feature_names(self) -> tuple[str, ...]:
+        """The names of the features of an instance; empty where the layout has none."""
+        ...
+
+    @property
     def has_labels(self) -> bool:
         """Whether the layout stores bag labels."""
         ...

@@ -73,6 +73,11 @@ class FolderReader:
         return tuple(self.sources)
 
     @property
+    def feature_names(self) -> tuple[str, ...]:
+        """None: files of arrays do not name the features."""
+        return ()
+
+    @property
     def has_labels(self) -> bool:
         """Whether any bag has a file with its label."""
         return any(side.labels is not None for side in self.sides.values())

@@ -21,18 +21,18 @@ LAYOUTS = (*_LAYOUTS, TableReader.layout)
 
 
 def detect_layout(root: str | Path) -> str:
-    """Name of the layout of a folder, or `table` for a file.
+    """Name of the layout of a folder, or of the one in it that has one; `table` for a file.
 
     Raises:
         FileNotFoundError: where there is no such folder or file.
         ValueError: where it is of no layout; the message lists what was looked for and found.
     """
-    root = _existing(Path(root).expanduser())
+    root = _folder_of_bags(_existing(Path(root).expanduser()))
     if root.is_file():
         return TableReader.layout
-    for name, layout in _LAYOUTS.items():
-        if layout.matches(root):
-            return name
+    name = _matching(root)
+    if name is not None:
+        return name
     if len(_tables(root)) == 1:
         return TableReader.layout
     looked_for = "; ".join(f"{name} ({layout.looks_for})" for name, layout in _LAYOUTS.items())
@@ -55,8 +55,13 @@ def open_reader(
     id_column: str | None = None,
     label_column: str | None = None,
     group_column: str | None = None,
+    feature_columns: Sequence[str] | None = None,
+    exclude_columns: Sequence[str] = (),
 ) -> BagReader:
-    """Opens a folder of bags, or a table; only names of files are looked at.
+    """Opens a folder of bags, or a table; of a folder only names of files are looked at.
+
+    A folder of no layout that holds one folder of a layout, such as `h5/` beside `labels.csv`, is
+    read as that one.
 
     Args:
         root: the folder, which holds the files themselves or the folders of the layout; or a table.
@@ -72,10 +77,14 @@ def open_reader(
         id_column: column of the bag, where a table holds the instances; see `TableReader`.
         label_column: column of the bag label in such a table.
         group_column: column of the patient in such a table.
+        feature_columns: columns of the features in such a table, in order; None: see
+            `TableReader`.
+        exclude_columns: columns of such a table that are no features.
 
     Raises:
         FileNotFoundError: where there is no such folder, file or stream.
-        ValueError: where the layout is unknown or the folder holds no bag.
+        ValueError: where the layout is unknown, the folder holds no bag, or columns are named and
+            there is no table.
     """
     root = _existing(Path(root).expanduser())
     if layout is not None and layout not in LAYOUTS:
@@ -86,6 +95,7 @@ def open_reader(
         side_folders = any((root / name).is_dir() for name in ("coords", "labels", "inst_labels"))
         layout = TORCHMIL.name if side_folders else None
     elif layout is None:
+        root = _folder_of_bags(root)
         layout = detect_layout(root)
     if layout == TableReader.layout or root.is_file():
         return TableReader(
@@ -95,6 +105,14 @@ def open_reader(
             group_column=group_column,
             inst_label_key=inst_label_key,
             positive=positive,
+            feature_columns=feature_columns,
+            exclude_columns=exclude_columns,
+        )
+    if feature_columns is not None or exclude_columns:
+        raise ValueError(
+            f"{root}: expected a table of instances, whose columns data.feature_columns (which a "
+            f"checkpoint of a table keeps) or data.exclude_columns names, got the layout {layout}: "
+            "leave them out, or choose a table"
         )
     sources = {}
     for name, folder in _folders(root, layout, streams).items():
@@ -138,6 +156,31 @@ def _folders(
             )
         folders[name] = folder
     return folders
+
+
+def _matching(folder: Path) -> str | None:
+    return next((name for name, layout in _LAYOUTS.items() if layout.matches(folder)), None)
+
+
+def _folder_of_bags(root: Path) -> Path:
+    """The folder itself, or the one in it that is of a layout where it is of none.
+
+    Raises:
+        ValueError: where there are several.
+    """
+    if root.is_file() or _matching(root) is not None:
+        return root
+    folders = sorted(
+        each for each in root.iterdir() if each.is_dir() and not each.name.startswith(".")
+    )
+    found = [each for each in folders if os.access(each, os.R_OK | os.X_OK) and _matching(each)]
+    if len(found) > 1:
+        raise ValueError(
+            f"{root}: expected one folder of bags, found "
+            f"{', '.join(f'{each.name}/' for each in found[:10])}: give one of them as data.root, "
+            "or several as data.streams"
+        )
+    return found[0] if found else root
 
 
 def _existing(root: Path) -> Path:

@@ -1,5 +1,6 @@
 """A table in which each row is an instance: CSV, TSV, Parquet, UCI's `.data`."""
 
+from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from milforge.data.faults import Fault, bag_error
 from milforge.data.features.readers.bag_reader import ONE_STREAM, BagHeader, Rows
 from milforge.data.features.readers.instance_labels import InstanceLabel, map_instance_labels
 from milforge.data.features.readers.layout import bag_id_of
+from milforge.data.features.readers.table_columns import choose_columns
 from milforge.data.features.tables import (
     NAMELESS,
     as_texts,
@@ -28,10 +30,10 @@ LABEL_COLUMNS = ("label", "bag_label", "class")
 class TableReader:
     """A `BagReader` of a table, held in memory; `open_reader` makes it.
 
-    Features are all columns of numbers but those of bag, label, group and instance label; words,
-    such as the names of instances, are left out. They are float32 `(N, D)`, in the order of the
-    columns, and the instances of a bag in the order of the rows. In UCI's `.data`, which names no
-    columns, the first is the bag and the last its label.
+    Features are all columns of numbers but those of bag, label, group and instance label; see
+    `choose_columns`. They are float32 `(N, D)`, in the order of the columns, and the instances of
+    a bag in the order of the rows. In UCI's `.data`, which names no columns, the first is the bag
+    and the last its label.
 
     Args:
         path: the table.
@@ -41,10 +43,17 @@ class TableReader:
         group_column: column of what keeps bags together; None looks for the usual ones.
         inst_label_key: column of the instance labels, if there is one.
         positive: the instance labels that mean positive; None where they are 0, 1 and -1.
+        feature_columns: the features, in order; None: all columns of numbers.
+        exclude_columns: columns that are no features.
+
+    Attributes:
+        columns: which columns are features, which are left out, which are doubtful.
+        x: `(M, D)` float32, the features of all instances.
 
     Raises:
         FileNotFoundError: where there is no such table.
-        ValueError: where it cannot be read, has no such column, or no feature.
+        ValueError: where it cannot be read, has no such column, or no feature, or a column is
+            numbers in part.
     """
 
     layout = "table"
@@ -59,6 +68,8 @@ class TableReader:
         group_column: str | None = None,
         inst_label_key: str = "inst_label",
         positive: tuple[InstanceLabel, ...] | None = None,
+        feature_columns: Sequence[str] | None = None,
+        exclude_columns: Sequence[str] = (),
     ) -> None:
         self.root = path
         self.positive = positive
@@ -87,8 +98,12 @@ class TableReader:
             )
         self._ids = tuple(found.tolist())
         self._rows: dict[str, Rows] = dict(zip(self._ids, np.split(order, starts[1:]), strict=True))
-        others = {id_column, label_column, group_column, inst_label_key}
-        self._x = _features(path, table, others)
+        roles = {inst_label_key: "instance label"} if inst_label_key in names else {}
+        roles |= {} if group_column is None else {group_column: "group"}
+        roles |= {} if label_column is None else {label_column: "label"}
+        roles[id_column] = "bag"
+        self.columns, x = choose_columns(path, table, roles, feature_columns, exclude_columns)
+        self.x = torch.from_numpy(x)
         self._labels = None if label_column is None else np.array(as_texts(table[label_column]))
         self._groups = None if group_column is None else np.array(as_texts(table[group_column]))
         self._instance_labels: Any = None
@@ -99,6 +114,11 @@ class TableReader:
     def ids(self) -> tuple[str, ...]:
         """The names of the bags, sorted."""
         return self._ids
+
+    @property
+    def feature_names(self) -> tuple[str, ...]:
+        """The columns that are features, in order."""
+        return self.columns.features
 
     @cached_property
     def has_labels(self) -> bool:
@@ -114,7 +134,7 @@ class TableReader:
         return BagHeader(
             bag_id=bag_id,
             instances=len(self._of(bag_id)),
-            widths={ONE_STREAM: self._x.shape[1]},
+            widths={ONE_STREAM: self.x.shape[1]},
             dtypes={ONE_STREAM: "float32"},
             files={ONE_STREAM: self.root},
             has_instance_labels=self._instance_labels is not None,
@@ -130,7 +150,7 @@ class TableReader:
         y_inst = None
         if self._instance_labels is not None:
             y_inst = map_instance_labels(self._instance_labels[chosen], self.positive, self.root)
-        return Bag(torch.from_numpy(self._x[chosen]), y_inst=y_inst, bag_id=bag_id)
+        return Bag(self.x[torch.from_numpy(chosen)], y_inst=y_inst, bag_id=bag_id)
 
     def coords(self, bag_id: str) -> Tensor | None:
         """None: a table has no coords."""
@@ -167,21 +187,3 @@ class TableReader:
             remedy = "add them, or remove the bag from the labels"
             raise bag_error([Fault(bag_id, self.root, message, remedy)])
         return self._rows[bag_id]
-
-
-def _features(path: Path, table: Any, others: set[str | None]) -> Any:
-    """`(M, D)` float32, NaN where a value is missing."""
-    from pyarrow import types
-
-    numbers = [
-        field.name
-        for field in table.schema
-        if field.name not in others
-        and (types.is_floating(field.type) or types.is_integer(field.type))
-    ]
-    if not numbers:
-        raise ValueError(
-            f"{path}: expected at least one column of numbers as a feature, got the columns "
-            f"{', '.join(table.column_names)}: write a column for each feature"
-        )
-    return np.stack([table[name].to_numpy().astype(np.float32) for name in numbers], axis=1)
