@@ -87,7 +87,8 @@ def test_every_shipped_file_is_reached():
 
 
 def test_the_schema_names_every_key_of_the_primary_configs():
-    keys = {"train": schema.TrainConfig, "evaluate": schema.RunConfig, "predict": schema.RunConfig}
+    infer = schema.InferConfig
+    keys = {"train": schema.TrainConfig, "evaluate": infer, "predict": infer}
     for command, dataclass in keys.items():
         assert set(compose_config(command)) == set(dataclass.__dataclass_fields__)
 
