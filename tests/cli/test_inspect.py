@@ -60,6 +60,20 @@ def test_lists_the_columns_of_a_table(here, tmp_path):
     assert "columns    1 feature column: fold" in rows(outcome)
 
 
+def test_labels_that_are_none_are_faults(here, tmp_path):
+    root = plain_folder(tmp_path / "bags", [3] * 8)
+    given = ["yes", "no", "NA", "nan", "null", "None", "", "No"]
+    labels = write_labels(tmp_path / "l.csv", {f"b{n}": text for n, text in enumerate(given)})
+    outcome = here("inspect", str(root), "--labels", str(labels))
+    assert outcome.returncode == 1
+    start = rows(outcome).index("faults     6 (features not read: --deep looks for NaN)")
+    faults = [line.removeprefix(f"  {labels}: ") for line in rows(outcome)[start + 1 :]]
+    nothing = "expected the label, got nothing: fill it in, or remove the row"
+    assert faults[:5] == [f"bag 'b{number}': {nothing}" for number in range(2, 7)]
+    assert faults[5].startswith("bag 'b7': expected one spelling of each label, got 'No' beside 'n")
+    assert "labels     binary: no 1, yes 1" in rows(outcome)
+
+
 def test_prints_every_fault_and_exits_with_1(here, tmp_path):
     root = plain_folder(tmp_path / "bags", [3, 30, 45])
     truncate(root / "b0.h5")

@@ -242,6 +242,16 @@ class TestFaults:
             expected = [bag for bag in getattr(whole, name) if bag != "b1"]
             assert list(getattr(without, name)) == expected
 
+    def test_bags_whose_label_is_spelt_otherwise_are_told_or_skipped(self):
+        labels = ["no", "yes"] * 7 + ["No", ""]
+        with pytest.raises(
+            BagError, match="bag 'b14': expected one spelling of each label, got 'N"
+        ):
+            make_parts(make_table(labels), Auto(), KFold())
+        parts = make_parts(make_table(labels, on_error="skip"), Auto(), KFold())
+        assert parts.skipped == ["b14", "b15"]
+        assert parts.task.class_names == ("no", "yes")
+
     def test_a_split_file_may_name_bags_that_are_skipped(self, tmp_path):
         path = tmp_path / "splits.csv"
         path.write_text("train,val,test\nb0,b3,b4\nb1,b2,b5\n")

@@ -268,14 +268,15 @@ def _encoded(
     from milforge.data import LabelError
     from milforge.tasks import Auto
 
-    task = Auto(classes).resolve(labels)
     try:
+        task = Auto(classes).resolve(labels)
         return task, task.encode(labels), {}
     except LabelError as error:
         if not error.problems:
             raise
-        rows = [row for row in range(len(labels)) if row not in error.problems]
-        return task, task.encode(labels.take(rows)), error.problems
+        rest = labels.take([row for row in range(len(labels)) if row not in error.problems])
+        task = Auto(classes).resolve(rest)
+        return task, task.encode(rest), error.problems
 
 
 def _groups(table: "LabelTable") -> list[str]:

@@ -1,5 +1,6 @@
 """Labels that are classes, one a bag: from their names to their numbers."""
 
+from collections import Counter
 from collections.abc import Sequence
 
 import numpy as np
@@ -29,8 +30,11 @@ def class_names_of(labels: Labels, found: Sequence[str]) -> tuple[str, ...]:
     Numbers are sorted as numbers.
 
     Raises:
-        LabelError: where no bag has a label, or all have the same.
+        LabelError: where no bag has a label, or all have the same, or two are spelt differently in
+            case or spaces alone; it then names the bags of the rarer spelling.
     """
+    if not labels.class_names:
+        _refuse_spellings(found)
     names = labels.class_names or class_order([text for text in found if text])
     if len(names) < 2:
         got = f"one: {names[0]!r}" if names else "none"
@@ -38,6 +42,39 @@ def class_names_of(labels: Labels, found: Sequence[str]) -> tuple[str, ...]:
             f"expected at least two classes in the label column {labels.names[0]!r}, got {got}"
         )
     return names
+
+
+def _refuse_spellings(found: Sequence[str]) -> None:
+    """Raises where labels differ in case or spaces alone, with all bags that are at fault.
+
+    Raises:
+        LabelError: names the bags of the rarer spelling, and those without a label.
+    """
+    spellings: dict[str, Counter[str]] = {}
+    for text in found:
+        spellings.setdefault(" ".join(text.casefold().split()), Counter())[text] += 1
+    right = {
+        text: usual
+        for counts in spellings.values()
+        for usual in [counts.most_common(1)[0][0]]
+        for text in counts
+        if text != usual
+    }
+    if not right:
+        return
+    remedy = "write both alike, or name both in task.class_names where they differ in meaning"
+    raise_problems(
+        {
+            row: (
+                f"expected one spelling of each label, got {text!r} beside {right[text]!r}",
+                remedy,
+            )
+            if text
+            else missing_problem("the label")
+            for row, text in enumerate(found)
+            if not text or text in right
+        }
+    )
 
 
 def class_numbers(

@@ -173,7 +173,9 @@ def _split_table(
         ]
         _raise_if(data, faults)
         usable = np.array([row for row in usable if row not in error.problems])
-        y = task.encode(data.labels.take(usable))
+        rest = data.labels.take(usable)
+        task = task.resolve(rest)
+        y = task.encode(rest)
     _raise_if(data, faults)
     skipped = _names(faults)
     if splitter is None:

@@ -62,6 +62,12 @@ def test_names_keep_their_zeros_and_whole_numbers_are_written_alike(tmp_path):
     assert texts(table) == ["10", "2", "2"]  # however a table writes a whole number
 
 
+def test_names_of_bags_that_are_numbers(tmp_path):
+    """pandas writes 1020.0 for 1020 beside empty cells; 12.00 and 12 may be two slides."""
+    path = write_labels(tmp_path / "l.csv", {"1020.0": 1, "12.00": 0, "12": 1, " 7.svs ": 0})
+    assert read_labels(path).ids == ("1020", "12.00", "12", "7")
+
+
 def test_several_labels(tmp_path):
     path = write_labels(tmp_path / "l.csv", [("a", 1, "0.0"), ("b", "", 1)], "slide_id,er,pr")
     table = read_labels(path, label_column=["pr", "er"])

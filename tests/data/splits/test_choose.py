@@ -68,8 +68,19 @@ def test_a_file_is_read_and_checked(tmp_path):
         splitter.choose(IDS, LABELS, strangers)
     with pytest.raises(ValueError, match=r"not in the data: bag 39"):
         splitter.choose(IDS[:39], LABELS[:39])
+    with pytest.raises(ValueError, match=rf"^split.path={tmp_path}: expected a split into"):
+        splitter.choose(IDS[:39], LABELS[:39])
     with pytest.raises(FileNotFoundError, match="splits_5"):
         SplitFiles(str(tmp_path), fold=5).choose(IDS, LABELS)
+
+
+def test_the_names_of_a_file_may_have_suffixes(tmp_path):
+    written = [f"{name}.svs" for name in IDS]
+    write_split(Split(tuple(written[:30]), (), tuple(written[30:])), tmp_path / "s.csv")
+    splitter = SplitFiles(str(tmp_path / "s.csv"))
+    assert splitter.choose(IDS, LABELS) == Split(tuple(IDS[:30]), (), tuple(IDS[30:]))
+    rest = splitter.choose(IDS[1:], LABELS[1:], None, [IDS[0]])
+    assert rest.train == tuple(IDS[1:30])
 
 
 def test_the_split_of_a_run_in_the_home_folder(tmp_path, monkeypatch):

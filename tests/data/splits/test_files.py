@@ -45,6 +45,10 @@ def sorted_parts(split):
         TORCHMIL,
         CLAM.replace("\n", "\r\n"),
         "\ufeff" + CLAM,
+        CLAM.replace(",", ";"),
+        CLAM.replace(",", "\t"),
+        "\n" + CLAM_BOOL.replace(",", "; "),
+        TORCHMIL.replace(",", " ; ").replace("\n", " \n").replace(" ;", ";"),
         "train,val,test\nslide_1,slide_4,slide_5\nslide_2,,slide_6\nslide_3\n",
         "index,split,bag_name\n0,train,slide_1\n1,train,slide_2\n2,train,slide_3\n"
         "3,val,slide_4\n4,test,slide_5\n\n5,test,slide_6\n",

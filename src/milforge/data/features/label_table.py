@@ -11,6 +11,7 @@ from milforge.data.faults import BagError, Fault, list_faults
 from milforge.data.features.readers import BagReader, bag_id_of
 from milforge.data.features.tables import (
     GROUP_COLUMNS,
+    as_ids,
     as_texts,
     find_column,
     find_group_column,
@@ -112,7 +113,7 @@ def read_labels(
         rows = [
             _Row(bag_id_of(bag), label, group, f"row {number}", other)
             for number, (bag, label, group, other) in enumerate(
-                zip(table.texts(id_name), labels, groups, table.rows(others), strict=True), 1
+                zip(table.ids(id_name), labels, groups, table.rows(others), strict=True), 1
             )
         ]
     else:
@@ -187,6 +188,9 @@ class _Columns:
     def texts(self, name: str) -> list[str]:
         return as_texts(self.table[name])
 
+    def ids(self, name: str) -> list[str]:
+        return as_ids(self.table[name])
+
     def rows(self, names: Sequence[str]) -> list[tuple[str, ...]]:
         """The values of some columns, row by row; empty ones where there is no column."""
         columns = [self.texts(name) for name in names]
@@ -207,7 +211,7 @@ def _join(
             message = f"expected patient {patient!r} once, got another row"
             faults.append(Fault("", path, message, "remove one"))
         by_patient.setdefault(patient, row)
-    files = slides.texts(slides.find(None, _FILENAME, option="its header"))
+    files = slides.ids(slides.find(None, _FILENAME, option="its header"))
     owners = slides.texts(slides.find(None, _PATIENT, option="its header"))
     rows = []
     for number, (file, patient) in enumerate(zip(files, owners, strict=True), 1):

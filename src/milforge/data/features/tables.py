@@ -1,5 +1,6 @@
 """Tables of labels and of instances: CSV, TSV, Parquet and UCI's `.data`."""
 
+import re
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -91,6 +92,27 @@ def _as_text(value: Any) -> str:
     if point and not rest.strip("0") and whole.lstrip("+-").isdigit():
         return whole
     return text
+
+
+def as_ids(column: Any) -> list[str]:
+    """The values of a column of names as text, stripped; see `whole_id`.
+
+    Unlike `as_texts` it keeps `12.00` and `12` apart, which may be two slides.
+    """
+    return [
+        whole_id(value.strip()) if isinstance(value, str) else _as_text(value)
+        for value in column.to_pylist()
+    ]
+
+
+def whole_id(name: str) -> str:
+    """A name without the `.0` that pandas gives whole numbers beside empty cells.
+
+    Example:
+        >>> whole_id("1020.0"), whole_id("12.00"), whole_id("b.0")
+        ('1020', '12.00', 'b.0')
+    """
+    return name[:-2] if re.fullmatch(r"\d+\.0", name) else name
 
 
 def find_column(

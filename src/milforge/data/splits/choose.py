@@ -2,7 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Hashable, Sequence
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from pathlib import Path
 from typing import Protocol
 
@@ -12,6 +12,7 @@ from numpy.typing import ArrayLike
 from milforge.data.splits.check import check_split
 from milforge.data.splits.draw import Split, kfold_splits, monte_carlo_splits
 from milforge.data.splits.files import read_splits
+from milforge.data.splits.match import match_ids
 
 Groups = Sequence[Hashable] | None
 
@@ -160,7 +161,8 @@ class SplitFiles:
     """Splits that are given, as CLAM and torchmil write them, or a run's own `splits.csv`.
 
     Args:
-        path: a split file, or a folder of such; see `read_splits`.
+        path: a split file, or a folder of such; see `read_splits`, and `match_ids` for how its
+            names are understood.
         fold: which file of the folder; None: its `splits.csv`, or the file that `path` names.
     """
 
@@ -175,8 +177,14 @@ class SplitFiles:
         without: Collection[str] = (),
     ) -> Split:
         """See `Splitter.choose`."""
-        split = _leave_out(read_splits(Path(self.path).expanduser(), self.fold), without)
-        check_split(split, ids, groups)
+        read = read_splits(Path(self.path).expanduser(), self.fold)
+        known = [*ids, *without]
+        matched = Split(*(match_ids(part, known) for part in astuple(read)))
+        split = _leave_out(matched, without)
+        try:
+            check_split(split, ids, groups)
+        except ValueError as error:
+            raise ValueError(f"split.path={self.path}: {error}") from error
         return split
 
 

@@ -2,6 +2,7 @@
 
 import csv
 from dataclasses import astuple
+from io import StringIO
 from itertools import zip_longest
 from pathlib import Path
 
@@ -21,7 +22,7 @@ def read_splits(path: str | Path, fold: int | None = None) -> Split:
             there is none, `splits_0_bool.csv`) or one `splits.csv` (torchmil). The form is found
             by the header: columns `train,val,test`, each a list of bag ids, or of True and False
             for the bag that the first column names; or `bag_name,split`, the latter one of train,
-            val and test. Other columns are passed over.
+            val and test. Other columns are passed over. Commas, semicolons or tabs divide cells.
         fold: which file of the folder; None: `splits.csv`.
 
     Returns:
@@ -34,9 +35,13 @@ def read_splits(path: str | Path, fold: int | None = None) -> Split:
     file = _find(Path(path), fold)
     try:
         with file.open(newline="", encoding="utf-8-sig") as lines:
-            header, *rows = [row for row in csv.reader(lines, strict=True) if any(row)] or [[]]
+            text = lines.read()
+        mark = max(",;\t", key=text.lstrip().partition("\n")[0].count)
+        cells = csv.reader(StringIO(text, newline=""), delimiter=mark, strict=True)
+        header, *rows = [row for row in cells if any(row)] or [[]]
     except (UnicodeDecodeError, csv.Error) as error:
         raise ValueError(f"{file}: expected a CSV file in UTF-8, got another ({error})") from error
+    header = [name.strip() for name in header]
     if set(SPLITS) <= set(header):
         return _from_columns(file, header, rows)
     if set(_TORCHMIL) <= set(header):
@@ -93,7 +98,7 @@ def _from_columns(file: Path, header: list[str], rows: list[list[str]]) -> Split
         name: [row[header.index(name)] if header.index(name) < len(row) else "" for row in rows]
         for name in SPLITS
     }
-    cells = {cell for column in columns.values() for cell in column}
+    cells = {cell.strip() for column in columns.values() for cell in column}
     if not cells or not cells <= set(_BOOLS):
         return Split(*(tuple(cell for cell in columns[name] if cell) for name in SPLITS))
     if header[0] in SPLITS:
@@ -103,7 +108,11 @@ def _from_columns(file: Path, header: list[str], rows: list[list[str]]) -> Split
         )
     return Split(
         *(
-            tuple(row[0] for row, cell in zip(rows, columns[name], strict=True) if _BOOLS[cell])
+            tuple(
+                row[0]
+                for row, cell in zip(rows, columns[name], strict=True)
+                if _BOOLS[cell.strip()]
+            )
             for name in SPLITS
         )
     )
@@ -114,10 +123,10 @@ def _from_names(file: Path, header: list[str], rows: list[list[str]]) -> Split:
     parts: dict[str, list[str]] = {name: [] for name in SPLITS}
     bag_column, part_column = (header.index(name) for name in _TORCHMIL)
     for row in rows:
-        if len(row) != len(header) or row[part_column] not in parts:
+        if len(row) != len(header) or row[part_column].strip() not in parts:
             raise ValueError(
                 f"{file}: expected in each row a bag and one of {', '.join(SPLITS)}, got "
                 f"{', '.join(row)!r}"
             )
-        parts[row[part_column]].append(row[bag_column])
+        parts[row[part_column].strip()].append(row[bag_column])
     return Split(*(tuple(parts[name]) for name in SPLITS))

@@ -17,6 +17,7 @@ from milforge.data.features.readers.layout import bag_id_of
 from milforge.data.features.readers.table_columns import choose_columns
 from milforge.data.features.tables import (
     NAMELESS,
+    as_ids,
     as_texts,
     find_column,
     find_group_column,
@@ -88,7 +89,7 @@ class TableReader:
                 path, names, label_column, LABEL_COLUMNS, "data.label_column"
             )
         group_column = find_group_column(path, names, group_column)
-        bags = np.array([bag_id_of(text) for text in as_texts(table[id_column])], dtype=str)
+        bags = np.array([bag_id_of(text) for text in as_ids(table[id_column])], dtype=str)
         order = np.argsort(bags, kind="stable")
         found, starts = np.unique(bags[order], return_index=True)
         if "" in found:
