@@ -123,6 +123,15 @@ def test_each_fold_tests_other_bags_and_all_of_them_together(tmp_path, here):
     assert sorted(sum(found, ())) == sorted(labels)
 
 
+def test_features_in_bfloat16_with_an_axis_too_many(tmp_path, fit):
+    labels = labelled_bags(tmp_path / "plain")
+    for slide in labels:
+        x = torch.load(tmp_path / f"plain/pt_files/{slide}.pt", weights_only=True)
+        write_pt(tmp_path / f"bags/{slide}.pt", x[None].to(torch.bfloat16))
+    run = good(fit(LABELS, "trainer.max_epochs=1"))
+    assert summary(run)["data"]["bags"] == {"train": 4, "val": 4, "test": 4}
+
+
 @pytest.mark.parametrize("layout", ["root", "trident", "stamp"])
 def test_other_layouts_are_found_out(tmp_path, fit, layout):
     labelled_bags(tmp_path / "bags", layout=layout)

@@ -565,3 +565,13 @@ class TestTable:
         assert isinstance(data(5).parts["train"], GraphBags)
         with pytest.raises(ValueError, match=r"data\.max_instances_per_bag=null, or choose graph"):
             _ = data(3).parts
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16, torch.uint8])
+def test_features_of_every_kind_have_a_fingerprint(dtype):
+    def found(value):
+        x = torch.full((2, 3), value).to(dtype)
+        bags = [Bag(x, y=i % 2, bag_id=str(i)) for i in range(4)]
+        return MILDataModule(lambda: BagSplits(bags, bags[:1], bags)).fingerprint()
+
+    assert found(1) == found(1) != found(2)

@@ -76,7 +76,12 @@ def _parser() -> argparse.ArgumentParser:
         help="several feature sets of the same instances; for TRIDENT the encoders",
     )
     add("--features-key", metavar="KEY", help="of the features (default: as the layout has it)")
-    add("--coords-key", metavar="KEY", default="coords", help="of the coords (default: coords)")
+    add(
+        "--coords-key",
+        metavar="KEY",
+        default="coords",
+        help="of the coords, null to read none (default: coords)",
+    )
     add(
         "--inst-label-key",
         metavar="KEY",
@@ -127,7 +132,7 @@ def _inspect(arguments: argparse.Namespace) -> bool:
         arguments.layout,
         streams=_streams(arguments.streams),
         features_key=arguments.features_key,
-        coords_key=arguments.coords_key,
+        coords_key=None if arguments.coords_key == "null" else arguments.coords_key,
         inst_label_key=arguments.inst_label_key,
         positive_instance_label=arguments.positive_instance_label,
         feature_columns=arguments.feature_columns,

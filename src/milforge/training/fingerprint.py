@@ -4,6 +4,8 @@ import hashlib
 from collections.abc import Mapping
 from typing import Any
 
+import torch
+
 from milforge.data import LabelledDataset, set_epoch
 
 
@@ -22,5 +24,6 @@ def fingerprint(parts: Mapping[str, LabelledDataset[Any]]) -> str:
         ends = (0, len(bags) - 1) if len(bags) else ()
         for bag in map(bags.__getitem__, ends):
             for tensor in bag.content():
-                digest.update(tensor.numpy().tobytes())
+                # As bytes, because NumPy knows no bfloat16.
+                digest.update(tensor.flatten().view(torch.uint8).numpy().tobytes())
     return digest.hexdigest()[:16]

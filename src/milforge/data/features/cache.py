@@ -139,7 +139,7 @@ class CachedReader:
             return None
         # The change time too, as tools that copy files set back the modification time.
         files_now = [(path, s.st_size, s.st_mtime_ns, s.st_ctime_ns) for path, s in stats]
-        return content_key("bag", bag_id, options, files_now)
+        return content_key("bag of floats", bag_id, options, files_now)
 
 
 def _arrays_of(bag: Bag) -> Iterator[tuple[str, Tensor]]:

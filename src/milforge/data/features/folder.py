@@ -29,7 +29,7 @@ def feature_bags(
     layout: str | None = None,
     streams: Sequence[str] | Mapping[str, str] | None = None,
     features_key: str | None = None,
-    coords_key: str = "coords",
+    coords_key: str | None = "coords",
     inst_label_key: str = "inst_label",
     positive_instance_label: int | str | Sequence[int | str] | None = None,
     id_column: str | None = None,
@@ -57,7 +57,7 @@ def feature_bags(
         streams: several feature sets per bag: names of TRIDENT's encoders, or a mapping from name
             to folder. None: the one that there is.
         features_key: key of the features in HDF5 files; see `open_reader`.
-        coords_key: key of the coords.
+        coords_key: key of the coords; None: they are not read.
         inst_label_key: key of the instance labels.
         positive_instance_label: which instance labels are positive.
         id_column: column of the bag; see `milforge.data.read_labels`.

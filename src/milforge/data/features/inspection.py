@@ -20,6 +20,7 @@ Progress = Callable[[int, int], None]
 
 _STRIDES_FROM = 8  # bags whose coords are read to find the stride
 _MOST_THREADS = 8
+_COORDS_OF_ALL = "write the coords of all bags, or read all without by data.coords_key=null"
 
 
 @dataclass(frozen=True, eq=False)
@@ -147,10 +148,14 @@ def _odd_ones(reader: BagReader, headers: Mapping[str, BagHeader]) -> list[Fault
     for stream in reader.streams:
         widths = {bag_id: header.widths[stream] for bag_id, header in headers.items()}
         compare(widths, "{} features".format, stream, "extract the bag with the same encoder")
-        dtypes = {bag_id: header.dtypes[stream] for bag_id, header in headers.items()}
+        # As they are read: see `StoredArray.read_features`.
+        dtypes = {
+            bag_id: "float16" if header.dtypes[stream] == "float16" else "float32"
+            for bag_id, header in headers.items()
+        }
         compare(dtypes, "the dtype {}".format, stream, "convert the features to the same dtype")
     axes = {bag_id: header.coords_axes for bag_id, header in headers.items()}
-    compare(axes, _axes, reader.streams[0], "write the coords of all bags, or of none")
+    compare(axes, _axes, reader.streams[0], _COORDS_OF_ALL)
     return faults
 
 

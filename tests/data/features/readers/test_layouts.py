@@ -5,6 +5,7 @@ import torch
 
 from bag_folders import features, grid, plain_folder, write_h5, write_npy, write_pt
 from milforge.data.faults import BagError
+from milforge.data.features.inspection import inspect_folder
 from milforge.data.features.readers import open_reader
 
 
@@ -185,13 +186,64 @@ def test_plain_files_of_every_kind(tmp_path):
     same(reader.read("d").coords, grid(3).astype(np.float32))
 
 
-def test_bfloat16_is_kept(tmp_path):
-    x = torch.randn(4, 2).to(torch.bfloat16)
+@pytest.mark.parametrize(
+    "dtype",
+    [torch.bfloat16, torch.float64, torch.int64, torch.uint8, torch.uint16, torch.float8_e4m3fn],
+)
+def test_features_of_any_number_are_read_as_float32(tmp_path, dtype):
+    x = torch.tensor([[0.0, 1.5], [2.0, 40.0], [7.0, 3.0], [1.0, 1.0]]).to(dtype)
     write_pt(tmp_path / "a.pt", x)
+    numpy_too = dtype not in (torch.bfloat16, torch.float8_e4m3fn)
+    if numpy_too:
+        write_npy(tmp_path / "b.npy", x.numpy())
+        write_h5(tmp_path / "c.h5", {"features": x.numpy()})
     reader = open_reader(tmp_path)
-    assert reader.header("a").dtypes == {"x": "bfloat16"}
-    assert torch.equal(reader.read("a").x, x)
-    assert torch.equal(reader.read("a", np.array([1, 3])).x, x[[1, 3]])
+    assert reader.header("a").dtypes == {"x": str(dtype).removeprefix("torch.")}
+    for bag_id in reader.ids:
+        same(reader.read(bag_id).x, x.to(torch.float32).numpy())
+        same(reader.read(bag_id, np.array([1, 3])).x, x.to(torch.float32)[[1, 3]].numpy())
+    assert len(reader.ids) == (3 if numpy_too else 1)
+    assert inspect_folder(reader, deep=True).faults == ()
+
+
+def test_float64_that_float32_cannot_hold_is_a_fault(tmp_path):
+    write_npy(tmp_path / "a.npy", np.array([[1.0], [1e300]]))
+    (fault,) = inspect_folder(open_reader(tmp_path), deep=True).faults
+    assert "a.npy: expected finite features, got inf in row 1" in str(fault)
+
+
+def test_bags_that_are_read_alike_may_be_stored_in_several_ways(tmp_path):
+    for number, dtype in enumerate((np.float32, np.float64, np.int32, np.float16)):
+        write_npy(tmp_path / f"{number}.npy", features(3).astype(dtype))
+    (fault,) = inspect_folder(open_reader(tmp_path)).faults
+    assert "3.npy: expected the dtype float32 as in 3 bags, got the dtype float16" in str(fault)
+
+
+@pytest.mark.parametrize("rows", [None, np.array([0, 4])])
+@pytest.mark.parametrize("axis", [0, 1])
+def test_an_axis_of_one_is_dropped(tmp_path, axis, rows):
+    x, coords = features(5), grid(5)
+    arrays = {"features": np.expand_dims(x, axis), "coords": np.expand_dims(coords, axis)}
+    write_h5(tmp_path / "a.h5", arrays)
+    write_pt(tmp_path / "b.pt", torch.from_numpy(arrays["features"]))
+    write_npy(tmp_path / "c.npy", arrays["features"])
+    reader = open_reader(tmp_path)
+    chosen = slice(None) if rows is None else rows
+    for bag_id in "abc":
+        same(reader.read(bag_id, rows).x, x[chosen])
+        assert (reader.header(bag_id).instances, reader.header(bag_id).widths) == (5, {"x": 4})
+    same(reader.read("a", rows).coords, coords[chosen].astype(np.float32))
+    assert reader.header("a").coords_axes == 2
+
+
+@pytest.mark.parametrize("coords", [np.zeros((3, 4)), np.zeros((2, 2)), np.array([b"a"] * 6)])
+def test_coords_that_are_none_need_not_be_read(tmp_path, coords):
+    write_h5(tmp_path / "a.h5", {"features": features(3), "coords": coords})
+    (fault,) = inspect_folder(open_reader(tmp_path)).faults
+    assert fault.remedy.endswith("read all without coords by data.coords_key=null")
+    reader = open_reader(tmp_path, coords_key=None)
+    assert inspect_folder(reader).faults == ()
+    assert reader.read("a").coords is None
 
 
 def test_coords_in_three_axes(tmp_path):

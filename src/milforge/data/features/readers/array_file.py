@@ -2,7 +2,8 @@
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -48,6 +49,22 @@ class StoredArray:
         values = self._load(rows)
         return values if isinstance(values, Tensor) else torch.from_numpy(values)
 
+    def read_features(self, rows: Rows | None = None) -> Tensor:
+        """The same for features: float16 stays, all other numbers become float32.
+
+        Few libraries know bfloat16 and smaller floats, and integers and float64 gain nothing.
+
+        Raises:
+            BagError: where the file is damaged.
+        """
+        values = self._load(rows)
+        if isinstance(values, Tensor):
+            return values if values.dtype == torch.float16 else values.to(torch.float32)
+        if values.dtype != np.float16:
+            with np.errstate(over="ignore"):  # what is infinite then is told as such
+                values = values.astype(np.float32, copy=False)
+        return torch.from_numpy(values)
+
     def read_values(self, rows: Rows | None = None) -> NDArray[Any]:
         """The same for labels, which may be words.
 
@@ -56,9 +73,26 @@ class StoredArray:
         """
         return np.asarray(self._load(rows))
 
+    def without_single_axis(self) -> "StoredArray":
+        """Of shape `(1, N, D)` or `(N, 1, D)`, as some tools write, the same of shape `(N, D)`."""
+        if len(self.shape) != 3 or 1 not in self.shape[:2]:
+            return self
+        axis = self.shape.index(1)
+        shape = (*self.shape[:axis], *self.shape[axis + 1 :])
+        return replace(self, shape=shape, load=partial(_load_without, self.load, axis))
+
     def _load(self, rows: Rows | None) -> NDArray[Any] | Tensor:
         with damage_told(self.path):
             return self.load(rows)
+
+
+def _load_without(
+    load: Callable[[Rows | None], NDArray[Any] | Tensor], axis: int, rows: Rows | None
+) -> NDArray[Any] | Tensor:
+    if axis == 1:
+        return load(rows)[:, 0]
+    values = load(None)[0]
+    return values if rows is None else values[rows]
 
 
 @contextmanager

@@ -12,6 +12,7 @@ from milforge.data.features.readers.bag_reader import ONE_STREAM, BagHeader, Uni
 
 _NUMBERS = ("float", "bfloat", "int", "uint")
 _AGAIN = "write the bag again, or remove the file"
+_WITHOUT = "write the bag again, or read all without coords by data.coords_key=null"
 
 
 @dataclass
@@ -95,12 +96,12 @@ def _faults(opened: OpenBag) -> Iterator[tuple[StoredArray, str, str]]:
     of = f"of {first.path}" if len(opened.features) > 1 or name != ONE_STREAM else "of the features"
     for array in {(each.path, each.key): each for each in opened.coords.values()}.values():
         if len(array.shape) != 2 or array.shape[1] not in (2, 3):
-            yield array, f"expected coords of shape (N, 2) or (N, 3), got {array.shape}", _AGAIN
+            yield array, f"expected coords of shape (N, 2) or (N, 3), got {array.shape}", _WITHOUT
         elif not array.dtype.startswith(_NUMBERS):
-            yield array, f"expected coords that are numbers, got {array.dtype}", _AGAIN
+            yield array, f"expected coords that are numbers, got {array.dtype}", _WITHOUT
         elif array.shape[0] != count:
             message = f"expected {count} coords, one for each instance {of}, got {array.shape[0]}"
-            yield array, message, _AGAIN
+            yield array, message, _WITHOUT
     labels = opened.instance_labels
     if labels is not None and labels.shape not in ((count,), (count, 1)):
         message = f"expected {count} instance labels, one for each instance {of}, got shape "

@@ -90,7 +90,7 @@ class BagReader(Protocol):
     def read(self, bag_id: str, rows: Rows | None = None) -> Bag:
         """The bag, or the instances of those numbers, which must ascend; `y` is None.
 
-        Features have the dtype they are stored in, coords are float32.
+        Features are float16 where they are stored so, else float32; coords are float32.
 
         Raises:
             BagError: where the bag is faulty.

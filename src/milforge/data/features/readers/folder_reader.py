@@ -49,7 +49,7 @@ class FolderReader:
         layout: name of the layout.
         sources: the streams by name.
         sides: the files that belong to no stream, by bag.
-        coords_key: where the coords stand in a file.
+        coords_key: where the coords stand in a file; None: they are not read.
         inst_label_key: where the instance labels stand in a file.
         positive: the instance labels that mean positive; None where they are 0, 1 and -1.
     """
@@ -58,7 +58,7 @@ class FolderReader:
     layout: str
     sources: Mapping[str, Stream]
     sides: Mapping[str, SideFiles]
-    coords_key: str
+    coords_key: str | None
     inst_label_key: str
     positive: tuple[InstanceLabel, ...] | None
 
@@ -99,7 +99,7 @@ class FolderReader:
         """
         with ExitStack() as stack:
             opened = self._open(bag_id, stack)
-            x = {name: array.read(rows) for name, array in opened.features.items()}
+            x = {name: array.read_features(rows) for name, array in opened.features.items()}
             return Bag(
                 x=x if len(x) > 1 else next(iter(x.values())),
                 coords=_read_coords(opened, rows),
@@ -181,19 +181,20 @@ class FolderReader:
             message = f"expected one file of bag {opened.bag_id!r}, found {others} too"
             raise bag_error([Fault("", files.features, message, "remove all but one")])
         arrays = stack.enter_context(open_arrays(files.features))
-        opened.features[name] = _find(
-            arrays, source.features_keys, files.features, "data.features_key"
-        )
+        found = _find(arrays, source.features_keys, files.features, "data.features_key")
+        opened.features[name] = found.without_single_axis()
         if self.inst_label_key in arrays and opened.instance_labels is None:
             opened.instance_labels = arrays[self.inst_label_key]
         if files.coords is not None:
             stored = stack.enter_context(open_arrays(files.coords))
             option = _OWN_FOLDER if self.layout == "torchmil" else "data.coords_key"
-            opened.coords[name] = _find(stored, (self.coords_key,), files.coords, option)
+            if self.coords_key is not None:
+                coords = _find(stored, (self.coords_key,), files.coords, option)
+                opened.coords[name] = coords.without_single_axis()
             if self.inst_label_key in stored and opened.instance_labels is None:
                 opened.instance_labels = stored[self.inst_label_key]
-        elif self.coords_key in arrays:
-            opened.coords[name] = arrays[self.coords_key]
+        elif self.coords_key is not None and self.coords_key in arrays:
+            opened.coords[name] = arrays[self.coords_key].without_single_axis()
         opened.units[name] = source.unit
 
     def _read_instance_labels(self, opened: OpenBag, rows: Rows | None) -> Tensor | None:

@@ -49,7 +49,7 @@ def open_reader(
     *,
     streams: Mapping[str, str] | Sequence[str] | None = None,
     features_key: str | None = None,
-    coords_key: str = "coords",
+    coords_key: str | None = "coords",
     inst_label_key: str = "inst_label",
     positive_instance_label: InstanceLabel | Sequence[InstanceLabel] | None = None,
     id_column: str | None = None,
@@ -70,7 +70,7 @@ def open_reader(
             stream, or for TRIDENT a list of encoders. None: all encoders of TRIDENT, else one.
             With one stream `x` of a bag is a tensor, with more a mapping.
         features_key: where the features stand in a file; None: as the layout has it.
-        coords_key: where the coords stand in a file.
+        coords_key: where the coords stand in a file; None: they are not read.
         inst_label_key: where the instance labels stand in a file, or their column in a table.
         positive_instance_label: the instance labels that mean positive, one or several; all others
             but -1 (unknown) are negative. None where they are 0, 1 and -1.
