@@ -1,3 +1,4 @@
+import shutil
 import subprocess
 import sys
 
@@ -66,12 +67,20 @@ def test_labels_that_are_none_are_faults(here, tmp_path):
     labels = write_labels(tmp_path / "l.csv", {f"b{n}": text for n, text in enumerate(given)})
     outcome = here("inspect", str(root), "--labels", str(labels))
     assert outcome.returncode == 1
-    start = rows(outcome).index("faults     6 (features not read: --deep looks for NaN)")
+    start = rows(outcome).index("faults     6 (headers read: --deep looks for NaN)")
     faults = [line.removeprefix(f"  {labels}: ") for line in rows(outcome)[start + 1 :]]
     nothing = "expected the label, got nothing: fill it in, or remove the row"
     assert faults[:5] == [f"bag 'b{number}': {nothing}" for number in range(2, 7)]
     assert faults[5].startswith("bag 'b7': expected one spelling of each label, got 'No' beside 'n")
     assert "labels     binary: no 1, yes 1" in rows(outcome)
+
+
+def test_names_bags_of_the_same_features(here, tmp_path):
+    root = plain_folder(tmp_path / "bags", [3, 4])
+    shutil.copy(root / "b1.h5", root / "again.h5")
+    outcome = here("inspect", str(root))
+    assert outcome.returncode == 0
+    assert "same       features in again = b1" in rows(outcome)
 
 
 def test_prints_every_fault_and_exits_with_1(here, tmp_path):
@@ -81,7 +90,7 @@ def test_prints_every_fault_and_exits_with_1(here, tmp_path):
     labels = write_labels(tmp_path / "l.csv", {"b0": 0, "b1": 1, "b2": 1, "b9": 0})
     outcome = here("inspect", str(root), "--labels", str(labels))
     assert outcome.returncode == 1
-    start = rows(outcome).index("faults     4 (features not read: --deep looks for NaN)")
+    start = rows(outcome).index("faults     4 (headers read: --deep looks for NaN)")
     faults = rows(outcome)[start + 1 :]
     assert [fault.split(": ")[0] for fault in faults] == [
         f"  {root}/b0.h5",
@@ -145,7 +154,7 @@ def test_labels_at_fault_are_told_beside_what_the_others_mean(here, tmp_path):
     assert outcome.returncode == 1
     assert "labels     binary: yes 2, no 1" in rows(outcome)
     assert "positive   no: task.positive=... chooses another" in rows(outcome)
-    start = rows(outcome).index("faults     2 (features not read: --deep looks for NaN)")
+    start = rows(outcome).index("faults     2 (headers read: --deep looks for NaN)")
     assert rows(outcome)[start + 1 :] == [
         f"  {labels}: bag 'b1': expected the label among the classes yes, no, got 'maybe': mend "
         "it, or add it to task.class_names",
@@ -178,7 +187,7 @@ def test_without_labels_and_without_a_bag_that_can_be_opened(here, tmp_path):
     assert rows(outcome)[:3] == [
         f"{tmp_path}: plain, 1 bag",
         "labels     none",
-        "faults     1 (features not read: --deep looks for NaN)",
+        "faults     1 (headers read: --deep looks for NaN)",
     ]
 
 

@@ -26,8 +26,9 @@ _STEPS = (1, 2, 5)  # of the sizes in a decade
 
 _DESCRIPTION = """\
 Prints what a folder of bags holds: bags and their sizes, features, coords, labels and groups;
-then one line for each fault: its file, what is wrong, and what to do about it. No features are
-read unless --deep is given. The exit code is 1 where there is a fault."""
+then one line for each fault: its file, what is wrong, and what to do about it. Without --deep
+features are read only of bags of one size, to find the same slide under two names. The exit code
+is 1 where there is a fault."""
 
 _EPILOG = """\
 layouts:
@@ -194,7 +195,11 @@ def describe(found: "Inspection", labels: Sequence[str]) -> list[str]:
         known = sum(header.has_instance_labels for header in headers)
         lines.append(f"instance labels  {_of(known, len(headers))}")
     lines += labels
-    reading = "all features read" if found.deep else "features not read: --deep looks for NaN"
+    if found.same:
+        from milforge.data.features.same_bags import describe_same
+
+        lines.append(f"same       features in {describe_same(found.same)}")
+    reading = "all features read" if found.deep else "headers read: --deep looks for NaN"
     lines.append(f"faults     {len(found.faults)} ({reading})")
     return lines + [f"  {fault}" for fault in found.faults]
 

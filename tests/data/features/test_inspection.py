@@ -176,17 +176,31 @@ def test_coords_all_at_one_place_have_no_stride(tmp_path):
     assert (inspection.faults, inspection.stride) == ((), None)
 
 
+def test_of_bags_of_one_size_the_ends_are_read(tmp_path, monkeypatch):
+    plain_folder(tmp_path, [9] * 5)
+    read = []
+    load = array_file.StoredArray.read_features
+
+    def spy(self, rows=None):
+        read.append(None if rows is None else rows.tolist())
+        return load(self, rows)
+
+    monkeypatch.setattr(array_file.StoredArray, "read_features", spy)
+    assert inspect_folder(open_reader(tmp_path)).same == ()
+    assert read == [[0, 8]] * 5
+
+
 def test_headers_alone_are_read(tmp_path, monkeypatch):
-    """Opening and inspecting many files reads no features."""
-    plain_folder(tmp_path, [3] * 300)
+    """Opening and inspecting many files reads no features, where they differ in size."""
+    plain_folder(tmp_path, range(3, 303))
     features_read = []
-    load = array_file.StoredArray.read
+    load = array_file.StoredArray._load
 
     def spy(self, rows=None):
         features_read.append(self.key)
         return load(self, rows)
 
-    monkeypatch.setattr(array_file.StoredArray, "read", spy)
+    monkeypatch.setattr(array_file.StoredArray, "_load", spy)
     reader = open_reader(tmp_path)
     assert features_read == []
     inspection = inspect_folder(reader)

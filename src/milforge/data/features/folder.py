@@ -15,6 +15,7 @@ from milforge.data.features.label_table import LabelTable, read_labels, stored_l
 from milforge.data.features.readers import open_reader
 from milforge.data.features.readers.table import TableReader
 from milforge.data.features.readers.table_columns import describe_columns
+from milforge.data.features.same_bags import describe_same
 from milforge.data.labels import Labels
 from milforge.data.parts import BagTable, changes_nothing, check_on_error
 
@@ -120,6 +121,13 @@ def feature_bags(
         else read_labels(labels, **columns, slide_table=slide_table, strict=False)
     )
     found = inspect_folder(reader, table, deep=on_error == "skip", progress=log_progress)
+    if found.same:
+        logger.warning(
+            "%s: bags of the same features: %s; of one slide keep one, or give all one patient by "
+            "data.group_column, or it may come to be trained on and tested",
+            folder,
+            describe_same(found.same),
+        )
     ids = reader.ids if table is None else table.ids
     headers = found.headers
     sizes = np.array([headers[i].instances if i in headers else 0 for i in ids], np.int64)

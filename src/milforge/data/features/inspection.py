@@ -11,9 +11,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from milforge.data.faults import BagError, Fault, list_faults
+from milforge.data.features.cache import CachedReader
 from milforge.data.features.check_finite import check_finite
 from milforge.data.features.label_table import LabelTable
 from milforge.data.features.readers import BagHeader, BagReader
+from milforge.data.features.same_bags import same_bags
 from milforge.graph import grid_stride
 
 Progress = Callable[[int, int], None]
@@ -35,6 +37,7 @@ class Inspection:
         stride: distance of neighbouring tiles in the unit of the coords, the median of a few bags;
             None without coords.
         deep: whether all features were read.
+        same: groups of bags that hold the same features; see `same_bags`.
     """
 
     reader: BagReader
@@ -43,6 +46,7 @@ class Inspection:
     faults: tuple[Fault, ...]
     stride: float | None
     deep: bool
+    same: tuple[tuple[str, ...], ...] = ()
 
     @property
     def faulty_ids(self) -> tuple[str, ...]:
@@ -83,7 +87,7 @@ def inspect_folder(
     width, dtype or coords differ from those of most; two files of one bag; labels without a file,
     files without a label, and the faults of the label table. With `deep`, which reads everything,
     also NaN and infinity, instance labels that are not understood, and coords of streams that
-    differ.
+    differ. Bags that hold the same features are no fault, and are named.
 
     Args:
         reader: the bags.
@@ -124,6 +128,8 @@ def inspect_folder(
         faults=tuple(sorted(faults, key=lambda fault: fault.bag_id)),
         stride=_stride(reader, headers),
         deep=deep,
+        # A bag of which two rows are looked at is not worth a copy.
+        same=same_bags(reader.reader if isinstance(reader, CachedReader) else reader, headers),
     )
 
 
