@@ -15,6 +15,7 @@ GOOD = {
     "milforge": {
         "config": {"seed": 3},
         "instance_shape": [1, 8, 8],
+        "feature_names": [],
         "standardised": False,
         "task": {"kind": "binary"},
         "class_names": ["no", "yes"],
@@ -49,6 +50,7 @@ ODD = [None, True, -1, 2**60, 1.5, "x", [], [None], {}, {"a": None}, {3: 4}, tor
 RIGHT = {
     "config": ({}, {"a": None}),
     "instance_shape": ([],),
+    "feature_names": ([],),
     "standardised": (True,),
     "task": ({}, {"a": None}),
     "class_names": ([],),

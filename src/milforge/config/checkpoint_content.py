@@ -42,6 +42,7 @@ def check_content(checkpoint: Mapping[str, Any], told: str) -> None:
     kinds: dict[str, tuple[Callable[[Any], bool], str]] = {
         "config": (_is_mapping, "keys and values"),
         "instance_shape": (_is_shape, "the sizes of an instance, or of each stream"),
+        "feature_names": (_are_words, "names"),
         "standardised": (lambda value: isinstance(value, bool), "true or false"),
         "task": (_is_mapping, "keys and values"),
         "class_names": (_are_words, "names"),
