@@ -5,7 +5,7 @@ import copy
 import pytest
 import torch
 
-from milforge.config.checkpoint_content import check_content, odd_values_told
+from milforge.config.checkpoint_content import check_content, name_odd_values
 
 GOOD = {
     "epoch": 3,
@@ -107,7 +107,7 @@ def test_a_shape_of_absurd_size_is_told(shape):
 def test_errors_that_no_user_was_meant_to_see_are_a_sentence():
     for error in (KeyError("x"), TypeError("y"), RuntimeError("z\nmore"), ZeroDivisionError()):
         told = pytest.raises(ValueError, match=r"^a.ckpt holds values .*shows where$")
-        with told, odd_values_told("a.ckpt"):
+        with told, name_odd_values("a.ckpt"):
             raise error
-    with pytest.raises(OSError, match=r"^disk$"), odd_values_told("a.ckpt"):
+    with pytest.raises(OSError, match=r"^disk$"), name_odd_values("a.ckpt"):
         raise OSError("disk")

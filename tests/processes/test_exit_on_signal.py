@@ -5,13 +5,13 @@ import signal
 
 import pytest
 
-from milforge.processes.exit_on_signal import EndWhenTold
+from milforge.processes.exit_on_signal import ExitOnSignal
 
 
 @pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGUSR1])
 def test_it_ends_and_puts_back_what_was_there(signum, caplog):
     before = signal.getsignal(signum)
-    with pytest.raises(SystemExit) as end, EndWhenTold():
+    with pytest.raises(SystemExit) as end, ExitOnSignal():
         signal.raise_signal(signum)
     assert end.value.code == 128 + signum
     assert signal.getsignal(signum) is before
@@ -22,7 +22,7 @@ def test_handlers_of_others_stay():
     told = []
     before = signal.signal(signal.SIGTERM, lambda signum, frame: told.append(signum))
     try:
-        with EndWhenTold():
+        with ExitOnSignal():
             signal.raise_signal(signal.SIGTERM)
     finally:
         signal.signal(signal.SIGTERM, before)
@@ -32,7 +32,7 @@ def test_handlers_of_others_stay():
 @pytest.mark.filterwarnings("ignore:This process.*is multi-threaded:DeprecationWarning")
 def test_a_process_that_was_forked_ends_as_if_nobody_listened():
     """As pools end their processes; the job of their parent goes on."""
-    with EndWhenTold():
+    with ExitOnSignal():
         child = os.fork()
         if child == 0:
             os.kill(os.getpid(), signal.SIGTERM)

@@ -53,7 +53,7 @@ plots: plot_learning_curves plot_predicted plot_report plot_roc_pr plot_sampled_
 plots: plot_stream_weights
 sampling: AttentionSampling AttentionSamplingOutput Expectation ImageSource MultinomialEntropy
 sampling: SamplePatches expectation extract_patches patch_offsets read_patches sample_locations
-tasks: Auto Binary Columns Multiclass Multilabel Regression Task Told
+tasks: Auto BagInWords Binary Columns Multiclass Multilabel Regression Task
 training: BagPredictions Ensemble MILDataModule MILModule WholeCheckpointIO
 """
 PUBLIC: dict[str, list[str]] = {}

@@ -41,13 +41,13 @@ from milforge.config.checkpoint_config import (
     load_weights,
     stored_part,
 )
-from milforge.config.checkpoint_content import odd_values_told
+from milforge.config.checkpoint_content import name_odd_values
 from milforge.config.checkpoint_paths import check_alike, different_parts
 from milforge.config.key_check import check_targets
 from milforge.data import LabelError
-from milforge.processes.exit_on_signal import EndWhenTold
+from milforge.processes.exit_on_signal import ExitOnSignal
 from milforge.processes.launch_environment import leave_with_parent
-from milforge.processes.lost_process import lost_process_told
+from milforge.processes.lost_process import report_lost_process
 from milforge.runs.print_result import print_run
 from milforge.runs.summary import write_summary
 from milforge.tasks import Task
@@ -89,10 +89,10 @@ def infer(
         check_ensemble(config, checkpoints, launch.overrides)
     stored = checkpoints[paths[0]]["milforge"]
     leave_with_parent()
-    with EndWhenTold(), quiet_run(config), lost_process_told():
+    with ExitOnSignal(), quiet_run(config), report_lost_process():
         mine, its = resolved(config)["data"], stored["config"]["data"]
         whole = is_other_cohort(mine, its, launch.overrides)
-        with odd_values_told(f"ckpt_path: {paths[0]}"):
+        with name_odd_values(f"ckpt_path: {paths[0]}"):
             task = stored_task(config, stored)
         data = make_data(
             config,
@@ -266,7 +266,7 @@ def make_member(
     """
     stored = checkpoint["milforge"]
     check_fit(stored, data.instance_shape, data.task.class_names)
-    with odd_values_told(f"ckpt_path: {path}"):
+    with name_odd_values(f"ckpt_path: {path}"):
         module = learning.build(
             within_its_weights(partial(make_network, config, data), checkpoint["state_dict"], path),
             stored_task(config, stored),

@@ -27,7 +27,7 @@ from milforge.config.checkpoint_config import (
     load_checkpoint,
     load_weights,
 )
-from milforge.config.checkpoint_content import odd_values_told
+from milforge.config.checkpoint_content import name_odd_values
 from milforge.config.key_check import check_targets
 from milforge.config.trust import check_objects, checked_packages, within_the_run
 from milforge.data import (
@@ -130,7 +130,7 @@ def load(run_or_checkpoint: str | Path, *, trust: str | Sequence[str] = ()) -> M
     check_objects(kept, f"load: {path}", checked_packages(trust))
     check_targets(OmegaConf.create(kept))
     config = OmegaConf.create({**stored["config"], **kept})
-    with odd_values_told(f"load: {path}"):
+    with name_odd_values(f"load: {path}"):
         return Model(_module(config, checkpoint, str(path)), config)
 
 

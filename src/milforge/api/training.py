@@ -32,16 +32,16 @@ from milforge.api.trainer import (
     write_config,
 )
 from milforge.config.checkpoint_config import as_plain, load_checkpoint, load_weights
-from milforge.config.checkpoint_content import odd_values_told
+from milforge.config.checkpoint_content import name_odd_values
 from milforge.config.key_check import did_you_mean
 from milforge.config.run_identity import identity
 from milforge.config.search_metric import check_metric
 from milforge.data import write_split
 from milforge.metrics import build_metrics
-from milforge.processes.exit_on_signal import EndWhenTold
+from milforge.processes.exit_on_signal import ExitOnSignal
 from milforge.processes.launch_environment import leave_with_parent
 from milforge.processes.lightning_private import is_restoring
-from milforge.processes.lost_process import lost_process_told
+from milforge.processes.lost_process import report_lost_process
 from milforge.runs.print_result import print_run
 from milforge.runs.resume import (
     check_same_run,
@@ -102,7 +102,7 @@ def fit(config: DictConfig, launch: Launch = Launch()) -> Run:  # noqa: B008
     seed_run(config)
     leave_with_parent()
     # Held as long as anything is written: a second run must not touch the W&B run of the first.
-    with EndWhenTold(), only_writer(folder), quiet_run(config), lost_process_told():
+    with ExitOnSignal(), only_writer(folder), quiet_run(config), report_lost_process():
         given = None if config.ckpt_path == "last" else config.ckpt_path
         own = checkpoint_to_go_on_from(folder)
         path = own or given
@@ -173,7 +173,7 @@ def fit_from(trainer: L.Trainer, module: MILModule, data: MILDataModule, path: s
     except Exception as error:
         if path is None or not is_restoring(trainer):
             raise
-        with odd_values_told(f"ckpt_path: {path}"):
+        with name_odd_values(f"ckpt_path: {path}"):
             raise error
 
 

@@ -11,7 +11,7 @@ import lightning as L
 import torch
 from lightning.pytorch.callbacks import Checkpoint
 
-from milforge.processes.exit_on_signal import SIGNALS, EndWhenTold, Interrupted, leave
+from milforge.processes.exit_on_signal import SIGNALS, ExitOnSignal, Interrupted, leave
 from milforge.processes.lightning_private import (
     checkpoint_before_validation,
     restore_handlers,
@@ -88,13 +88,13 @@ class Interruption(Checkpoint):
         self._last_step = trainer.global_step
         if trainer.is_last_batch or validates_next(trainer):
             return  # a run that went on from here would leave out the validation
-        self._save_if_told(trainer)
+        self._save_if_asked(trainer)
         if self._ending:
             self._end(trainer, self._ending, saved=True)
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Saves, but ends the run only when Lightning has logged the metrics of the epoch."""
-        self._save_if_told(trainer)
+        self._save_if_asked(trainer)
 
     def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:  # noqa: D102
         if self._ending:
@@ -170,7 +170,7 @@ class Interruption(Checkpoint):
         # After an exception Lightning puts back, later, what it found: ours.
         restore_handlers(trainer, self._before)
 
-    def _save_if_told(self, trainer: L.Trainer) -> None:
+    def _save_if_asked(self, trainer: L.Trainer) -> None:
         signal_number = self._ask(trainer)
         if signal_number:
             trainer.save_checkpoint(self.path)
@@ -210,4 +210,4 @@ class Interruption(Checkpoint):
 
 def _is_of_another(handler: Any) -> bool:
     """Whether someone else listens, such as submitit, and is to be notified."""
-    return callable(handler) and not isinstance(handler, EndWhenTold)
+    return callable(handler) and not isinstance(handler, ExitOnSignal)

@@ -62,9 +62,9 @@ def load_checkpoint(path: str, key: str = "ckpt_path") -> dict[str, Any]:
             f"{key}: {path} was not written by milforge-train (it lacks the key 'milforge'); "
             "give a file from a run's checkpoints/ folder"
         )
-    told = f"{key}: {path}"
-    check_content(checkpoint, told)
-    plain_config(stored["config"], told)
+    origin = f"{key}: {path}"
+    check_content(checkpoint, origin)
+    plain_config(stored["config"], origin)
     return checkpoint
 
 
@@ -75,16 +75,16 @@ def store_run(path: str, arguments: list[str]) -> None:
         ValueError: where it cannot be read, or names what a checkpoint may not call.
     """
     part = stored_part(load_checkpoint(path)["milforge"]["config"], arguments)
-    told = f"ckpt_path: {path}"
+    origin = f"ckpt_path: {path}"
     for group in ("data", "model", "trainer"):
         if not _chosen(arguments, group):
-            check_group(part, group, told)
+            check_group(part, group, origin)
     for group, node in part.items():
         if group not in ("seed", "tags") and not isinstance(node, dict | None):
             raise ValueError(
-                f"{told} holds a config with {node!r:.100} as {group!r}: it is damaged"
+                f"{origin} holds a config with {node!r:.100} as {group!r}: it is damaged"
             )
-    check_names(part, told, trusted_packages(arguments))
+    check_names(part, origin, trusted_packages(arguments))
     store_config("stored_run", part)
 
 
@@ -120,7 +120,7 @@ def _chosen(arguments: Sequence[str], group: str) -> bool:
     return any(each.startswith(f"{group}=") for each in arguments)
 
 
-def check_group(part: Mapping[str, Any], group: str, told: str) -> None:
+def check_group(part: Mapping[str, Any], group: str, origin: str) -> None:
     """Checks that a stored config has a group without which nothing can be built.
 
     Raises:
@@ -129,7 +129,7 @@ def check_group(part: Mapping[str, Any], group: str, told: str) -> None:
     node = part.get(group)
     if not isinstance(node, dict) or "_target_" not in node:
         raise ValueError(
-            f"{told} holds a config without {group!r}, or one that names nothing to build: it is "
+            f"{origin} holds a config without {group!r}, or one that names nothing to build: it is "
             f"damaged; choose {group}=... on the command line"
         )
 

@@ -10,7 +10,7 @@ from hydra.errors import InstantiationException
 _MOST_NUMBERS = 10**8  # of an instance
 _MOST_STEPS = 2**53
 
-# What fails on odd values in ways of its own: a sentence tells it, HYDRA_FULL_ERROR=1 where.
+# Odd values fail in ways of their own: one sentence says so, HYDRA_FULL_ERROR=1 shows where.
 _ODD = (
     ArithmeticError,
     AssertionError,
@@ -23,21 +23,21 @@ _ODD = (
 )
 
 
-def check_content(checkpoint: Mapping[str, Any], told: str) -> None:
+def check_content(checkpoint: Mapping[str, Any], origin: str) -> None:
     """Checks the keys that evaluation, prediction and going on read.
 
     Args:
         checkpoint: as it was loaded, with a mapping under `milforge`.
-        told: how an error begins.
+        origin: the key and the file, which begin an error.
 
     Raises:
         ValueError: names the first key that is missing or odd.
     """
     for key in ("epoch", "global_step"):
-        _expect(told, key, checkpoint.get(key), _is_count, "a number of steps")
+        _expect(origin, key, checkpoint.get(key), _is_count, "a number of steps")
     version = "pytorch-lightning_version"
-    _expect(told, version, checkpoint.get(version), lambda value: isinstance(value, str), "text")
-    _check_weights(checkpoint["state_dict"], told)
+    _expect(origin, version, checkpoint.get(version), lambda value: isinstance(value, str), "text")
+    _check_weights(checkpoint["state_dict"], origin)
     stored = checkpoint["milforge"]
     kinds: dict[str, tuple[Callable[[Any], bool], str]] = {
         "config": (_is_mapping, "keys and values"),
@@ -54,31 +54,31 @@ def check_content(checkpoint: Mapping[str, Any], told: str) -> None:
     for key, (fits, expected) in kinds.items():
         if key not in stored:
             raise ValueError(
-                f"{told} lacks the key 'milforge.{key}': it is damaged, or of another version; "
+                f"{origin} lacks the key 'milforge.{key}': it is damaged, or of another version; "
                 "give a file from a run's checkpoints/ folder"
             )
-        _expect(told, f"milforge.{key}", stored[key], fits, expected)
+        _expect(origin, f"milforge.{key}", stored[key], fits, expected)
 
 
-def _expect(told: str, key: str, value: Any, fits: Callable[[Any], bool], expected: str) -> None:
+def _expect(origin: str, key: str, value: Any, fits: Callable[[Any], bool], expected: str) -> None:
     if not fits(value):
         raise ValueError(
-            f"{told} holds {value!r:.100} as {key!r}, expected {expected}: it is damaged; give a "
+            f"{origin} holds {value!r:.100} as {key!r}, expected {expected}: it is damaged; give a "
             "file from a run's checkpoints/ folder"
         )
 
 
-def _check_weights(weights: Any, told: str) -> None:
+def _check_weights(weights: Any, origin: str) -> None:
     from torch import Tensor, strided
 
     if not _is_mapping(weights):
-        raise ValueError(f"{told} holds no weights by name: it is damaged")
+        raise ValueError(f"{origin} holds no weights by name: it is damaged")
     for name, value in weights.items():
         whole = isinstance(value, Tensor) and value.layout == strided
         # A tensor may be a view that repeats a few numbers: of any size, in a small file.
         if not whole or value.untyped_storage().nbytes() < value.numel() * value.element_size():
             raise ValueError(
-                f"{told} holds weights {name!r:.100} that are no whole tensor: it is damaged"
+                f"{origin} holds weights {name!r:.100} that are no whole tensor: it is damaged"
             )
 
 
@@ -142,7 +142,7 @@ def _are_seen(value: Any) -> bool:
 
 
 @contextmanager
-def odd_values_told(told: str) -> Iterator[None]:
+def name_odd_values(origin: str) -> Iterator[None]:
     """Turns what odd values of a checkpoint lead to into a sentence that names it.
 
     Raises:
@@ -153,6 +153,6 @@ def odd_values_told(told: str) -> Iterator[None]:
     except _ODD as error:
         cause, *_ = str(error).splitlines() or [""]
         raise ValueError(
-            f"{told} holds values that this version cannot use ({type(error).__name__}: "
+            f"{origin} holds values that this version cannot use ({type(error).__name__}: "
             f"{cause:.300}); HYDRA_FULL_ERROR=1 shows where"
         ) from error

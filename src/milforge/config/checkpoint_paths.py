@@ -103,8 +103,8 @@ def check_alike(stored: Mapping[str, Mapping[str, Any]]) -> None:
             mine, its = _part(first, key), _part(content, key)
             if mine != its:
                 raise ValueError(
-                    f"ckpt_path: {other} was trained on {name} {_told(its)}, {path} on "
-                    f"{_told(mine)}; only checkpoints that agree in it can be averaged"
+                    f"ckpt_path: {other} was trained on {name} {_in_words(its)}, {path} on "
+                    f"{_in_words(mine)}; only checkpoints that agree in it can be averaged"
                 )
 
 
@@ -141,5 +141,5 @@ def _parts(config: Mapping[str, Any]) -> dict[str, Any]:
     return chosen | {f"data.{name}": data.get(name) for name in names}
 
 
-def _told(value: Any) -> str:
+def _in_words(value: Any) -> str:
     return str(tuple(value) if isinstance(value, list) else value)

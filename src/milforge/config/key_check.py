@@ -53,7 +53,7 @@ def check_targets(config: DictConfig) -> None:
     assert isinstance(plain, dict)
     for group in ("callbacks", "logger", "metrics"):
         _check_members(group, plain.get(group) or {})
-    targets = list(_targets(plain, ""))
+    targets = list(targets_of(plain))
     # What the source says is checked first, because importing Lightning takes seconds.
     for path, node in targets:
         names = parameters_in_source(str(node["_target_"]))
@@ -89,16 +89,21 @@ def did_you_mean(name: str, candidates: list[str]) -> str:
     return f"; did you mean {near[0]!r}?" if near else ""
 
 
-def _targets(node: Any, path: str) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Every mapping with a `_target_`, and the path to it."""
+def targets_of(node: Any, path: str = "") -> Iterator[tuple[str, dict[str, Any]]]:
+    """Every mapping with a `_target_` in a config as plain data, and the path to it.
+
+    Example:
+        >>> list(targets_of({"model": [{"_target_": "a.B"}]}))
+        [('model[0]', {'_target_': 'a.B'})]
+    """
     if isinstance(node, dict):
         if "_target_" in node:
             yield path, node
         for key, value in node.items():
-            yield from _targets(value, f"{path}.{key}" if path else str(key))
+            yield from targets_of(value, f"{path}.{key}" if path else str(key))
     elif isinstance(node, list):
         for i, value in enumerate(node):
-            yield from _targets(value, f"{path}[{i}]")
+            yield from targets_of(value, f"{path}[{i}]")
 
 
 def _check_fields(path: str, node: DictConfig | None) -> None:

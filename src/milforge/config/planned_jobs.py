@@ -29,10 +29,11 @@ def planned_jobs(sweep: Path) -> int:
         choices = {
             each.get_key_element(): _count(each) for each in parsed if each.is_sweep_override()
         }
-    except (HydraException, ArithmeticError, LookupError, RuntimeError, OSError):
+    except (
+        *(HydraException, ArithmeticError, LookupError, RuntimeError, OSError),  # a damaged file
+        *(ValueError, TypeError, AttributeError),  # a glob or interval, which has no number
+    ):
         return 0
-    except (ValueError, TypeError, AttributeError):
-        return 0  # a glob or an interval has no number of choices of its own
     jobs = math.prod(choices.values())
     return jobs if jobs <= _MOST_JOBS else 0
 

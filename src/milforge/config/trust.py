@@ -2,7 +2,7 @@
 
 import inspect
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from importlib import import_module
 from types import ModuleType
 from typing import Any
@@ -10,6 +10,7 @@ from typing import Any
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
 
+from milforge.config.key_check import targets_of
 from milforge.runs.former_names import PRESENT
 
 # Below these a stored config may name classes; of this package functions as well.
@@ -118,7 +119,7 @@ def checked_packages(value: Any) -> tuple[str, ...]:
     return tuple(map(str, names))
 
 
-def plain_config(config: Any, told: str) -> None:
+def plain_config(config: Any, origin: str) -> None:
     """Checks that a stored config is plain data of a size that a config may have.
 
     It is resolved when it is stored, so it refers to nothing: not to other keys, the environment or
@@ -126,7 +127,7 @@ def plain_config(config: Any, told: str) -> None:
 
     Args:
         config: as a checkpoint holds it.
-        told: how an error begins.
+        origin: the key and the file, which begin an error.
 
     Raises:
         ValueError: for other values than mappings, lists, text and numbers, for an interpolation,
@@ -139,35 +140,35 @@ def plain_config(config: Any, told: str) -> None:
         values += 1
         if depth > _DEEPEST or values > _LARGEST:
             raise ValueError(
-                f"{told} holds a config of more than {_DEEPEST} levels or {_LARGEST} values, which "
-                "no run has: it is damaged, or made to do harm"
+                f"{origin} holds a config of more than {_DEEPEST} levels or {_LARGEST} values, "
+                "which no run has: it is damaged, or made to do harm"
             )
         if isinstance(node, dict):
             for key, value in node.items():
-                _check_text(path, key, told)
+                _check_text(path, key, origin)
                 waiting.append((f"{path}.{key}" if path else str(key), value, depth + 1))
         elif isinstance(node, list):
             waiting += [(f"{path}[{i}]", value, depth + 1) for i, value in enumerate(node)]
         else:
-            _check_text(path, node, told)
+            _check_text(path, node, origin)
 
 
-def _check_text(path: str, value: Any, told: str) -> None:
+def _check_text(path: str, value: Any, origin: str) -> None:
     where = path[:200]
     if value is not None and not isinstance(value, str | int | float):
         raise ValueError(
-            f"{told} holds a {type(value).__name__} at {where} of its config: expected mappings, "
+            f"{origin} holds a {type(value).__name__} at {where} of its config: expected mappings, "
             "lists, text and numbers"
         )
     if isinstance(value, str) and "${" in value:
         raise ValueError(
-            f"{told} holds the interpolation {value[:100]!r} at {where} of its config: a stored "
+            f"{origin} holds the interpolation {value[:100]!r} at {where} of its config: a stored "
             "config refers to nothing, least of all to the environment; give the key on the "
             "command line"
         )
     absurd = isinstance(value, str) and len(value) > _LONGEST
     if absurd or (isinstance(value, int) and abs(value) >= 2**63):
-        raise ValueError(f"{told} holds a value of absurd size at {where} of its config")
+        raise ValueError(f"{origin} holds a value of absurd size at {where} of its config")
 
 
 def within_the_run(part: Mapping[str, Any]) -> dict[str, Any]:
@@ -194,56 +195,57 @@ def _without_places(node: Any) -> Any:
     return [_without_places(each) for each in node] if isinstance(node, list) else node
 
 
-def check_names(part: Mapping[str, Any], told: str, trusted: Sequence[str] = ()) -> None:
+def check_names(part: Mapping[str, Any], origin: str, trusted: Sequence[str] = ()) -> None:
     """Checks the names of all that a stored config would call; nothing is imported.
 
     Args:
         part: groups of a stored config, by name.
-        told: how an error begins.
+        origin: the key and the file, which begin an error.
         trusted: packages that the person who types the command trusts.
 
     Raises:
         ValueError: names the first that is not allowed, its key and the remedy.
     """
-    for path, node in _targets(part, ""):
+    for path, node in targets_of(part):
         target = node["_target_"]
         if not isinstance(target, str):
-            raise ValueError(f"{told} holds a name that is no text at {path}._target_")
+            raise ValueError(f"{origin} holds a name that is no text at {path}._target_")
         if _below(target, trusted):
             continue
         public = _PUBLIC.fullmatch(target) is not None
         if not (public and _below(target, PACKAGES)) or _below(target, CLOSED):
-            raise _refused(path, target, told)
+            raise _refused(path, target, origin)
         if target.split(".")[0] in OF_THE_TRAINER and path.split(".")[0] != "trainer":
-            raise _refused(path, target, told)
+            raise _refused(path, target, origin)
         if node.get("_args_") and not _below(target, ("torch.nn",)):
             raise ValueError(
-                f"{told} gives {target} values without a name at {path}._args_: a stored config "
+                f"{origin} gives {target} values without a name at {path}._args_: a stored config "
                 "names them"
             )
 
 
-def check_objects(part: Mapping[str, Any], told: str, trusted: Sequence[str] = ()) -> None:
+def check_objects(part: Mapping[str, Any], origin: str, trusted: Sequence[str] = ()) -> None:
     """Imports what the names stand for, and checks that it is what it seems to be.
 
     `lightning.pytorch.loggers.csv_logs.os.system` has an allowed name, and is a shell.
 
     Args:
-        part: groups of a stored config, of which `check_names` has seen the names.
-        told: how an error begins.
+        part: groups of a stored config, by name.
+        origin: the key and the file, which begin an error.
         trusted: packages that the person who types the command trusts.
 
     Raises:
-        ValueError: for what comes from elsewhere, or is neither class nor function; names it.
+        ValueError: as `check_names`; and for what comes from elsewhere, or is neither class nor
+            function; names it.
     """
-    check_names(part, told, trusted)
-    for path, node in _targets(part, ""):
+    check_names(part, origin, trusted)
+    for path, node in targets_of(part):
         target = node["_target_"]
         owned = _below(target, trusted)
         found = _find(target, in_classes=owned)
         if found is None:
             raise ValueError(
-                f"{told} names {target[:200]!r} at {path}._target_, which cannot be imported: "
+                f"{origin} names {target[:200]!r} at {path}._target_, which cannot be imported: "
                 "choose that group on the command line"
             )
         home = str(getattr(found, "__module__", ""))
@@ -255,7 +257,7 @@ def check_objects(part: Mapping[str, Any], told: str, trusted: Sequence[str] = (
         else:
             allowed = _below(name, HOMES) and (name in OPEN or not _below(name, CLOSED))
         if not (kind and allowed):
-            raise _refused(path, target, told)
+            raise _refused(path, target, origin)
 
 
 def _find(target: str, *, in_classes: bool) -> Any:
@@ -285,24 +287,13 @@ def _find(target: str, *, in_classes: bool) -> Any:
 _NOTHING = object()  # neither class nor function
 
 
-def _refused(path: str, target: str, told: str) -> ValueError:
+def _refused(path: str, target: str, origin: str) -> ValueError:
     package = target.split(".")[0][:100]
     return ValueError(
-        f"{told} names {target[:200]!r} at {path}._target_, which a checkpoint may not call: it is "
-        f"data, and could name anything; if you know where it comes from, add trust={package}, or "
-        "choose that group on the command line"
+        f"{origin} names {target[:200]!r} at {path}._target_, which a checkpoint may not call: it "
+        f"is data, and could name anything; if you know where it comes from, add trust={package}, "
+        "or choose that group on the command line"
     )
-
-
-def _targets(node: Any, path: str) -> Iterator[tuple[str, Mapping[str, Any]]]:
-    if isinstance(node, Mapping):
-        if "_target_" in node:
-            yield path, node
-        for key, value in node.items():
-            yield from _targets(value, f"{path}.{key}" if path else str(key))
-    elif isinstance(node, list):
-        for i, value in enumerate(node):
-            yield from _targets(value, f"{path}[{i}]")
 
 
 def _below(name: str, packages: Sequence[str]) -> bool:

@@ -42,7 +42,7 @@ def leave(signum: int, *, first: bool) -> NoReturn:
     raise Interrupted(signum if first else 0)
 
 
-class EndWhenTold:
+class ExitOnSignal:
     """While it is entered, SIGTERM and SIGUSR1 end the process, and SLURM queues the job again.
 
     On the same signals as `Interruption`, which takes over in training and in tests. Handlers that

@@ -12,7 +12,7 @@ LOST_WORKER = r"DataLoader worker \(pid.*\) (is killed|exited)"
 
 
 @contextmanager
-def lost_process_told() -> Iterator[None]:
+def report_lost_process() -> Iterator[None]:
     """Says in a sentence that a process of the run, or of its loaders, has died."""
     try:
         yield

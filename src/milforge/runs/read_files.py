@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-import yaml  # of OmegaConf
+import yaml
 from omegaconf import OmegaConf
 
 _LARGEST_CONFIG = 2**20  # bytes; it has some thousand

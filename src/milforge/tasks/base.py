@@ -17,7 +17,7 @@ from milforge.data.labels import Labels
 Columns = Mapping[str, Tensor]
 
 
-class Told(NamedTuple):
+class BagInWords(NamedTuple):
     """A bag in words, for figures.
 
     Attributes:
@@ -169,7 +169,7 @@ class Task(nn.Module, ABC):
         """The labels as columns of the predictions, `(B,)` each; y is `(B,)` or `(B, C)`."""
 
     @abstractmethod
-    def describe(self, columns: Columns, y: Tensor) -> Told:
+    def describe(self, columns: Columns, y: Tensor) -> BagInWords:
         """One bag in words.
 
         Args:

@@ -14,7 +14,7 @@ from torchmetrics.classification import BinaryAccuracy, BinaryF1Score
 from milforge.data.labels import LabelError, Labels
 from milforge.functional import binary_cross_entropy
 from milforge.metrics import CalibrationError, Kind, MacroAUROC, MacroAveragePrecision
-from milforge.tasks.base import Columns, Told
+from milforge.tasks.base import BagInWords, Columns
 from milforge.tasks.class_labels import class_names_of, class_numbers, class_texts
 from milforge.tasks.classification import Classification
 from milforge.tasks.reading import name_of
@@ -136,12 +136,12 @@ class Binary(Classification):
             "ece": CalibrationError("binary"),
         }
 
-    def describe(self, columns: Columns, y: Tensor) -> Told:
+    def describe(self, columns: Columns, y: Tensor) -> BagInWords:
         """The class, that which has a probability above one half, and that probability."""
         probability = columns["probability"]
         predicted = int(probability[1] > 0.5)
         names = self.class_names
-        return Told(names[int(y)], names[predicted], float(probability[predicted]))
+        return BagInWords(names[int(y)], names[predicted], float(probability[predicted]))
 
     def kinds(self, y: Tensor) -> dict[str, Tensor]:
         """The positive bags, and the negative ones."""

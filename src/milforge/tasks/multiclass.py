@@ -12,7 +12,7 @@ from torchmetrics.classification import MulticlassAccuracy, MulticlassF1Score
 from milforge.data.labels import Labels
 from milforge.functional import cross_entropy
 from milforge.metrics import CalibrationError, Kind, MacroAUROC, MacroAveragePrecision
-from milforge.tasks.base import Columns, Told
+from milforge.tasks.base import BagInWords, Columns
 from milforge.tasks.class_labels import class_names_of, class_numbers, class_texts
 from milforge.tasks.classification import Classification
 
@@ -105,9 +105,9 @@ class Multiclass(Classification):
             "ece": CalibrationError("multiclass", classes),
         }
 
-    def describe(self, columns: Columns, y: Tensor) -> Told:
+    def describe(self, columns: Columns, y: Tensor) -> BagInWords:
         """The class, the most probable one, and its probability."""
         probability = columns["probability"]
         predicted = int(probability.argmax())
         names = self.class_names
-        return Told(names[int(y)], names[predicted], float(probability[predicted]))
+        return BagInWords(names[int(y)], names[predicted], float(probability[predicted]))

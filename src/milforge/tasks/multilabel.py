@@ -14,7 +14,7 @@ from torchmetrics.classification import MultilabelAccuracy, MultilabelF1Score
 from milforge.data.labels import LabelError, Labels
 from milforge.functional import binary_cross_entropy
 from milforge.metrics import CalibrationError, Kind, MacroAUROC, MacroAveragePrecision
-from milforge.tasks.base import Columns, Told, numbered_columns
+from milforge.tasks.base import BagInWords, Columns, numbered_columns
 from milforge.tasks.classification import Classification
 from milforge.tasks.reading import (
     Problem,
@@ -145,12 +145,12 @@ class Multilabel(Classification):
         """`label_0`, `label_1` and so on, of 0 and 1."""
         return numbered_columns("label", y.long())
 
-    def describe(self, columns: Columns, y: Tensor) -> Told:
+    def describe(self, columns: Columns, y: Tensor) -> BagInWords:
         """The labels, those with a probability above one half, and the probability of them all."""
         probability = columns["probability"]
         present = probability > 0.5
         of_all = torch.where(present, probability, 1 - probability).prod()
-        return Told(self._joined(y == 1), self._joined(present), float(of_all))
+        return BagInWords(self._joined(y == 1), self._joined(present), float(of_all))
 
     def _joined(self, present: Tensor) -> str:
         here = zip(self.class_names, present.tolist(), strict=True)

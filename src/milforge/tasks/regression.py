@@ -15,7 +15,7 @@ from milforge.data.labels import LabelError, Labels
 from milforge.functional import mean_squared_error
 from milforge.metrics import MAE, R2, RMSE, Pearson, Spearman
 from milforge.plots import plot_predicted
-from milforge.tasks.base import Columns, Task, Told, numbered_columns
+from milforge.tasks.base import BagInWords, Columns, Task, numbered_columns
 from milforge.tasks.reading import (
     Problem,
     columns_named,
@@ -161,9 +161,9 @@ class Regression(Task):
             return {"label": y.reshape(len(y))}
         return numbered_columns("label", y)
 
-    def describe(self, columns: Columns, y: Tensor) -> Told:
+    def describe(self, columns: Columns, y: Tensor) -> BagInWords:
         """Numbers of three digits."""
-        return Told(_in_words(y), _in_words(columns["prediction"]), None)
+        return BagInWords(_in_words(y), _in_words(columns["prediction"]), None)
 
     def state(self) -> dict[str, Any]:
         """The names of the columns; the scale is in the weights."""

@@ -1,6 +1,5 @@
 """The data of a run: parts, labels, graphs and batches, of bags and of large images alike."""
 
-import logging
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
@@ -31,9 +30,6 @@ from milforge.data import (
     collate_bags,
     collate_images,
 )
-from milforge.data.faults import BagError, list_faults
-from milforge.data.features.find_faults import find_faults
-from milforge.data.features.folder import log_progress
 from milforge.data.images.sources.tolerant import unreadable
 from milforge.graph import AdjacencyBuilder
 from milforge.processes.collectives import gathered
@@ -49,8 +45,6 @@ from milforge.training.fingerprint import fingerprint
 from milforge.training.graphs import check_whole, log_graphs, with_graphs
 from milforge.training.parts import BagInfo, Parts, make_parts
 from milforge.training.standardising import InstanceShape, make_standardiser
-
-logger = logging.getLogger(__name__)
 
 DataFunction = Callable[[], BagSplits[Any] | BagTable[Any]]
 
@@ -121,11 +115,7 @@ class MILDataModule(L.LightningDataModule):
             check_whole(data)
         ignored = self.optional_split and isinstance(data, BagSplits)
         splitter = None if ignored else self.splitter
-        parts = make_parts(data, self.wanted_task, splitter, self.stored_covariates)
-        if parts.faults:
-            faults = list_faults("data.on_error=skip", parts.faults)
-            logger.warning("%s; going on without them", faults)
-        return parts
+        return make_parts(data, self.wanted_task, splitter, self.stored_covariates)
 
     @cached_property
     def parts(self) -> dict[str, LabelledDataset[Any]]:
@@ -223,7 +213,7 @@ class MILDataModule(L.LightningDataModule):
         self._needed |= set(left)
         if self._all.check:
             # Before any bag is looked at for another reason, or its fault would be reported alone.
-            self._read_all(left)
+            self._all.read(left)
         before = dict(self.graphs)
         for name in names:
             part = self.parts[name]
@@ -327,9 +317,3 @@ class MILDataModule(L.LightningDataModule):
 
     def _evaluation_loader(self, name: str) -> DataLoader[Any]:
         return evaluation_loader(self.parts[name], self.collate_fn, self.loader, self.trainer)
-
-    def _read_all(self, names: Sequence[str]) -> None:
-        """Raises one error that lists the faults of all bags of these parts."""
-        faults = find_faults([self._all.parts[name] for name in names], log_progress)
-        if faults:
-            raise BagError(list_faults(str(self._all.source), faults), faults)

@@ -27,6 +27,8 @@ from milforge.data import (
     as_dataset,
 )
 from milforge.data.faults import BagError, Fault, list_faults
+from milforge.data.features.find_faults import find_faults
+from milforge.data.features.folder import log_progress
 from milforge.tasks import Task
 
 logger = logging.getLogger(__name__)
@@ -52,8 +54,7 @@ class Parts:
         parts: train, val and test.
         task: the task, which has seen the labels; None where there are none.
         split: the names of the bags of each part, None where they were not split by name.
-        skipped: names of the bags that are left out because of a fault.
-        faults: why.
+        faults: why bags are left out.
         covariates: knows the covariates of the bags; None where there are none.
         check: whether bags are to be read once before they are used.
         source: where the data come from, for messages.
@@ -64,7 +65,6 @@ class Parts:
     parts: Mapping[str, LabelledDataset[Any]]
     task: Task | None
     split: Split | None = None
-    skipped: list[str] = field(default_factory=list)
     faults: tuple[Fault, ...] = ()
     covariates: CovariateEncoder | None = None
     check: bool = False
@@ -72,9 +72,24 @@ class Parts:
     known: Mapping[str, BagInfo] = field(default_factory=dict)
     feature_names: tuple[str, ...] = ()
 
+    @property
+    def skipped(self) -> list[str]:
+        """Names of the bags that are left out because of a fault."""
+        return _names(self.faults)
+
     def info(self, part: str, bag_id: str) -> BagInfo:
         """What is known of a bag."""
         return self.known.get(bag_id, BagInfo())
+
+    def read(self, names: Sequence[str]) -> None:
+        """Reads every bag of these parts, so that all that are faulty show at once.
+
+        Raises:
+            BagError: lists the faults.
+        """
+        faults = find_faults([self.parts[name] for name in names], log_progress)
+        if faults:
+            raise BagError(list_faults(str(self.source), faults), faults)
 
 
 def make_parts(
@@ -149,17 +164,7 @@ def _split_table(
         encoder = None if covariates is None else CovariateEncoder(covariates)
         seen = None if encoder is None else encoder(_columns(data, numbers))
         parts = {"train": nothing, "val": nothing, "test": LabelledBags(bags, numbers, None, seen)}
-        return Parts(
-            parts,
-            None,
-            skipped=skipped,
-            faults=tuple(faults),
-            covariates=encoder,
-            check=data.check,
-            source=data.source,
-            known=_known(data),
-            feature_names=data.feature_names,
-        )
+        return _parts_of(data, parts, None, None, faults, encoder)
     usable = np.arange(len(data.ids))
     try:
         task = task.resolve(data.labels)
@@ -203,13 +208,26 @@ def _split_table(
 
     parts = {name: part(name) for name in SPLITS}
     _fit(task, parts["train"])
+    return _parts_of(data, parts, task, split, faults, encoder)
+
+
+def _parts_of(
+    data: BagTable[Any],
+    parts: Mapping[str, LabelledDataset[Any]],
+    task: Task | None,
+    split: Split | None,
+    faults: Sequence[Fault],
+    covariates: CovariateEncoder | None,
+) -> Parts:
+    if faults:
+        listed = list_faults("data.on_error=skip", faults)
+        logger.warning("%s; going on without them", listed)
     return Parts(
         parts,
         task,
         split=split,
-        skipped=skipped,
         faults=tuple(faults),
-        covariates=encoder,
+        covariates=covariates,
         check=data.check,
         source=data.source,
         known=_known(data),

@@ -82,7 +82,7 @@ class StoredArray:
         return replace(self, shape=shape, load=partial(_load_without, self.load, axis))
 
     def _load(self, rows: Rows | None) -> NDArray[Any] | Tensor:
-        with damage_told(self.path):
+        with name_damage(self.path):
             return self.load(rows)
 
 
@@ -112,7 +112,7 @@ def open_arrays(path: Path) -> Iterator[Mapping[str, StoredArray]]:
         raise bag_error([Fault("", path, f"expected a file, got {kind_of(path)}", "remove it")])
     openers = {".npy": open_npy, ".pt": open_torch}
     file = openers.get(path.suffix.lower(), open_hdf5)(path)
-    with damage_told(path):
+    with name_damage(path):
         arrays = file.__enter__()
     try:
         yield arrays
@@ -121,7 +121,7 @@ def open_arrays(path: Path) -> Iterator[Mapping[str, StoredArray]]:
 
 
 @contextmanager
-def damage_told(path: Path) -> Iterator[None]:
+def name_damage(path: Path) -> Iterator[None]:
     """Turns whatever a library raises on a file into an error that names it."""
     try:
         yield

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from milforge.data.faults import BagError, Fault, bag_error
-from milforge.data.features.readers.array_file import StoredArray, damage_told
+from milforge.data.features.readers.array_file import StoredArray, name_damage
 from milforge.data.features.readers.bag_reader import Rows
 
 # To skip this many rows takes longer than to read them: a call of HDF5 costs as much as 32 rows
@@ -41,7 +41,7 @@ class _Datasets(Mapping[str, StoredArray]):
 
     def __getitem__(self, key: str) -> StoredArray:
         if key not in self._opened:
-            with damage_told(self._path):
+            with name_damage(self._path):
                 self._opened[key] = self._open(key)
         found = self._opened[key]
         if found is None:
@@ -68,7 +68,7 @@ class _Datasets(Mapping[str, StoredArray]):
 
     def __iter__(self) -> Iterator[str]:
         names: list[str] = []
-        with damage_told(self._path):
+        with name_damage(self._path):
             self._file.visit(names.append)
         return (name for name in names if name in self)
 

@@ -52,7 +52,7 @@ def choose_columns(
 
     Features are the columns of numbers and of True and False that have no other role, without row
     numbers that nobody named (`Unnamed: 0`, `__index_level_0__`, an empty name). A column that is
-    numbers in at least half of its filled cells and not in all is an error, not a word.
+    numbers in at least half of its filled cells and not in all is an error.
 
     Args:
         path: the table, for messages.
@@ -85,11 +85,8 @@ def choose_columns(
             _check_text(path, name, column.to_pylist(), must=chosen is not None)
             left_out[name] = "text"
         elif kind in ("numbers", "truth"):
-            numbers = (
-                column.cast("double", safe=False).to_numpy()
-                if kind == "numbers"
-                else (column.cast("int8").cast("double").to_numpy())
-            )
+            exact = column.cast("int8") if kind == "truth" else column
+            numbers = exact.cast("double", safe=False).to_numpy()
             values[name] = numbers.astype(np.float32)
             if kind == "truth":
                 truth_values.append(name)
