@@ -124,3 +124,11 @@ def test_instances_of_another_width_are_refused():
     for x in (torch.zeros(4, 2), torch.zeros(4, 1), torch.zeros(3)):
         with pytest.raises(ValueError, match=r"instances of shape \(3,\)"):
             standardise(x)
+
+
+def test_gradients_pass_through_and_stop_where_it_clips():
+    standardise = Standardise(torch.tensor([1.0, 2.0]), torch.tensor([0.5, 4.0]), 2.0).double()
+    x = torch.tensor([[1.3, 5.0], [9.0, -20.0]], dtype=torch.float64, requires_grad=True)
+    assert torch.autograd.gradcheck(standardise, x)
+    (gradient,) = torch.autograd.grad(standardise(x).sum(), x)
+    assert gradient.tolist() == [[2.0, 0.25], [0.0, 0.0]]

@@ -85,7 +85,8 @@ class Standardise(nn.Module):
                 f"expected instances of shape {tuple(self.mean.shape)}, whose statistics are "
                 f"known, got {tuple(x.shape[1:])}: these are other features than in training"
             )
-        return ((x - self.mean) / self.std).clamp(-self.clip, self.clip)
+        # In place: a second and a third table of all instances take twice the time.
+        return (x - self.mean).div_(self.std).clamp_(-self.clip, self.clip)
 
 
 def hardly_varying(mean: Tensor, std: Tensor) -> Tensor:
