@@ -4,13 +4,15 @@ import importlib
 import json
 import logging
 import os
-import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 import torch
+from hydra._internal.hydra import Hydra
+
+from forked import Command
 
 # The smallest run in which everything happens.
 TINY = ("data.train=16", "data.val=8", "data.test=8", "trainer.max_epochs=2")
@@ -52,16 +54,24 @@ def call_process(folder, command, *arguments, **env):
 
     It has as many threads as this one: their number decides in which order sums are rounded.
     """
-    threads = {"OMP_WAIT_POLICY": "passive", "OMP_NUM_THREADS": str(torch.get_num_threads())}
-    done = subprocess.run(
-        [sys.executable, "-m", f"milforge.cli.{command}", *arguments],
-        cwd=folder,
-        env={**os.environ, **threads, **env},
-        capture_output=True,
-        text=True,
-        timeout=300,
-    )
-    return Outcome(done.returncode, done.stdout, done.stderr, Path(folder))
+    env = {"OMP_NUM_THREADS": str(torch.get_num_threads()), **env}
+    done = Command(command, arguments, folder, env)
+    return Outcome(done.wait(), done.stdout(), done.stderr(), Path(folder))
+
+
+@pytest.fixture(scope="session", autouse=True)
+def mode_is_composed_once():
+    """No config of ours says `hydra.mode`: Hydra need not compose a second one to look for it."""
+    look = Hydra.get_mode
+
+    def get_mode(hydra, config_name, overrides):
+        if any("hydra" in each for each in overrides):
+            return look(hydra, config_name, overrides)
+        return None
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Hydra, "get_mode", get_mode)
+        yield
 
 
 @pytest.fixture

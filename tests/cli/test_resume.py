@@ -12,6 +12,7 @@ import time
 import pytest
 import torch
 
+from forked import Command
 from milforge.runs.checkpoint_io import last_whole
 
 RUN = (
@@ -218,14 +219,8 @@ def test_a_killed_process_goes_on(tmp_path, here, runs):
     length = ("callbacks.early_stopping=null", "trainer.max_epochs=25")  # not over before it dies
     command = (*RUN, *length, "run=killed")
     # As many threads as here: their number decides in which order sums are rounded.
-    threads = {"OMP_WAIT_POLICY": "passive", "OMP_NUM_THREADS": str(torch.get_num_threads())}
-    process = subprocess.Popen(
-        [sys.executable, "-m", "milforge.cli.train", *command],
-        cwd=tmp_path,
-        env={**os.environ, **threads},
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
+    threads = {"OMP_NUM_THREADS": str(torch.get_num_threads())}
+    process = Command("train", command, tmp_path, threads)
     end = time.monotonic() + 120
     while last_whole(runs / "killed" / "checkpoints")[0] is None and time.monotonic() < end:
         time.sleep(0.05)

@@ -2,15 +2,13 @@
 
 import json
 import math
-import os
-import subprocess
-import sys
 from functools import partial
 
 import numpy as np
 import pytest
 import torch
 
+from forked import Command
 from milforge.data import megapixel
 from milforge.models import SamplingNetwork
 from milforge.nn import AttentionCNN, PatchCNN
@@ -25,15 +23,9 @@ QUIET = ("logger=csv", "callbacks.figures=null", "callbacks.sampling_figures=nul
 
 def call_process(folder, *arguments):
     """The experiment in processes of its own; its run, and what it said."""
-    done = subprocess.run(
-        [sys.executable, "-m", "milforge.cli.train", "experiment=megapixel_digits", *arguments],
-        cwd=folder,
-        env={**os.environ, "OMP_WAIT_POLICY": "passive", "OMP_NUM_THREADS": "1"},
-        capture_output=True,
-        text=True,
-        timeout=300,
-    )
-    assert done.returncode == 0, done.stderr
+    options = ("experiment=megapixel_digits", *arguments)
+    done = Command("train", options, folder, {"OMP_NUM_THREADS": "1"})
+    assert done.wait() == 0, done.stderr()
     (run,) = (folder / "logs" / "train" / "runs").iterdir()
     return run, done
 
@@ -88,7 +80,7 @@ def test_a_run_writes_its_metrics_and_figures(trained):
         *("sampled_patches.png", "attention_epochs.png"),
     }
     assert all(content.startswith(PNG) for content in figures.values())
-    assert len(done.stderr.splitlines()) == 4  # two epochs, a test, predictions, and no warning
+    assert len(done.stderr().splitlines()) == 4  # two epochs, a test, predictions, and no warning
 
 
 @pytest.mark.slow
@@ -170,7 +162,7 @@ def test_two_processes_give_what_one_gives(trained, here, tmp_path):
     folder = tmp_path / "two"
     folder.mkdir()
     run, done = call_process(folder, *TINY, "trainer=ddp_cpu")
-    assert len(done.stderr.splitlines()) == 4
+    assert len(done.stderr().splitlines()) == 4
     expected = metrics_of(trained[0])
     metrics = metrics_of(run)
     assert metrics.keys() == expected.keys()

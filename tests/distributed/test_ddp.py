@@ -16,6 +16,8 @@ import pytest
 import torch
 from torch.multiprocessing import start_processes
 
+from forked import Command
+
 pytestmark = [
     pytest.mark.ddp,
     # Python 3.12 on warns of any fork beside threads; the children below use one thread only.
@@ -27,14 +29,9 @@ DATA = ("data.train=21", "data.val=7", "data.test=11", "loader.batch_size=5", "d
 
 
 def call_process(folder, command, *arguments):
-    return subprocess.run(
-        [sys.executable, "-m", f"milforge.cli.{command}", *arguments],
-        cwd=folder,
-        env={**os.environ, "OMP_WAIT_POLICY": "passive", "OMP_NUM_THREADS": "1"},
-        capture_output=True,
-        text=True,
-        timeout=300,
-    )
+    done = Command(command, arguments, folder, {"OMP_NUM_THREADS": "1"})
+    assert done.wait() == 0, done.stderr()
+    return done
 
 
 @pytest.fixture(scope="module")
@@ -43,7 +40,6 @@ def trained(tmp_path_factory):
     folder = tmp_path_factory.mktemp("ddp")
     options = ("trainer=ddp_cpu", "trainer.max_epochs=2", "logger=csv", "callbacks.figures.bags=1")
     done = call_process(folder, "train", *DATA, *options, "task.class_weights=balanced")
-    assert done.returncode == 0, done.stderr
     (run,) = (folder / "logs" / "train" / "runs").iterdir()
     return run, done
 
@@ -65,9 +61,9 @@ def test_files_are_written_once_and_whole(trained):
             *(f"figures/{name}.png" for name in figures),
         ]
     )
-    assert done.stdout.count("test/auroc") == 1
+    assert done.stdout().count("test/auroc") == 1
     # Two epochs, a test, and a prediction of the bags that chose the epoch; and no warning.
-    assert len(done.stderr.splitlines()) == 4
+    assert len(done.stderr().splitlines()) == 4
     assert read_summary(run)["data"]["bags"] == {"train": 21, "val": 7, "test": 11}
 
 
@@ -142,10 +138,9 @@ def test_evaluation_on_several_is_that_of_one(trained, evaluated_by_one, tmp_pat
         "callbacks.figures=null",
     )
     done = call_process(folder, "evaluate", *arguments)
-    assert done.returncode == 0, done.stderr
     (run,) = (folder / "logs" / "evaluate" / "runs").iterdir()
     assert_same_evaluation(evaluated_by_one, run)
-    assert done.stdout.count("test/auroc") == 1
+    assert done.stdout().count("test/auroc") == 1
 
 
 def free_port():
@@ -329,28 +324,19 @@ def test_a_job_of_slurm_that_is_told_queues_itself_again_and_goes_on(trained, tm
         **{"SLURM_NNODES": "1", "SLURM_NTASKS_PER_NODE": "2", "SLURM_NODEID": "0"},
         **{"SLURM_NODELIST": "localhost", "SLURM_JOB_NODELIST": "localhost"},
         **{"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port())},
-        **{"OMP_WAIT_POLICY": "passive", "OMP_NUM_THREADS": "1"},
+        "OMP_NUM_THREADS": "1",
         "PATH": f"{scontrol.parent}:{os.environ['PATH']}",
     }
     run = tmp_path / "logs" / "train" / "runs" / "slurm_42"
 
     def srun(epochs):
+        length = ("callbacks.early_stopping=null", f"trainer.max_epochs={epochs}")
         return [
-            subprocess.Popen(
-                [
-                    sys.executable,
-                    "-m",
-                    "milforge.cli.train",
-                    *SMALL,
-                    "callbacks.early_stopping=null",
-                    f"trainer.max_epochs={epochs}",
-                    "run=slurm_42",
-                ],
-                cwd=tmp_path,
-                env={**os.environ, **slurm, "SLURM_PROCID": rank, "SLURM_LOCALID": rank},
-                stdout=subprocess.PIPE,
-                stderr=subprocess.STDOUT,
-                text=True,
+            Command(
+                "train",
+                (*SMALL, *length, "run=slurm_42"),
+                tmp_path,
+                {**slurm, "SLURM_PROCID": rank, "SLURM_LOCALID": rank},
             )
             for rank in ("0", "1")
         ]
@@ -359,17 +345,17 @@ def test_a_job_of_slurm_that_is_told_queues_itself_again_and_goes_on(trained, tm
     end = time.monotonic() + 240
     while not (run / "checkpoints" / "last.ckpt").exists():
         assert time.monotonic() < end
-        assert [process.poll() for process in first] == [None, None], first[0].communicate()
+        assert [process.poll() for process in first] == [None, None], first[0].output()
         time.sleep(0.1)
     for process in first:
         process.send_signal(signal.SIGUSR1)
-    output, _ = zip(*(process.communicate(timeout=60) for process in first), strict=True)
-    assert [process.returncode for process in first] == [128 + signal.SIGUSR1, 0], output
+    codes = [process.wait(60) for process in first]
+    assert codes == [128 + signal.SIGUSR1, 0], [process.output() for process in first]
     assert asked.read_text() == "requeue 42\n"
     step = torch.load(run / "checkpoints" / "last.ckpt", weights_only=True)["global_step"]
     slurm["MASTER_PORT"] = str(free_port())
     second = srun(step // 5 + 1)
-    output, _ = zip(*(process.communicate(timeout=240) for process in second), strict=True)
-    assert [process.returncode for process in second] == [0, 0], output
-    assert "going on from" in output[0]
+    codes = [process.wait(240) for process in second]
+    assert codes == [0, 0], [process.output() for process in second]
+    assert "going on from" in second[0].output()
     assert read_summary(run)["status"] == "finished"

@@ -4,14 +4,14 @@ import json
 import os
 import re
 import signal
-import subprocess
-import sys
 import time
 from contextlib import suppress
 from pathlib import Path
 
 import pytest
 import torch
+
+from forked import Command
 
 pytestmark = [pytest.mark.ddp, pytest.mark.slow]
 RUN = (
@@ -24,15 +24,8 @@ MINUTE = 60
 
 def start(folder, *arguments, **env):
     """A training of its own; many processes of it share its group."""
-    return subprocess.Popen(
-        [sys.executable, "-m", "milforge.cli.train", *RUN, *arguments],
-        cwd=folder,
-        env={**os.environ, "OMP_WAIT_POLICY": "passive", "OMP_NUM_THREADS": "1", **env},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        start_new_session=True,
-    )
+    env = {"OMP_NUM_THREADS": "1", **env}
+    return Command("train", (*RUN, *arguments), folder, env, new_session=True)
 
 
 def wait_for(condition, seconds=240):
@@ -75,24 +68,22 @@ def ddp_run(tmp_path):
     finally:
         with suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
-        if process.stdout is not None and not process.stdout.closed:
-            process.communicate()
 
 
 def test_a_run_on_two_that_is_told_to_end_goes_on_on_one(ddp_run, tmp_path):
     process, run, other = ddp_run
     process.send_signal(signal.SIGTERM)
-    output, _ = process.communicate(timeout=MINUTE)
-    assert process.returncode == 128 + signal.SIGTERM
-    assert output.count("the run is saved") == 1
+    code = process.wait(MINUTE)
+    assert code == 128 + signal.SIGTERM
+    assert process.output().count("the run is saved") == 1
     wait_for(lambda: not is_alive(other), MINUTE)
     step = torch.load(run / "checkpoints" / "last.ckpt", weights_only=True)["global_step"]
     epochs = step // 6 + 2  # of six steps each
     length = f"trainer.max_epochs={epochs}"
     for name in ("a", "whole"):
         done = start(tmp_path, length, f"run={name}")
-        output, _ = done.communicate(timeout=MINUTE * 3)
-        assert done.returncode == 0, output
+        code = done.wait(MINUTE * 3)
+        assert code == 0, done.output()
     found, expected = weights(run), weights(run.parent / "whole")
     torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
     metrics = [
@@ -105,21 +96,21 @@ def test_a_run_on_two_that_is_told_to_end_goes_on_on_one(ddp_run, tmp_path):
 def test_when_the_second_dies_the_first_says_so_and_ends(ddp_run):
     process, run, other = ddp_run
     os.kill(other, signal.SIGKILL)
-    output, _ = process.communicate(timeout=MINUTE)
-    assert process.returncode != 0
-    assert "error: another process of this run has ended" in output
-    assert "Traceback" not in output
+    code = process.wait(MINUTE)
+    assert code != 0
+    assert "error: another process of this run has ended" in process.output()
+    assert "Traceback" not in process.output()
     torch.load(run / "checkpoints" / "last.ckpt", weights_only=True)
 
 
 def test_when_the_first_dies_the_second_says_so_and_ends(ddp_run):
     process, run, other = ddp_run
     process.kill()
-    output, _ = process.communicate(timeout=MINUTE)  # the second holds the other end of the pipe
+    process.wait(MINUTE)
     wait_for(lambda: not is_alive(other), MINUTE)
     # Whether it sees the connection close or its parent gone first is a matter of luck.
-    assert re.search("error: (another|the first) process of this run has ended", output)
-    assert "Traceback" not in output
+    assert re.search("error: (another|the first) process of this run has ended", process.output())
+    assert "Traceback" not in process.output()
     torch.load(run / "checkpoints" / "last.ckpt", weights_only=True)
 
 
@@ -131,8 +122,8 @@ def test_when_the_first_dies_before_they_meet_the_second_ends(tmp_path):
         process.send_signal(signal.SIGSTOP)
         wait_for(lambda: len(list(Path(f"/proc/{other}/task").iterdir())) > 1)
         process.kill()
-        output, _ = process.communicate(timeout=2 * MINUTE)
-        assert "process of this run has ended" in output
+        wait_for(lambda: not is_alive(other), 2 * MINUTE)
+        assert "process of this run has ended" in process.output()
     finally:
         with suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
@@ -146,9 +137,9 @@ def test_a_signal_to_all_processes_of_a_job_is_no_matter_to_those_that_read(tmp_
     try:
         wait_for((run / "checkpoints" / "last.ckpt").exists)
         os.killpg(process.pid, signal.SIGUSR1)
-        output, _ = process.communicate(timeout=MINUTE)
+        code = process.wait(MINUTE)
     finally:
         with suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
-    assert process.returncode == 128 + signal.SIGUSR1, output
-    assert "the run is saved" in output
+    assert code == 128 + signal.SIGUSR1, process.output()
+    assert "the run is saved" in process.output()
