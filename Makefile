@@ -1,16 +1,18 @@
-# Two commands do the set-up: `make train` and `make test`.
+# Two commands do the set-up: `make train` and `make test`. While you write code, `make quick`;
+# before a release, `make nightly`.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+PYTEST = $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile
 STAMP := $(VENV)/.installed
 
 # Tests run on two processors, each with one thread of torch's. Threads that spin beside another
 # busy process would make it ten times slower. Bytecode is kept, whatever the environment says: each
 # of many processes would compile torch and Lightning anew.
 WORKERS ?= 2
-test release numeric: export OMP_WAIT_POLICY := passive
-test release numeric: export OMP_NUM_THREADS := 1
-test release numeric: export PYTHONDONTWRITEBYTECODE :=
+test quick release nightly numeric: export OMP_WAIT_POLICY := passive
+test quick release nightly numeric: export OMP_NUM_THREADS := 1
+test quick release nightly numeric: export PYTHONDONTWRITEBYTECODE :=
 
 # Torch, MKL and oneDNN choose their kernels by the processor, and each kernel adds in an order of
 # its own. The whole suite runs with those of this machine; `numeric` runs what compares numbers
@@ -20,19 +22,31 @@ NUMERIC := tests/functional tests/graph tests/metrics tests/models tests/nn test
     tests/tasks tests/test_devices.py tests/training/test_module.py tests/training/test_ensemble.py
 OLDER := $(addprefix numeric-,$(KERNELS))
 
-.PHONY: train test release numeric $(OLDER) lint format clean
+.PHONY: train test quick release nightly numeric $(OLDER) lint format clean
 
 train: $(STAMP)
 	@$(BIN)/milforge-train $(ARGS)
 
 test: lint
-	@$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --ignore tests/release $(ARGS)
+	@$(PYTEST) -m "not nightly" --ignore tests/release $(ARGS)
 	@$(if $(ARGS),,$(MAKE) --no-print-directory numeric)
+
+# Neither what takes more than five seconds nor what starts several processes; few examples.
+quick: export HYPOTHESIS_EXAMPLES := 5
+quick: lint
+	@$(PYTEST) -m "not slow and not ddp and not nightly" --ignore tests/release $(ARGS)
 
 # What is true of MilForge alone, and not of a fork: the names it offers, its README and guides, its
 # wheel, its rename. CI runs it after `make test`.
 release: $(STAMP)
-	@$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile tests/release $(ARGS)
+	@$(PYTEST) -m "not nightly" tests/release $(ARGS)
+
+# All there is, many examples, and the whole suite once more in a fork that has followed the guides.
+nightly: export HYPOTHESIS_EXAMPLES := 200
+nightly: lint
+	@$(PYTEST) $(ARGS)
+	@$(MAKE) --no-print-directory numeric
+	@fork=$$(mktemp -d) && $(BIN)/python scripts/try_fork.py $$fork/fork && rm -rf $$fork
 
 # Fewer examples, and not what takes long and says little of the kernels: differences in float64
 # against gradients, and compiling.
@@ -43,7 +57,7 @@ numeric-avx2: export MKL_ENABLE_INSTRUCTIONS := AVX2
 numeric-avx2: export ONEDNN_MAX_CPU_ISA := AVX2
 $(OLDER): numeric-%: $(STAMP)
 	@ATEN_CPU_CAPABILITY=$* HYPOTHESIS_EXAMPLES=5 $(BIN)/python -m pytest -q -n $(WORKERS) \
-	    -m "not slow and not ddp" -k "not refused and not without_breaks and not test_gradients" $(NUMERIC)
+	    -m "not slow and not ddp and not nightly" -k "not refused and not without_breaks and not test_gradients" $(NUMERIC)
 
 lint: $(STAMP)
 	@$(BIN)/ruff format --check .
