@@ -200,7 +200,7 @@ def test_weights_within_the_bags_are_accepted(ptr):
 def test_a_weight_between_bags_is_named():
     message = (
         "block diagonal over the bags, got 2 weights between bags, as from instance 2 of bag 0 to "
-        "instance 3 of bag 1: build one adjacency a bag and let collate_bags join them"
+        "instance 3 of bag 1: build one adjacency per bag and let collate_bags join them"
     )
     with pytest.raises(ValueError, match=message):
         check_adjacency(two_bags(), torch.tensor([0, 3, 5]))

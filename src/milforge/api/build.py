@@ -210,7 +210,7 @@ class Learning:
 
 
 def make_learning(config: DictConfig, task: Task, labels: Tensor | None) -> Learning:
-    """What a config says of how a task is learnt, told before a bag is read where it is wrong.
+    """What a config says of how a task is learnt. What is wrong is an error before a bag is read.
 
     Args:
         config: of the run.

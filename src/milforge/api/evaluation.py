@@ -105,8 +105,8 @@ def infer(
         learning = make_learning(config, data.task, data.labels("test"))
         data.setup("test")
         if whole and not len(data.parts["train"]):  # generated data have parts of their own
-            told = "%d bags, which the checkpoint was not split with: all of them are test bags"
-            logger.info(told, len(data.parts["test"]))
+            message = "%d bags, which the checkpoint was not split with: all of them are test bags"
+            logger.info(message, len(data.parts["test"]))
         for path, checkpoint in checkpoints.items():
             warn_of_seen_bags(path, checkpoint["milforge"]["split"], data)
         if one:
@@ -143,7 +143,7 @@ def check_labels(data: MILDataModule) -> None:
     """Checks that the labels are of the kind that a checkpoint knows.
 
     Raises:
-        ValueError: where they are not; those of single bags of a table are told bag by bag.
+        ValueError: where they are not; the rows of a table are checked one by one elsewhere.
     """
     try:
         data.task  # noqa: B018 (it reads the labels)

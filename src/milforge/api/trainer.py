@@ -2,6 +2,7 @@
 
 import logging
 import os
+import sys
 import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -10,7 +11,6 @@ from secrets import token_hex
 from typing import Any
 
 import lightning as L
-import wandb
 from lightning.pytorch.callbacks import Callback, LearningRateMonitor
 from lightning.pytorch.loggers import CSVLogger, Logger, WandbLogger
 from lightning.pytorch.utilities import rank_zero_only
@@ -86,6 +86,8 @@ def _prepare_wandb(logger: WandbLogger, path: Path) -> None:
         with atomic_path(path) as partial:
             partial.write_text(f"{options['id']}\n")
     if not is_offline(logger):
+        import wandb  # which takes most of a second
+
         try:
             logger.experiment  # noqa: B018 (it connects)
             return
@@ -174,7 +176,8 @@ def quiet_run(config: DictConfig) -> Iterator[None]:
             yield
             code = 0
         finally:
-            wandb.finish(code)
+            if wandb := sys.modules.get("wandb"):
+                wandb.finish(code)
             os.environ.pop("WANDB_MODE", None)
             if mode is not None:
                 os.environ["WANDB_MODE"] = mode

@@ -237,7 +237,7 @@ def make_module(config: DictConfig, data: MILDataModule, learning: Learning) -> 
     monitor = config.monitor or task.monitor
     module.monitor = monitor
     try:
-        told = with_monitor(config, module)
+        filled = with_monitor(config, module)
     except KeyError as error:
         raise ValueError(
             f"expected monitor to be a metric of training or validation, got {monitor!r}"
@@ -249,7 +249,7 @@ def make_module(config: DictConfig, data: MILDataModule, learning: Learning) -> 
             "monitor=train/loss callbacks.checkpoint=null to keep the last epoch"
         )
     check_metric(config.optimized_metric, known)
-    module.scheduler = make(told.scheduler) if told.scheduler else None
+    module.scheduler = make(filled.scheduler) if filled.scheduler else None
     return module
 
 
@@ -262,11 +262,11 @@ def with_monitor(config: DictConfig, module: MILModule) -> DictConfig:
         KeyError: where there is no such metric.
         ValueError: where neither the metric nor the config says which way is up.
     """
-    told = config.copy()
-    told.monitor = module.monitor
+    filled = config.copy()
+    filled.monitor = module.monitor
     if config.monitor_mode is None:
-        told.monitor_mode = "max" if module.higher_is_better(module.monitor) else "min"
-    return told
+        filled.monitor_mode = "max" if module.higher_is_better(module.monitor) else "min"
+    return filled
 
 
 def task_summary(task: Task) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""What was said about each bag, gathered from all processes."""
+"""The predictions of each bag, gathered from all processes."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace

@@ -114,8 +114,8 @@ def write(
     from milforge.plots import GroupResult, plot_report
     from milforge.report.table import markdown, records
 
-    told = "\n".join(f"- {markdown(note)}" for note in notes)
-    parts = ["# Report", *map(markdown, found.lines()), tables, told]
+    notes_as_text = "\n".join(f"- {markdown(note)}" for note in notes)
+    parts = ["# Report", *map(markdown, found.lines()), tables, notes_as_text]
     parts.append("![Runs, means and intervals](report.png)")
     with atomic_path(out / "report.md") as path:
         path.write_text("\n\n".join(parts) + "\n")

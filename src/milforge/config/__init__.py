@@ -1,1 +1,1 @@
-"""Configs: their schema, the check of their keys, and what is said where one is wrong."""
+"""Configs: their schema, the check of their keys, and the sentence where one is wrong."""

@@ -13,7 +13,8 @@ from pathlib import Path
 # Their decorators keep the signature; those of others may not.
 KEEP_SIGNATURES = ("milforge", "torch", "lightning")
 
-# Of a docstring: a name, perhaps a type in brackets, and what is said, with all that is deeper.
+# Of a docstring: a name, perhaps a type in brackets, and its description, to the last line that is
+# indented further.
 _ARGUMENT = r"^ {4}(\w+)[^:\n]*:(.*(?:\n(?: {5}.*)?)*)"
 
 # For a module that Python itself cannot import; its error says better what is wrong.
@@ -50,7 +51,7 @@ def documented_arguments(target: str) -> dict[str, str]:
 
     Returns:
         Name to text on one line, in the order of the parameters; empty where there is no source,
-        or nothing is said.
+        or there is no description.
 
     Example:
         >>> documented_arguments("milforge.graph.AdjacencyBuilder")["normalize"]

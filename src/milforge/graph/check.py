@@ -93,7 +93,7 @@ def _check_blocks(matrix: Any, ptr: Tensor) -> None:
         raise ValueError(
             f"expected an adjacency that is block diagonal over the bags, got {across.sum()} "
             f"weights between bags, as from instance {row} of bag {bags[row]} to instance {column} "
-            f"of bag {bags[column]}: build one adjacency a bag and let collate_bags join them"
+            f"of bag {bags[column]}: build one adjacency per bag and let collate_bags join them"
         )
 
 

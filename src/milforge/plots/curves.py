@@ -10,13 +10,6 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator, StrMethodFormatter
 from numpy.typing import NDArray
-from sklearn.metrics import (
-    auc,
-    average_precision_score,
-    confusion_matrix,
-    precision_recall_curve,
-    roc_curve,
-)
 from torch import Tensor
 
 from milforge.plots.style import (
@@ -147,6 +140,9 @@ def plot_roc_pr(
 
     legend_columns = 1 if len(names) <= 6 else 2
     figure = new_figure(8.4, 4.6 + 0.17 * math.ceil(len(names) / legend_columns))
+    # Imported here because a run without figures does not wait for it.
+    from sklearn.metrics import auc, average_precision_score, precision_recall_curve, roc_curve
+
     roc, pr = figure.subplots(1, 2)
     roc_handles, pr_handles = [], []
     for number, name in enumerate(names):
@@ -206,6 +202,8 @@ def plot_confusion(
     Raises:
         ValueError: where the parts do not fit each other.
     """
+    from sklearn.metrics import confusion_matrix
+
     scores, labels = _check(probabilities, y, class_names)
     if labels.ndim == 2:
         rows, columns = panel_grid(len(class_names), 4)

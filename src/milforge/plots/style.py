@@ -42,7 +42,7 @@ def panel_grid(count: int, most_columns: int) -> tuple[int, int]:
 
 
 def line_style(index: int) -> tuple[str, str]:
-    """Colour and dash pattern of the curve of class `index`; 21 classes are told apart.
+    """Colour and dash pattern of the curve of class `index`; 21 classes look different.
 
     Example:
         >>> line_style(0), line_style(7)

@@ -1,4 +1,4 @@
-"""What may be said of the results of repeated runs: intervals, and comparison in pairs.
+"""Statistics of the results of repeated runs: intervals, and comparison in pairs.
 
 A result varies with the fold (which bags were tested) and with the seed (initial weights, order of
 the bags). Runs of one fold are more alike than runs of different folds, so the fold is what is

@@ -11,7 +11,7 @@ import numpy as np
 from milforge.report.groups import Group
 from milforge.report.statistics import Comparison, Interval, bootstrap_interval, compare_pairs
 
-FEW = 10  # below this number of values a reader is told how far a bootstrap can be trusted
+FEW = 10  # below this number of values the report warns that a bootstrap is not to be trusted
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ Item = TypeVar("Item")
 
 
 def outlast_signals(worker: int) -> None:
-    """Has a process that reads data leave only when the one that started it says so.
+    """Makes a process that reads data leave only when the one that started it ends it.
 
     A queue sends its signals to every process of a job, and the run needs its readers until it is
     saved. To be called in the process, as the `worker_init_fn` of a DataLoader.

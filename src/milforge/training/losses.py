@@ -77,7 +77,7 @@ def auxiliary_loss(
         task: knows the classes and the weights of the bags.
         loss: maps logits and targets to losses, as it does for the bags' own logits.
         batch: what the network has seen.
-        output: what it said.
+        output: its output.
         target: as `Task.target` gives it.
 
     Returns:

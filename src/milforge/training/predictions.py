@@ -41,7 +41,7 @@ def predictions_of(
 
     Args:
         batch: the bags, as the network saw them.
-        output: what the network said.
+        output: the output of the network.
         columns: what is predicted of each bag.
     """
     predicted = BagPredictions(

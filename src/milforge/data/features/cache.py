@@ -143,7 +143,7 @@ class CachedReader:
 
 
 def _arrays_of(bag: Bag) -> Iterator[tuple[str, Tensor]]:
-    """The parts of a bag; streams are told from other parts by a slash before their name."""
+    """The parts of a bag; a slash before its name marks a stream."""
     x = {"": bag.x} if isinstance(bag.x, Tensor) else bag.x
     yield from ((f"x/{name}", stream) for name, stream in x.items())
     for name, part in (("coords", bag.coords), ("y_inst", bag.y_inst)):

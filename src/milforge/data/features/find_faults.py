@@ -1,4 +1,4 @@
-"""Which bags of data sets cannot be read, told before any is needed."""
+"""Finds the bags of data sets that cannot be read, before any is needed."""
 
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
@@ -17,7 +17,7 @@ def find_faults(
 
     Args:
         datasets: their bags are read.
-        progress: is told how many bags are read, and of how many.
+        progress: is called with how many bags have been read, and of how many.
     """
     bags = [(each, number) for each in datasets for number in range(len(each))]
 

@@ -77,7 +77,7 @@ def feature_bags(
         on_error: `raise`, or `skip`: go on without faulty bags, which the summary of the run
             names. To find those that hold NaN, all features are read here.
         check: `full` reads every bag that a stage needs once before it begins, so that NaN and
-            infinity are told then, all together; `headers` trusts them until they are read.
+            infinity are one error then, for all bags; `headers` trusts them until they are read.
         seed: of the instances that are drawn.
 
     Raises:
@@ -111,8 +111,8 @@ def feature_bags(
                 f"{folder}: expected a folder of features, found none, and the table of labels "
                 f"{labels} is not one of instances: give the folder of the features as data.root"
             )
-        for told in describe_columns(reader.root, reader.columns):
-            logger.log(*told)
+        for line in describe_columns(reader.root, reader.columns):
+            logger.log(*line)
     if cache is not None:
         reader = CachedReader(reader, cache)
     table = (

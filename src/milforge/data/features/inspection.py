@@ -173,9 +173,9 @@ def _unmatched(reader: BagReader, labels: LabelTable | None) -> list[Fault]:
     """Labels without a file, and files without a label."""
     if labels is None:
         return []
-    told = {fault.bag_id for fault in labels.faults}
+    faulty = {fault.bag_id for fault in labels.faults}
     missing = sorted(set(labels.ids) - set(reader.ids))
-    orphans = sorted(set(reader.ids) - set(labels.ids) - told)
+    orphans = sorted(set(reader.ids) - set(labels.ids) - faulty)
     where = labels.source
     return [
         *(

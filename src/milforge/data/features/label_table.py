@@ -89,7 +89,7 @@ def read_labels(
             `PATIENT` and `group`, and does without where there is none.
         slide_table: STAMP's second table: it says by `FILENAME` and `PATIENT` which slides are a
             patient's, and `path` has one row per patient.
-        strict: whether a faulty row is an error; else it is left out, and told in `faults`.
+        strict: whether a faulty row is an error; else it is left out, and is in `faults`.
 
     Raises:
         FileNotFoundError: where there is no such table.

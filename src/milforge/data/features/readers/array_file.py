@@ -61,7 +61,7 @@ class StoredArray:
         if isinstance(values, Tensor):
             return values if values.dtype == torch.float16 else values.to(torch.float32)
         if values.dtype != np.float16:
-            with np.errstate(over="ignore"):  # what is infinite then is told as such
+            with np.errstate(over="ignore"):  # what is infinite then is found later
                 values = values.astype(np.float32, copy=False)
         return torch.from_numpy(values)
 

@@ -130,9 +130,9 @@ def coords_unit(
         size = find(name)
         if size is not None:
             return unit, _number(size)
-    told = find("unit")
+    unit = find("unit")
     for known in get_args(Unit):
-        if told in (known, known.encode()):
+        if unit in (known, known.encode()):
             return known, _number(find("tile_size"))
     return otherwise, None
 
