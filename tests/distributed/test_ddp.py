@@ -287,7 +287,7 @@ def test_steps_of_uneven_shards_are_those_of_one_process(tmp_path, kind, adds):
 SMALL = (*DATA, "trainer=ddp_cpu", "callbacks.figures=null", "logger=csv")
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_processes_that_torchrun_starts_share_a_folder(trained, tmp_path):
     """Two processes give what two give, whoever starts them."""
     run = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
