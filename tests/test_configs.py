@@ -11,7 +11,7 @@ from hydra.errors import ConfigCompositionException
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from milforge.config import schema
+from milforge.config import key_help, schema
 from milforge.config.hydra_versions import VERSION_BASE
 from milforge.config.key_check import check_targets
 from milforge.config.messages import config_dir, explain
@@ -49,8 +49,12 @@ def test_every_option_composes_and_binds(group, option, monkeypatch):
         node = {"_target_": "ray_launcher.RayLauncher", "ray": {"init": {}, "remote": {}}}
         stored = ConfigNode("ray.yaml", OmegaConf.create(node), "hydra/launcher", None, None)
         monkeypatch.setitem(launchers, "ray.yaml", stored)
-    config = compose_config("train", f"{group}={option}")
+    prepare()
+    found = key_help.composed("train", [f"{group}={option}"])
+    config = found.config
     check_targets(config)
+    # Each key is explained, by a comment in its YAML or by what takes it.
+    assert [key.name for key in found.keys.values() if not key.description] == []
     plain = OmegaConf.to_container(config, resolve=False)
     assert set(plain) == set(schema.TrainConfig.__dataclass_fields__)
 
@@ -60,6 +64,13 @@ def test_commands_compose_and_bind(command):
     config = compose_config(command)
     check_targets(config)
     assert config.task_name == command
+
+
+@pytest.mark.parametrize("command", ["evaluate", "predict"])
+def test_the_keys_of_evaluation_are_explained(command):
+    prepare()
+    keys = key_help.composed(command).keys.values()
+    assert [key.name for key in keys if not key.description] == []
 
 
 @pytest.mark.parametrize("command", ["evaluate", "predict"])

@@ -168,6 +168,16 @@ def run_module(folder, *arguments):
 HEAVY = {"torch", "lightning", "torchmetrics", "wandb", "sklearn", "matplotlib"}
 
 
+def test_help_on_a_key_is_fast(tmp_path):
+    arguments = ("milforge.cli.train", "model=sm_abmil", "--help", "model.pool.sm_steps")
+    code, output, error, modules = run_module(tmp_path, *arguments)
+    assert (code, error) == (0, "")
+    assert not HEAVY & modules
+    assert output.startswith("model.pool.sm_steps\n  ")
+    assert "\n  default  10\n  type     int\n  in       configs/model/sm_abmil.yaml\n" in output
+    assert not list(tmp_path.iterdir())
+
+
 @pytest.mark.parametrize("command", ["train", "evaluate", "predict"])
 def test_help_is_fast(tmp_path, command):
     code, output, error, modules = run_module(tmp_path, f"milforge.cli.{command}", "--help")

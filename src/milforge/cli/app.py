@@ -15,7 +15,7 @@ from omegaconf import DictConfig
 
 from milforge.api.launch import Launch
 from milforge.cli import sweep
-from milforge.config import run_folders
+from milforge.config import key_help, run_folders
 from milforge.config.hydra_versions import MAIN
 from milforge.config.messages import config_dir, explain
 from milforge.config.resolvers import prepare
@@ -42,6 +42,9 @@ def run(task: Task, config_name: str, before: Callable[[], None] = lambda: None)
     run_folders.forget()
     prepare()
     try:
+        if asked := key_help.question(sys.argv[1:]):
+            print(key_help.answer(asked, config_name, sys.argv[1:]))
+            return
         _check_folder()
         before()
         with _full_error(True):

@@ -70,6 +70,44 @@ def documented_arguments(target: str) -> dict[str, str]:
     return found if names is None else {name: found[name] for name in names if name in found}
 
 
+def annotated_arguments(target: str) -> dict[str, str]:
+    """Types of the parameters as the source writes them, those of the parents included.
+
+    Example:
+        >>> annotated_arguments("milforge.nn.AttentionPool")["att_dim"]
+        'int'
+    """
+    try:
+        definitions = [node for _, node in _line(target)]
+    except _UNREADABLE:
+        return {}
+    found: dict[str, str] = {}
+    for node in reversed(definitions):
+        init = _method(node, "__init__") if isinstance(node, ast.ClassDef) else node
+        if isinstance(init, ast.FunctionDef):
+            arguments = [*init.args.posonlyargs, *init.args.args, *init.args.kwonlyargs]
+            found |= {a.arg: ast.unparse(a.annotation) for a in arguments if a.annotation}
+        elif isinstance(node, ast.ClassDef):  # a dataclass
+            fields = [part for part in node.body if isinstance(part, ast.AnnAssign)]
+            found |= {ast.unparse(part.target): ast.unparse(part.annotation) for part in fields}
+    return found
+
+
+def summary(target: str) -> str:
+    """The first sentence of the docstring of a class or function; empty where there is none.
+
+    Example:
+        >>> summary("milforge.data.KFold")
+        'Folds of a cross-validation, grouped by patient.'
+    """
+    try:
+        found = next(_line(target), None)
+    except _UNREADABLE:
+        return ""
+    docstring = ast.get_docstring(found[1]) if found else None
+    return " ".join((docstring or "").split("\n\n")[0].split())
+
+
 def _line(target: str) -> Iterator[tuple[str, Definition]]:
     """A definition and the classes that it comes from, each with its module, as far as is known."""
     found = _find(target)
