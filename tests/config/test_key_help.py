@@ -2,8 +2,9 @@
 
 import pytest
 
-from milforge.config.key_help import answer, composed, key_comments, question
+from milforge.config.key_help import answer, composed, question
 from milforge.config.resolvers import prepare
+from milforge.config.yaml_comments import key_comments
 
 
 @pytest.fixture(autouse=True)

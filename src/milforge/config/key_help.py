@@ -5,7 +5,6 @@ docstring of the class or function that takes it. No class is imported for it.
 """
 
 import dataclasses
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from textwrap import fill, indent
@@ -21,6 +20,7 @@ from milforge.config.hydra_versions import VERSION_BASE
 from milforge.config.key_check import HYDRA_KEYS, did_you_mean
 from milforge.config.messages import config_dir
 from milforge.config.signatures import annotated_arguments, documented_arguments, summary
+from milforge.config.yaml_comments import header, key_comments
 
 WIDTH = 88
 
@@ -126,8 +126,10 @@ def composed(
         overrides: `KEY=VALUE` and `GROUP=OPTION`.
         folders: further folders of configs, as `--config-dir` gives them.
     """
-    path = [f"hydra.searchpath=[{','.join(f'file://{Path(each).resolve()}' for each in folders)}]"]
-    overrides = [*(path if folders else []), *overrides]
+    further = [
+        f"hydra.searchpath=[{','.join(f'file://{Path(each).resolve()}' for each in folders)}]"
+    ]
+    overrides = [*(further if folders else []), *overrides]
     with initialize_config_dir(config_dir(), **VERSION_BASE):
         loader = GlobalHydra.instance().hydra.config_loader  # type: ignore[union-attr]
         config = compose(config_name, overrides, return_hydra_config=True)
@@ -161,56 +163,6 @@ def composed(
     return Composed(config, keys, groups, chosen, headers)
 
 
-def key_comments(text: str) -> Iterator[tuple[tuple[str, ...], str]]:
-    r"""Each key of a YAML text with its comment: on its line, and on the lines right above.
-
-    Example:
-        >>> list(key_comments("# Above.\na: 1 # beside\nb:\n  c: x\n"))
-        [(('a',), 'beside. Above.'), (('b',), ''), (('b', 'c'), '')]
-    """
-    lines = text.splitlines()
-    root = yaml.compose(text)
-
-    def walk(node: Any, path: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...], str]]:
-        if not isinstance(node, yaml.MappingNode):
-            return
-        for key, value in node.value:
-            if path == () and key.value == "defaults":
-                continue
-            line = key.start_mark.line
-            nested = isinstance(value, yaml.CollectionNode) and not value.flow_style
-            end = key.end_mark if nested else value.end_mark
-            beside = re.match(r"[:\s]*# (.*)", lines[end.line][end.column :])
-            above: list[str] = []
-            while line - len(above) > 0:
-                comment = re.match(r"\s*# (?!@)(.*)", lines[line - len(above) - 1])
-                if comment is None:
-                    break
-                above.insert(0, comment[1])
-            texts = [beside[1] if beside else "", " ".join(above)]
-            texts = [text for text in texts if text]
-            yield (*path, key.value), ". ".join(texts)
-            yield from walk(value, (*path, key.value))
-
-    yield from walk(root, ())
-
-
-def header(text: str) -> str:
-    r"""The comment at the head of a YAML file.
-
-    Example:
-        >>> header("# @package _global_\n# A folder\n# of features.\na: 1\n")
-        'A folder of features.'
-    """
-    lines = [line for line in text.splitlines() if not line.startswith("# @")]
-    found = []
-    for line in lines:
-        if not line.startswith("# "):
-            break
-        found.append(line[2:])
-    return " ".join(found)
-
-
 def _groups(folders: Sequence[Path]) -> dict[str, list[str]]:
     groups: dict[str, set[str]] = {}
     for folder in folders:
@@ -229,8 +181,7 @@ def _file(folders: Sequence[Path], config: str | None) -> Path | None:
 def _keys(
     config: DictConfig, schema: Any, comments: Mapping[str, str], files: Mapping[str, str]
 ) -> Iterator[Key]:
-    plain = OmegaConf.to_container(config, resolve=False)
-    assert isinstance(plain, dict)
+    plain: Any = OmegaConf.to_container(config, resolve=False)
 
     def walk(node: dict[str, Any], path: str, target: str) -> Iterator[Key]:
         arguments = documented_arguments(target) if target else {}
@@ -260,7 +211,8 @@ def _keys(
 def _shown(value: Any) -> str:
     if isinstance(value, str) and value.startswith("${"):
         return value
-    return yaml.safe_dump(value, default_flow_style=True, width=1000).split("\n...")[0].strip()
+    text: str = yaml.safe_dump(value, default_flow_style=True, width=1000)
+    return text.split("\n...")[0].strip()
 
 
 def _key(key: Key, found: Composed) -> str:
