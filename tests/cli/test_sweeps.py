@@ -389,7 +389,8 @@ def test_the_sweep_of_wandb_composes():
         config = compose("train", overrides=chosen)
     check_targets(config)
     assert config.logger.wandb.offline is False
-    metric = told["metric"]["name"]
+    metric = told["metric"]["name"].removeprefix("best/")
+    assert f"best/{metric}" == told["metric"]["name"]
     assert metric == search_metric.goal(config)
     assert told["metric"]["goal"] == search_metric.direction(metric, None, None, _root_=config)
 

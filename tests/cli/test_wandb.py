@@ -62,7 +62,15 @@ def test_an_offline_run_holds_what_the_design_says(here, offline, read_summary):
         for record in records["config"]:
             config |= record["update"]
         written = OmegaConf.to_container(OmegaConf.load(folder / "config.yaml"))
-        assert {name: config[name] for name in written} == written
+        groups = ("data", "split", "model", "loss", "metrics", "optimizer", "module")
+        for name in (*groups, "seed", "sweep", "monitor", "standardise"):
+            assert config[name] == written[name]
+        assert str(outcome.folder) not in json.dumps(config)
+        assert (config["choice/model"], config["choice/data"]) == ("gated_abmil", "digits_bags")
+        assert f"seed={seed}" in config["overrides"]
+        assert config["parameters"] > 1000
+        assert config["fingerprint"] == read_summary(folder)["data"]["fingerprint"]
+        assert run["display_name"] == f"digits_bags gated_abmil seed {seed}"
         assert config["data"]["seed"] == seed
         assert "${" not in json.dumps(config)
 
@@ -73,6 +81,15 @@ def test_an_offline_run_holds_what_the_design_says(here, offline, read_summary):
         assert summary["val/auroc"] in [pytest.approx(value, abs=1e-6) for value in auroc]
         assert [item["lr-Adam"] for item in history if "lr-Adam" in item] == [1e-3, 1e-3]
         assert [item["epoch"] for item in history if "val/loss" in item] == [0, 1]
+        # The last value of each is what W&B's table of runs shows.
+        best = {}
+        for item in history:
+            best |= {name: value for name, value in item.items() if name.startswith("best")}
+        assert best.pop("best_epoch") == read_summary(folder)["best_epoch"]
+        parts = ("train/", "val/")
+        expected = {f"best/{k}": v for k, v in summary.items() if k.startswith(parts)}
+        assert best == pytest.approx(expected, abs=1e-6)
+        assert sum("best/val/loss" in item for item in history) >= 2
         (tested,) = [item for item in history if "test/auroc" in item]
         for name in ("auroc", "loss", "accuracy", "inst_auroc"):
             assert tested[f"test/{name}"] == pytest.approx(summary[f"test/{name}"], abs=1e-6)

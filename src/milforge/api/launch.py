@@ -1,6 +1,7 @@
 """How a run was started, which its config does not tell."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 
 @dataclass(frozen=True)
@@ -11,8 +12,10 @@ class Launch:
         overrides: of the command line; written beside the config.
         in_sweep: whether it is a job of a sweep.
         by_slurm: whether SLURM started the processes of the job.
+        choices: the chosen option of each group of configs.
     """
 
     overrides: tuple[str, ...] = ()
     in_sweep: bool = False
     by_slurm: bool = False
+    choices: Mapping[str, str] = field(default_factory=dict)

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from secrets import token_hex
+from types import MappingProxyType
 from typing import Any
 
 import lightning as L
@@ -18,6 +19,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from milforge.api.build import make, resolved
 from milforge.api.launch import Launch
+from milforge.api.tracking import run_name, tracked_config
 from milforge.callbacks import Interruption
 from milforge.data.files import atomic_path
 from milforge.processes.lightning_private import go_offline, is_offline, run_options
@@ -46,12 +48,22 @@ def make_trainer(
     config: DictConfig,
     launch: Launch = Launch(),  # noqa: B008
     logged: DictConfig | None = None,
+    facts: Mapping[str, Any] = MappingProxyType({}),
 ) -> L.Trainer:
-    """The trainer with its callbacks and loggers; the loggers know the resolved config."""
+    """The trainer with its callbacks and loggers; the loggers know the resolved config.
+
+    Args:
+        config: of the run.
+        launch: how it was started.
+        logged: the config that the loggers get, where it is another one.
+        facts: what they get beside it, such as the number of parameters.
+    """
+    logged = config if logged is None else logged
     loggers: list[Logger] = [make(node) for node in _nodes(config.logger)]
     for logger in loggers:
         if isinstance(logger, WandbLogger):
-            _prepare_wandb(logger, Path(config.paths.output_dir) / "wandb_id")
+            name = run_name(logged, launch.choices)
+            _prepare_wandb(logger, Path(config.paths.output_dir) / "wandb_id", name)
     callbacks: list[Callback] = [make(node) for node in _nodes(config.callbacks)]
     if not loggers:
         callbacks = [each for each in callbacks if not isinstance(each, LearningRateMonitor)]
@@ -62,12 +74,22 @@ def make_trainer(
     _check_trainer(trainer)
     for logger in loggers:
         if not isinstance(logger, CSVLogger):  # config.yaml stands beside metrics.csv already
-            logger.log_hyperparams(resolved(config if logged is None else logged))
+            told = tracked_config(logged, launch.choices, launch.overrides, facts)
+            logger.log_hyperparams(told)
+        if isinstance(logger, WandbLogger):
+            _set_axes(logger)
     return trainer
 
 
 @rank_zero_only
-def _prepare_wandb(logger: WandbLogger, path: Path) -> None:
+def _set_axes(logger: WandbLogger) -> None:
+    """Panels of W&B are drawn over epochs."""
+    for part in ("train", "val", "test", "best"):
+        logger.experiment.define_metric(f"{part}/*", step_metric="epoch")
+
+
+@rank_zero_only
+def _prepare_wandb(logger: WandbLogger, path: Path, name: str | None) -> None:
     """Has W&B go on with the run of which a file holds the id, or begin one and note its id.
 
     Where W&B cannot be reached, the run is tracked offline, so that it is not lost and can be
@@ -76,6 +98,8 @@ def _prepare_wandb(logger: WandbLogger, path: Path) -> None:
     # Lightning passes what W&B no longer takes, and each run would begin with a warning.
     options = run_options(logger)
     options.pop("anonymous", None)
+    if options.get("name") is None:
+        options["name"] = name
     if path.is_file():
         options["id"] = path.read_text().strip()
         if not is_offline(logger):
@@ -193,10 +217,16 @@ def write_config(config: DictConfig, overrides: Sequence[str]) -> None:
 
 
 def wandb_folder(trainer: L.Trainer) -> str | None:
-    """Folder of the W&B run, where there is one on this machine."""
+    """Folder of the W&B run, where there is one on this machine.
+
+    A run that was killed and goes on has several, of one id: a pattern that matches them all.
+    """
     for logger in trainer.loggers:
         if isinstance(logger, WandbLogger):
-            return str(Path(logger.experiment.dir).parent)
+            folder = Path(logger.experiment.dir).parent
+            pattern = folder.parent / "offline-run-*"
+            several = len(list(folder.parent.glob(pattern.name))) > 1
+            return str(pattern if several else folder)
     return None
 
 

@@ -31,6 +31,7 @@ from milforge.api.trainer import (
     wandb_folder,
     write_config,
 )
+from milforge.callbacks.best_epoch import log_best, metrics_of
 from milforge.config.checkpoint_config import as_plain, load_checkpoint, load_weights
 from milforge.config.checkpoint_content import name_odd_values
 from milforge.config.key_check import did_you_mean
@@ -126,7 +127,11 @@ def fit(config: DictConfig, launch: Launch = Launch()) -> Run:  # noqa: B008
         elif weights is not None:
             begin_from(module, weights["state_dict"], config.init_from)
         rows = read_metrics(folder)
-        trainer = make_trainer(run_config, launch, logged=config)
+        facts = {
+            "parameters": sum(each.numel() for each in module.network.parameters()),
+            "fingerprint": data.fingerprint(),
+        }
+        trainer = make_trainer(run_config, launch, logged=config, facts=facts)
         check_processes(trainer, data, ("val", "test") if config.test else ("val",))
         if config.compile:
             module.network.compile(dynamic=True)  # bags differ in size
@@ -140,6 +145,7 @@ def fit(config: DictConfig, launch: Launch = Launch()) -> Run:  # noqa: B008
         fit_from(trainer, module, data, path)
         best = best_checkpoint(trainer)
         best_epoch, metrics = best_metrics(module.history, best)
+        log_best(trainer, best_epoch, metrics)
         if config.test:
             trainer.test(module, data, ckpt_path=best, weights_only=True, verbose=False)
             metrics |= as_floats(trainer.callback_metrics)
@@ -305,15 +311,3 @@ def check_epochs(path: str, epoch: int, max_epochs: int | None) -> None:
             f"{path} has {epoch + 1} epochs behind it, and trainer.max_epochs={max_epochs} leaves "
             "none to be trained: raise it"
         )
-
-
-def metrics_of(
-    history: Mapping[str, Sequence[tuple[float, float]]], epoch: int | None
-) -> dict[str, float]:
-    """The metrics of an epoch, or of the last one."""
-    chosen: dict[str, float] = {}
-    for name, points in sorted(history.items()):
-        values = {int(at): value for at, value in points}
-        if epoch is None or epoch in values:
-            chosen[name] = values[max(values) if epoch is None else epoch]
-    return chosen

@@ -1,5 +1,6 @@
 """What happens beside training: predictions, figures, diagnostics, progress."""
 
+from milforge.callbacks.best_epoch import BestEpoch
 from milforge.callbacks.figures import FigureWriter
 from milforge.callbacks.interruption import Interruption
 from milforge.callbacks.predictions import PredictionWriter
@@ -10,6 +11,7 @@ from milforge.callbacks.smoothing import SmoothingMonitor
 
 __all__ = [
     "BagRecord",
+    "BestEpoch",
     "FigureWriter",
     "Interruption",
     "PredictionWriter",

@@ -9,9 +9,9 @@ from typing import cast
 
 import lightning as L
 import torch
-from lightning.pytorch.callbacks import ModelCheckpoint
 from matplotlib.figure import Figure
 
+from milforge.callbacks.best_epoch import best_epoch
 from milforge.callbacks.records import BagRecord, RecordCollector, stacked
 from milforge.callbacks.write_figure import write_figure
 from milforge.plots import (
@@ -118,17 +118,6 @@ def slug(name: str) -> str:
         ('no_9', 'T1_2_5_cm', 'ER-')
     """
     return re.sub(r"[^\w+-]+", "_", name).strip("_") or "_"
-
-
-def best_epoch(trainer: L.Trainer, history: dict[str, list[tuple[float, float]]]) -> int | None:
-    """The epoch whose checkpoint is the best; None where none is kept."""
-    callback = trainer.checkpoint_callback
-    if not isinstance(callback, ModelCheckpoint) or callback.best_model_score is None:
-        return None
-    # Not the best of the history: a run that goes on keeps only checkpoints of its own.
-    best = float(callback.best_model_score)
-    epochs = [epoch for epoch, value in history.get(callback.monitor or "", []) if value == best]
-    return int(epochs[0]) if epochs else None
 
 
 def plot_bags(records: Sequence[BagRecord], task: Task) -> Figure:

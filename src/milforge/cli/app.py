@@ -66,10 +66,16 @@ def run(task: Task, config_name: str, before: Callable[[], None] = lambda: None)
 def launched() -> Launch:
     """How Hydra has started this job."""
     hydra_config = HydraConfig.get()
+    chosen = {str(group): str(option) for group, option in hydra_config.runtime.choices.items()}
     return Launch(
         overrides=tuple(hydra_config.overrides.task),
         in_sweep=hydra_config.mode == RunMode.MULTIRUN,
         by_slurm=hydra_config.launcher._target_.endswith("SlurmLauncher"),
+        choices={
+            group: option
+            for group, option in chosen.items()
+            if option != "None" and not group.startswith(("hydra", "paths", "local"))
+        },
     )
 
 
