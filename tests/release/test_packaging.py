@@ -23,8 +23,8 @@ PROJECT = PYPROJECT["project"]
 
 # The names that a user writes: one that vanishes breaks their code, one that comes is a promise.
 SNAPSHOT = """
-callbacks: BagRecord BestEpoch FigureWriter Interruption PredictionWriter RecordCollector SamplingFigures
-callbacks: SmoothingMonitor progress
+callbacks: BagRecord BestEpoch FigureWriter Interruption PredictionWriter RecordCollector
+callbacks: SamplingFigures SmoothingMonitor progress
 data: AllBags ArraySource Bag BagBatch BagDataset BagError BagHeader BagList BagReader BagSplits
 data: BagTable CachedReader Canvas CovariateEncoder EvaluationBags Fault FeatureBags GraphBags
 data: GraphCounts ImageBags ImageBatch ImageDataset ImageFolder Inspection KFold LabelError
