@@ -10,6 +10,8 @@ import torch
 from hypothesis import settings
 from jaxtyping import install_import_hook
 
+from composing import hide_local_config
+
 # Tests may run in a job of SLURM's, but are no part of it: they would have it queued again.
 for name in [each for each in os.environ if each.startswith("SLURM_")]:
     del os.environ[name]
@@ -19,6 +21,8 @@ for name in [each for each in os.environ if each.startswith("SLURM_")]:
 install_import_hook(
     ["milforge.functional.segment", "milforge.functional.attention"], "beartype.beartype"
 )
+
+hide_local_config()
 
 # The tensors of the tests are small, and the machine may be shared.
 torch.set_num_threads(min(2, torch.get_num_threads()))

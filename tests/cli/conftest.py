@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 import torch
-from hydra._internal.hydra import Hydra
 
+from composing import compose_once
 from forked import Command
 
 # The smallest run in which everything happens.
@@ -59,19 +59,7 @@ def call_process(folder, command, *arguments, **env):
     return Outcome(done.wait(), done.stdout(), done.stderr(), Path(folder))
 
 
-@pytest.fixture(scope="session", autouse=True)
-def mode_is_composed_once():
-    """No config of ours says `hydra.mode`: Hydra need not compose a second one to look for it."""
-    look = Hydra.get_mode
-
-    def get_mode(hydra, config_name, overrides):
-        if any("hydra" in each for each in overrides):
-            return look(hydra, config_name, overrides)
-        return None
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Hydra, "get_mode", get_mode)
-        yield
+compose_once()
 
 
 @pytest.fixture

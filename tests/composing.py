@@ -1,0 +1,35 @@
+"""How Hydra composes the configs of tests."""
+
+from pathlib import Path
+
+from hydra._internal.hydra import Hydra
+from hydra._internal.sources_registry import SourcesRegistry
+from hydra.core.plugins import Plugins
+
+from milforge.config.messages import config_dir
+
+_GET_MODE = Hydra.get_mode
+
+
+def hide_local_config():
+    """What `configs/local` sets is true of one machine, and not of what is tested."""
+    Plugins.instance()  # where it finds the sources, it makes their classes anew
+    folders = SourcesRegistry.instance().resolve("file")
+    look = folders.is_config
+
+    def is_config(source, config_path):
+        local = Path(source.path) == Path(config_dir()) and config_path.startswith("local/")
+        return not local and look(source, config_path)
+
+    folders.is_config = is_config
+
+
+def compose_once():
+    """No config of ours says `hydra.mode`: Hydra need not compose a second one to look for it."""
+
+    def get_mode(hydra, config_name, overrides):
+        if any("hydra" in each for each in overrides):
+            return _GET_MODE(hydra, config_name, overrides)
+        return None
+
+    Hydra.get_mode = get_mode
