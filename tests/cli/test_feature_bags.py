@@ -33,7 +33,9 @@ def fit(here):
 
     def call(*arguments):
         own = [
-            each for each in RUN if not (each.startswith("split.") and "split=files" in arguments)
+            each
+            for each in RUN
+            if not (each.startswith("split.") and {"split=files", "split=random"} & {*arguments})
         ]
         return here("train", *own, *arguments)
 
@@ -232,6 +234,29 @@ def test_without_validation_bags_nothing_can_be_monitored_on_them(tmp_path, fit)
     labelled_bags(tmp_path / "bags")
     told = fit(LABELS, "split.val_share=0").error()
     assert told.startswith("expected validation bags for monitor=val/loss, got none: give split.v")
+
+
+def test_a_monitor_that_is_not_defined_is_refused_before_a_bag_is_read(tmp_path, fit, monkeypatch):
+    labels = labelled_bags(tmp_path / "bags")
+    one_class = [slide for slide, label in labels.items() if label == "yes"][:4]
+    rows = {slide: "val" if slide in one_class else "train" for slide in labels}
+    write_labels(tmp_path / "splits.csv", rows, "bag_name,split")
+    monkeypatch.setattr("milforge.data.FeatureBags.__getitem__", None)
+    told = fit(LABELS, "split=files", "split.path=splits.csv", "monitor=val/auroc", "test=false")
+    assert told.error().startswith(
+        "monitor=val/auroc is not defined for the labels of the val part (4 bags, all 'yes')"
+    )
+
+
+def test_without_test_bags_a_run_trains_alone(tmp_path, fit):
+    labelled_bags(tmp_path / "bags")
+    untested = (LABELS, "split=random", "split.test_share=0")
+    told = fit(*untested).error()
+    assert told.startswith("expected at least one bag in the test part, got none: choose another")
+    assert told.endswith("(or test=false, to train alone)")
+    run = good(fit(*untested, "test=false", "trainer.max_epochs=1"))
+    assert summary(run)["data"]["bags"] == {"train": 10, "val": 2, "test": 0}
+    assert "val/loss" in summary(run)["metrics"]
 
 
 def test_a_given_split_in_the_form_of_clam(tmp_path, fit):

@@ -2,7 +2,6 @@
 
 import logging
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from time import monotonic
@@ -23,6 +22,7 @@ from milforge.api.build import (
 )
 from milforge.api.init_weights import begin_from
 from milforge.api.launch import Launch
+from milforge.api.monitor import check_defined, check_direction, warn_of_few, with_monitor
 from milforge.api.trainer import (
     as_floats,
     check_processes,
@@ -38,7 +38,6 @@ from milforge.config.key_check import did_you_mean
 from milforge.config.run_identity import identity
 from milforge.config.search_metric import check_metric
 from milforge.data import write_split
-from milforge.metrics import build_metrics
 from milforge.processes.exit_on_signal import ExitOnSignal
 from milforge.processes.launch_environment import leave_with_parent
 from milforge.processes.lightning_private import is_restoring
@@ -56,7 +55,6 @@ from milforge.runs.resume import (
 from milforge.runs.summary import write_summary
 from milforge.tasks import Task
 from milforge.training import MILDataModule, MILModule
-from milforge.training.stage_metrics import StageMetrics
 
 logger = logging.getLogger(__name__)
 
@@ -114,6 +112,10 @@ def fit(config: DictConfig, launch: Launch = Launch()) -> Run:  # noqa: B008
         data = make_data(config, feature_names=names)
         learning = make_learning(config, data.task, data.labels("train"))
         check_direction(config, data.task, learning)
+        monitor = config.monitor or data.task.monitor
+        if monitor.startswith(("train/", "val/")):
+            labels = data.labels(monitor.partition("/")[0])
+            check_defined(monitor, data.task, learning, labels)
         data.setup(None if config.test else "fit")  # so that all errors in the data show now
         module = make_module(config, data, learning)
         run_config = with_monitor(config, module)
@@ -133,6 +135,7 @@ def fit(config: DictConfig, launch: Launch = Launch()) -> Run:  # noqa: B008
         }
         trainer = make_trainer(run_config, launch, logged=config, facts=facts)
         check_processes(trainer, data, ("val", "test") if config.test else ("val",))
+        warn_of_few(trainer, module.monitor, len(data.parts["val"]))
         if config.compile:
             module.network.compile(dynamic=True)  # bags differ in size
         if trainer.is_global_zero:
@@ -183,32 +186,6 @@ def fit_from(trainer: L.Trainer, module: MILModule, data: MILDataModule, path: s
             raise error
 
 
-def check_direction(config: DictConfig, task: Task, learning: Learning) -> None:
-    """Checks that the metric that chooses the epoch says which way is up, before a bag is read.
-
-    That there is such a metric is known with the network, which may log values of its own.
-
-    Raises:
-        ValueError: where neither the metric nor the config says so.
-    """
-    check_mode(config.monitor_mode)
-    name = config.monitor or task.monitor
-    metrics = build_metrics(task.metrics(), learning.metrics, task.input_names)
-    if config.monitor_mode is None:
-        with suppress(KeyError):
-            StageMetrics(name.partition("/")[0], metrics).higher_is_better(name)
-
-
-def check_mode(mode: str | None) -> None:
-    """Checks `monitor_mode`.
-
-    Raises:
-        ValueError: where it is none of min, max and null.
-    """
-    if mode not in ("min", "max", None):
-        raise ValueError(f"expected monitor_mode to be min, max or null, got {mode!r}")
-
-
 def make_module(config: DictConfig, data: MILDataModule, learning: Learning) -> MILModule:
     """The LightningModule for the data at hand.
 
@@ -257,22 +234,6 @@ def make_module(config: DictConfig, data: MILDataModule, learning: Learning) -> 
     check_metric(config.optimized_metric, known)
     module.scheduler = make(filled.scheduler) if filled.scheduler else None
     return module
-
-
-def with_monitor(config: DictConfig, module: MILModule) -> DictConfig:
-    """The config with the metric that chooses the epoch, and which way is up, as they are.
-
-    A config may leave both to the task and to the metric; what is built from it needs them.
-
-    Raises:
-        KeyError: where there is no such metric.
-        ValueError: where neither the metric nor the config says which way is up.
-    """
-    filled = config.copy()
-    filled.monitor = module.monitor
-    if config.monitor_mode is None:
-        filled.monitor_mode = "max" if module.higher_is_better(module.monitor) else "min"
-    return filled
 
 
 def task_summary(task: Task) -> dict[str, Any]:

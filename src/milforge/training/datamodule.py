@@ -207,8 +207,12 @@ class MILDataModule(L.LightningDataModule):
         names = STAGE_PARTS.get(stage, SPLITS)
         for name in names:
             if name != "val" and len(self._all.parts[name]) == 0:
-                split = "" if self.splitter is None else ": choose another split=..."
-                raise ValueError(f"expected at least one bag in the {name} part, got none{split}")
+                other = "" if self.splitter is None else ": choose another split=..."
+                untested = " (or test=false, to train alone)" if stage is None and other else ""
+                raise ValueError(
+                    f"expected at least one bag in the {name} part, got none{other}"
+                    f"{untested if name == 'test' else ''}"
+                )
         left = [name for name in names if name not in self._needed]
         self._needed |= set(left)
         if self._all.check:
