@@ -91,7 +91,7 @@ def check_defined(monitor: str, task: Task, learning: Learning, y: Tensor | None
 def _in_words(task: Task, y: Tensor) -> str:
     classes = task.classes(y)
     bags = "1 bag" if len(y) == 1 else f"{len(y)} bags"
-    alike = classes is not None and classes.ndim == 1 and len(classes.unique()) == 1
+    alike = classes is not None and classes.ndim == 1 and bool((classes == classes[0]).all())
     if classes is not None and alike and task.class_names:
         return f"{bags}, all {task.class_names[int(classes[0])]!r}"
     return bags

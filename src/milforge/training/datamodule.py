@@ -180,6 +180,11 @@ class MILDataModule(L.LightningDataModule):
         return 0 if given is None else len(given)
 
     @property
+    def num_bags(self) -> int:
+        """How many bags there are, those of no part and those that are left out among them."""
+        return max(self._all.total, sum(map(len, self.parts.values())))
+
+    @property
     def covariates(self) -> list[dict[str, Any]] | None:
         """The statistics of the covariates as plain data, None where there are none."""
         return None if self._all.covariates is None else self._all.covariates.state()
