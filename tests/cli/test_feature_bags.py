@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from bag_folders import features, labelled_bags, truncate, write_h5, write_labels, write_pt
+from bag_folders import features, grid, labelled_bags, truncate, write_h5, write_labels, write_pt
 from milforge.data import read_splits
 from predicted import bags as bags_of
 from predicted import instances as instances_of
@@ -431,6 +431,42 @@ def test_a_test_part_that_was_trained_on_is_warned_of(tmp_path, fit, apply):
     outcome = apply("evaluate", run, "split=files", f"split.path={run}/splits.csv")
     assert "too good" not in outcome.stdout
     assert scores(good(outcome, "evaluate")) == scores(run)
+
+
+def test_a_run_does_not_go_on_with_other_data(tmp_path, fit):
+    """Labels that were corrected, bags that were extracted anew, while it did not run."""
+    labels = labelled_bags(tmp_path / "bags", layout="root")
+    run = good(fit(LABELS, "run=r", "test=false"))
+    (run / "summary.json").unlink()
+    again = (LABELS, "run=r", "test=false", "trainer.max_epochs=3")
+    table = (tmp_path / "labels.csv").read_text()
+    train = read_splits(run / "splits.csv").train
+    swapped = {"yes": "no", "no": "yes"}
+    one, other = (next(bag for bag in train if labels[bag] == word) for word in ("yes", "no"))
+    changed = table
+    for bag in (one, other):
+        changed = changed.replace(f"{bag}.svs,{labels[bag]}", f"{bag}.svs,{swapped[labels[bag]]}")
+    (tmp_path / "labels.csv").write_text(changed)
+    told = fit(*again).failure()
+    assert "holds a run that was begun with other data: the " in told
+    assert "labels of the train part" in told
+    assert "give it the data of before, or begin anew in another folder (run=NAME" in told
+    (tmp_path / "labels.csv").write_text(table)
+    path = tmp_path / f"bags/{train[0]}.h5"
+    before = path.read_bytes()
+    write_h5(path, {"features": features(9), "coords": grid(9)})
+    told = fit(*again).failure()
+    assert "other data: the numbers of instances of the train part differ;" in told
+    size = 5 + int(train[0][1:]) % 4
+    write_h5(path, {"features": features(size, seed=99), "coords": grid(size)})
+    outcome = fit(*again)
+    assert outcome.returncode == 0, outcome.stderr
+    assert "the features of the first or last bag of the train part are not those" in outcome.stdout
+    (run / "summary.json").unlink()
+    path.write_bytes(before)
+    outcome = fit(*again, "trainer.max_epochs=4")
+    assert outcome.returncode == 0, outcome.stderr
+    assert "are not those" not in outcome.stdout
 
 
 def test_a_cache_and_other_dtypes_change_nothing(tmp_path, fit):

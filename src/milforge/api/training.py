@@ -44,6 +44,7 @@ from milforge.processes.lightning_private import is_restoring
 from milforge.processes.lost_process import report_lost_process
 from milforge.runs.print_result import print_run
 from milforge.runs.resume import (
+    check_same_data,
     check_same_run,
     checkpoint_to_go_on_from,
     finished_metrics,
@@ -123,6 +124,10 @@ def fit(config: DictConfig, launch: Launch = Launch()) -> Run:  # noqa: B008
         if path is not None and checkpoint is not None:
             # Lightning loads it too, but says nothing helpful of a file that does not fit.
             step = checkpoint["global_step"]
+            if own is not None:
+                before = checkpoint["milforge"]["fingerprints"]
+                check_same_data(before, module.stored["fingerprints"], folder)
+                module.stored["fingerprints"] = before  # of what it was begun with
             load_weights(module, checkpoint, path, data.instance_shape, data.task.class_names)
             if own is None:
                 check_epochs(path, checkpoint["epoch"], config.trainer.max_epochs)
@@ -211,6 +216,7 @@ def make_module(config: DictConfig, data: MILDataModule, learning: Learning) -> 
             "task": task.state(),
             "class_names": list(task.class_names),
             "covariates": data.covariates,
+            "fingerprints": data.fingerprints(),
         },
         seed=config.seed,
         standardise=standardise,

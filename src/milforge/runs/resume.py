@@ -75,6 +75,44 @@ def check_same_run(config: Mapping[str, Any], folder: Path, identity: Identity) 
             )
 
 
+def check_same_data(
+    there: Mapping[str, Mapping[str, str]], here: Mapping[str, Mapping[str, str]], folder: Path
+) -> None:
+    """Checks that a run that goes on sees the bags that it was begun with.
+
+    Features that differ are warned of alone: a data set may draw them at random.
+
+    Args:
+        there: the hashes in the checkpoint: of each part, by what they are of.
+        here: those of the data at hand.
+        folder: of the run.
+
+    Raises:
+        RefusedFolder: where bags, labels or sizes are others; says which, and of which part.
+    """
+    words = {"bags": "bags", "labels": "labels", "sizes": "numbers of instances"}
+    changed = [
+        f"the {words[what]} of the {part} part"
+        for part, hashes in here.items()
+        for what in words
+        if there.get(part, {}).get(what) != hashes[what]
+    ]
+    if changed:
+        raise RefusedFolder(
+            f"{folder} holds a run that was begun with other data: {' and '.join(changed)} differ; "
+            "give it the data of before, or begin anew in another folder (run=NAME, or sweep=NAME)"
+        )
+    for part, hashes in here.items():
+        if there.get(part, {}).get("features") != hashes["features"]:
+            logger.warning(
+                "the features of the first or last bag of the %s part are not those that the run "
+                "in %s was begun with: unless your data set draws them at random, begin anew in "
+                "another folder (run=NAME)",
+                part,
+                folder,
+            )
+
+
 def checkpoint_to_go_on_from(folder: Path) -> str | None:
     """Returns the newest whole checkpoint of the run in a folder; None where there is none.
 

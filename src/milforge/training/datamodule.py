@@ -41,7 +41,7 @@ from milforge.training.data_loaders import (
     train_batches,
     train_loader,
 )
-from milforge.training.fingerprint import fingerprint
+from milforge.training.fingerprint import fingerprint, fingerprints
 from milforge.training.graphs import check_whole, log_graphs, with_graphs
 from milforge.training.parts import BagInfo, Parts, make_parts
 from milforge.training.standardising import InstanceShape, make_standardiser
@@ -251,6 +251,15 @@ class MILDataModule(L.LightningDataModule):
         they were trained: where bags differ between epochs, it is the hash of the first.
         """
         return fingerprint(self.parts)
+
+    def fingerprints(self) -> dict[str, dict[str, str]]:
+        """Hashes of what decides the weights, by part: a run that goes on must see the same."""
+        return {
+            name: fingerprints(
+                self.parts[name], None if self.split is None else getattr(self.split, name)
+            )
+            for name in ("train", "val")
+        }
 
     def standardiser(self, how: str | None, clip: float | None = 10.0) -> nn.Module | None:
         """What standardises the features, where anything does; see `make_standardiser`.
