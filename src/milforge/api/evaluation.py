@@ -157,12 +157,12 @@ def infer(
                 checkpoint=paths[0] if one else paths,
                 wall_seconds=round(monotonic() - start, 2),
                 task=task_summary(data.task),
-                data=data.description(),
+                data=data.description(predicts=not evaluate),
                 **({} if seen is None else {"seen_in_training": seen}),
             )
             print_run(metrics, folder, None, wandb_folder(trainer))
-            there = data.num_bags
-            print(f"bags         {len(data.parts['test'])} of {there} predicted")
+            done = data.used(predicts=not evaluate)["test"]
+            print(f"bags         {done} of {data.num_bags} predicted")
             if not one:
                 print(f"members      {len(paths)} checkpoints, averaged")
     return metrics

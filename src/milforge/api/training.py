@@ -173,6 +173,9 @@ def fit(config: DictConfig, launch: Launch = Launch()) -> Run:  # noqa: B008
                 data=data.description(),
             )
             print_run(metrics, folder, best, wandb_folder(trainer))
+            tested, there = data.used()["test"], len(data.parts["test"])
+            if config.test and tested < there:
+                print(f"bags         {tested} of {there} tested (trainer.limit_test_batches)")
     return Run(folder, metrics, None if best is None else Path(best))
 
 

@@ -94,6 +94,11 @@ def train_loader(
     return TrainLoader(bags, batches, partial(batches_done, trainer), **options)
 
 
+def evaluation_batch_size(loader: Loader, world_size: int) -> int:
+    """Bags of a batch that a process evaluates."""
+    return loader.eval_batch_size or max(1, loader.batch_size // world_size)
+
+
 def evaluation_loader(
     bags: LabelledDataset[Any], collate_fn: Collate, loader: Loader, trainer: L.Trainer | None
 ) -> DataLoader[Any]:
@@ -102,7 +107,7 @@ def evaluation_loader(
     return DataLoader(
         bags,  # type: ignore[arg-type]
         sampler=EvaluationBags(len(bags), rank, world_size),
-        batch_size=loader.eval_batch_size or max(1, loader.batch_size // world_size),
+        batch_size=evaluation_batch_size(loader, world_size),
         **_reading(collate_fn, loader, trainer),
     )
 

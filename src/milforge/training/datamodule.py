@@ -36,6 +36,7 @@ from milforge.processes.collectives import gathered
 from milforge.tasks import Auto, Task
 from milforge.training.data_loaders import (
     collate_share,
+    evaluation_batch_size,
     evaluation_loader,
     process_of,
     train_batches,
@@ -45,6 +46,7 @@ from milforge.training.fingerprint import fingerprint, fingerprints
 from milforge.training.graphs import check_whole, log_graphs, with_graphs
 from milforge.training.parts import BagInfo, Parts, make_parts
 from milforge.training.standardising import InstanceShape, make_standardiser
+from milforge.training.used_bags import evaluated_bags, trained_bags
 
 DataFunction = Callable[[], BagSplits[Any] | BagTable[Any]]
 
@@ -231,13 +233,44 @@ class MILDataModule(L.LightningDataModule):
         if self.graphs != before:
             log_graphs(list(self.graphs.values()))
 
-    def description(self) -> dict[str, Any]:
-        """The data set of a run, for its summary."""
+    def used(self, *, predicts: bool = False) -> dict[str, int]:
+        """How many bags of each part are looked at: all, where the trainer has no limit.
+
+        Args:
+            predicts: whether the test bags are predicted, which has a limit of its own.
+        """
+        trainer: Any = self.trainer
+        counts = {name: len(part) for name, part in self.parts.items()}
+        if trainer is None:
+            return counts
+        limits = {
+            "val": trainer.limit_val_batches,
+            "test": trainer.limit_predict_batches if predicts else trainer.limit_test_batches,
+        }
+        size = evaluation_batch_size(self.loader, trainer.world_size)
+        for name, limit in limits.items():
+            counts[name] = evaluated_bags(counts[name], size, trainer.world_size, limit)
+        limit = trainer.limit_train_batches
+        if counts["train"] and (isinstance(limit, int) or limit < 1):  # 1 is a batch, 1.0 all
+            batches = self.train_batches(0, trainer.world_size).global_batches()
+            counts["train"] = trained_bags(batches, limit)
+        return counts
+
+    def description(self, *, predicts: bool = False) -> dict[str, Any]:
+        """The data set of a run, for its summary.
+
+        Args:
+            predicts: whether the test bags are predicted, rather than tested.
+        """
+        counts = {name: len(part) for name, part in self.parts.items()}
+        used = self.used(predicts=predicts)
         description: dict[str, Any] = {
             "fingerprint": self.fingerprint(),
-            "bags": {name: len(part) for name, part in self.parts.items()},
+            "bags": used,
             "skipped": self.skipped,
         }
+        if used != counts:
+            description["bags_of_parts"] = counts  # trainer.limit_..._batches left some out
         if self.graphs:
             description["graphs"] = {name: asdict(counts) for name, counts in self.graphs.items()}
         if self.batch_type is ImageBatch:
