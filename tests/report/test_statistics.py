@@ -107,7 +107,9 @@ def test_two_values_or_two_folds_give_students_t():
 )
 def test_students_t_is_cut_off_where_the_metric_has_no_values(metric, values, expected):
     low, high = stats.t.interval(0.95, 1, np.mean(values), stats.sem(values))
-    low, high = (end if bound is None else bound for end, bound in zip((low, high), expected, strict=True))
+    low, high = (
+        end if bound is None else bound for end, bound in zip((low, high), expected, strict=True)
+    )
     assert bootstrap_interval(values, within=range_of(metric)) == pytest.approx((low, high))
 
 

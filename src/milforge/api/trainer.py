@@ -12,6 +12,7 @@ from types import MappingProxyType
 from typing import Any
 
 import lightning as L
+from lightning.pytorch.accelerators import CUDAAccelerator, MPSAccelerator
 from lightning.pytorch.callbacks import Callback, LearningRateMonitor
 from lightning.pytorch.loggers import CSVLogger, Logger, WandbLogger
 from lightning.pytorch.utilities import rank_zero_only
@@ -69,7 +70,8 @@ def make_trainer(
         callbacks = [each for each in callbacks if not isinstance(each, LearningRateMonitor)]
     # What it saves holds the state of those that save checkpoints: behind them, wherever it stands.
     callbacks.sort(key=lambda each: isinstance(each, Interruption))
-    trainer: L.Trainer = make(config.trainer, callbacks=callbacks, logger=loggers or False)
+    options = {"callbacks": callbacks, "logger": loggers or False}
+    trainer: L.Trainer = make(config.trainer, **options, **without_mps(config.trainer))
     _check_launch(trainer, launch)
     _check_trainer(trainer)
     for logger in loggers:
@@ -79,6 +81,34 @@ def make_trainer(
         if isinstance(logger, WandbLogger):
             _set_axes(logger)
     return trainer
+
+
+def without_mps(config: DictConfig) -> dict[str, str]:
+    """What keeps a run off the GPU of a Mac: metrics and draws need float64, which it has not.
+
+    Args:
+        config: of the trainer.
+
+    Returns:
+        What is to be given to the trainer besides.
+
+    Raises:
+        ValueError: where that GPU is asked for by name.
+    """
+    accelerator = config.get("accelerator", "auto")
+    if not MPSAccelerator.is_available() or CUDAAccelerator.is_available():
+        return {}
+    if accelerator in ("mps", "gpu"):
+        raise ValueError(
+            f"trainer.accelerator={accelerator}: the GPU of a Mac (MPS) has no float64, which "
+            "metrics and the draws of patches need; choose trainer=cpu"
+        )
+    # Until the run is over, see `quiet_run`: the advice would be wrong.
+    warnings.filterwarnings("ignore", message=".*GPU available but not used.*")
+    if accelerator != "auto":
+        return {}
+    log.info("trainer.accelerator=auto: the CPU, because the GPU of a Mac (MPS) has no float64")
+    return {"accelerator": "cpu"}
 
 
 @rank_zero_only

@@ -15,7 +15,9 @@ from typing import Any
 from hydra.conf import HydraConf
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf, open_dict, read_write
+from omegaconf.errors import OmegaConfBaseException
 
+from milforge.config.messages import explain
 from milforge.config.search_metric import check_metric, goal
 
 
@@ -87,9 +89,9 @@ class Sweep(Callback):
         try:
             check_metric(config.get("optimized_metric"))
             _check_slurm(hydra)
-        except ValueError as error:
-            sys.exit(f"error: {error}")
-        folder = Path(hydra.sweep.dir)
+            folder = Path(hydra.sweep.dir)
+        except (ValueError, OmegaConfBaseException) as error:
+            sys.exit(f"error: {explain(error, str(hydra.job.config_name))}")
         with read_write(hydra), open_dict(config):
             # ~KEY goes by the sweeper, which would make it ~KEY=null: that Hydra 1.4 takes at its
             # word, and there is no such null.
@@ -166,7 +168,8 @@ def tell(folder: Path, metrics: Sequence[str] | None = None) -> str | None:
     from milforge.cli.report import choose_metrics
     from milforge.report.groups import group_runs
     from milforge.report.survey import survey
-    from milforge.report.table import explain, make_rows, terminal_tables
+    from milforge.report.table import explain as explain_rows
+    from milforge.report.table import make_rows, terminal_tables
 
     found = survey([folder])
     print("", *found.lines(), sep="\n")
@@ -174,7 +177,7 @@ def tell(folder: Path, metrics: Sequence[str] | None = None) -> str | None:
         chosen = choose_metrics(found.finished, metrics)
         grouping = group_runs(found.finished)
         rows = make_rows(grouping.groups, chosen, [None] * len(grouping.groups))
-        print("", terminal_tables(rows), "", *grouping.notes, *explain(rows), sep="\n")
+        print("", terminal_tables(rows), "", *grouping.notes, *explain_rows(rows), sep="\n")
         named = f" --metrics {' '.join(metrics)}" if metrics else ""
         print(f"\nagain        milforge-report {folder}{named}", flush=True)
     others = [run for run in found.runs if run.state != "finished"]

@@ -1,11 +1,10 @@
 """What happens where a folder holds a run already: it goes on, or is left as it is."""
 
 import csv
-import fcntl
 import logging
 import os
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from math import nan
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ from lightning.pytorch.loggers import CSVLogger
 from lightning.pytorch.utilities import rank_zero_only
 
 from milforge.data.files import atomic_path
+from milforge.processes.file_lock import lock
 from milforge.runs.checkpoint_io import last_whole
 from milforge.runs.former_names import with_present_targets
 from milforge.runs.read_files import read_summary, read_yaml
@@ -172,8 +172,7 @@ def only_writer(folder: Path) -> Iterator[None]:
     path = folder / ".lock"
     with path.open("a") as file:
         try:
-            # Of this process alone, and gone with it, unlike a lock that its children would share.
-            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            lock(file)
         except (BlockingIOError, PermissionError) as error:
             raise RefusedFolder(
                 f"another process is writing to {folder}: wait for its end, or choose another "
@@ -184,7 +183,8 @@ def only_writer(folder: Path) -> Iterator[None]:
         try:
             yield
         finally:
-            path.unlink(missing_ok=True)
+            with suppress(PermissionError):  # Windows keeps a file that is open
+                path.unlink(missing_ok=True)
 
 
 def remove_partial_files(folder: Path) -> None:
