@@ -105,6 +105,7 @@ def infer(
         config = config.copy()
         config.loader.eval_batch_size = 1  # which members predict differs from bag to bag
     leave_with_parent()
+    check_relative(config, stored["config"])
     with ExitOnSignal(), quiet_run(config), report_lost_process():
         mine, its = resolved(config)["data"], stored["config"]["data"]
         whole = is_other_cohort(mine, its, launch.overrides)
@@ -166,6 +167,30 @@ def infer(
             if not one:
                 print(f"members      {len(paths)} checkpoints, averaged")
     return metrics
+
+
+def check_relative(config: DictConfig, stored: Mapping[str, Any]) -> None:
+    """Checks that what a checkpoint names by a relative path is there.
+
+    Args:
+        config: of this command.
+        stored: the config of the checkpoint.
+
+    Raises:
+        ValueError: where it is not; says relative to what.
+    """
+    trained = OmegaConf.create(dict(stored))
+    for key in ("data.root", "data.labels", "split.path"):
+        name = OmegaConf.select(config, key)
+        if not isinstance(name, str) or name != OmegaConf.select(trained, key):
+            continue
+        path = Path(name).expanduser()
+        if not path.is_absolute() and not path.exists():
+            raise ValueError(
+                f"{key}={name} of the checkpoint is relative to the folder in which it was "
+                f"trained, and there is none in {Path.cwd()}: run the command from that folder, or "
+                f"give {key}=PATH"
+            )
 
 
 def check_labels(data: MILDataModule) -> None:

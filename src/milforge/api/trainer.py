@@ -18,10 +18,11 @@ from lightning.pytorch.loggers import CSVLogger, Logger, WandbLogger
 from lightning.pytorch.utilities import rank_zero_only
 from omegaconf import DictConfig, OmegaConf
 
-from milforge.api.build import make, resolved
+from milforge.api.build import make, make_loader, resolved
 from milforge.api.launch import Launch
 from milforge.api.tracking import run_name, tracked_config
 from milforge.callbacks import Interruption
+from milforge.data import Loader
 from milforge.data.files import atomic_path
 from milforge.processes.lightning_private import go_offline, is_offline, run_options
 from milforge.training import MILDataModule
@@ -61,6 +62,8 @@ def make_trainer(
     """
     logged = config if logged is None else logged
     loggers: list[Logger] = [make(node) for node in _nodes(config.logger)]
+    if os.environ.get("WANDB_MODE") == "disabled":
+        loggers = [each for each in loggers if not isinstance(each, WandbLogger)]
     for logger in loggers:
         if isinstance(logger, WandbLogger):
             name = run_name(logged, launch.choices)
@@ -74,6 +77,7 @@ def make_trainer(
     trainer: L.Trainer = make(config.trainer, **options, **without_mps(config.trainer))
     _check_launch(trainer, launch)
     _check_trainer(trainer)
+    _check_shares(trainer, make_loader(config))
     for logger in loggers:
         if not isinstance(logger, CSVLogger):  # config.yaml stands beside metrics.csv already
             told = tracked_config(logged, launch.choices, launch.overrides, facts)
@@ -192,6 +196,24 @@ def _check_trainer(trainer: L.Trainer) -> None:
             "epoch anew when a run goes on; give trainer.max_epochs, with "
             "trainer.limit_train_batches for a short one"
         )
+
+
+def _check_shares(trainer: L.Trainer, loader: Loader) -> None:
+    """Refuses shares of an epoch where epochs differ in their number of batches.
+
+    Raises:
+        ValueError: names the key and the remedy.
+    """
+    if loader.max_instances is None or trainer.overfit_batches > 0:  # type: ignore[attr-defined]
+        return
+    for key in ("val_check_interval", "limit_train_batches"):
+        share = getattr(trainer, key)
+        if isinstance(share, float) and share != 1.0:
+            raise ValueError(
+                f"trainer.{key}={share} is a share of an epoch, and with loader.max_instances="
+                f"{loader.max_instances} epochs differ in their number of batches: give a number "
+                f"of batches, such as trainer.{key}=20, or loader.max_instances=null"
+            )
 
 
 def check_processes(trainer: L.Trainer, data: MILDataModule, parts: Iterable[str]) -> None:

@@ -45,7 +45,14 @@ class SweepJob:
         A job that failed runs again when its sweep is started again. A trial of a search does not:
         the parameters of those after it follow from what came of it.
         """
-        states = Counter(str(_summary(each).get("status")) for each in self.folder.parent.iterdir())
+        begun = _written(self.folder.parent / "multirun.yaml")
+        jobs = [(each, _summary(each).get("status")) for each in self.folder.parent.iterdir()]
+        # A failure of before the sweep was begun again is not one yet: that job is still to run.
+        states = Counter(
+            status
+            for each, status in jobs
+            if status != "failed" or _written(each / "summary.json") >= begun
+        )
         print(f"{self.name}: {states['finished']} done, {states['failed']} failed", flush=True)
         self._before = before = _summary(self.folder)
         if before.get("status") != "failed":
@@ -212,6 +219,14 @@ def _quieten_optuna() -> None:
 
     optuna.logging.set_verbosity(logging.WARNING)
     logging.getLogger("hydra_plugins.hydra_optuna_sweeper").setLevel(logging.ERROR)
+
+
+def _written(path: Path) -> int:
+    """When a file was written, in nanoseconds; 0 where there is none."""
+    try:
+        return path.stat().st_mtime_ns
+    except OSError:
+        return 0
 
 
 def _summary(folder: Path) -> Mapping[str, Any]:
