@@ -198,6 +198,13 @@ def test_columns_go_by_their_names_in_the_order_of_training(tmp_path, fit, apply
     run = good(fit("data.root=a.csv", "standardise_clip=7"))
     assert stored(run)["milforge"]["feature_names"] == names
     assert float(stored(run)["state_dict"]["standardise.clip"]) == 7
+    begun = (f"init_from={run}/checkpoints/best.ckpt", "freeze=[encoder,pool]", "test=false")
+    outcome = fit("data.root=b.csv", "data.exclude_columns=[extra]", *begun, "run=begun")
+    again = tmp_path / "logs/train/runs/begun"
+    assert outcome.returncode == 0, outcome.stderr
+    assert "the features are taken in the order of its checkpoint" in outcome.stdout
+    assert stored(again)["milforge"]["feature_names"] == names
+    shutil.rmtree(again)
     found = []
     for given in ("data.root=a.csv", "data.root=b.csv", "data=feature_bags data.root=b.csv"):
         outcome = apply("evaluate", run, *given.split(), "split=all")
@@ -309,7 +316,8 @@ def test_unlabelled_bags_are_predicted(tmp_path, fit, apply):
 
 def test_training_needs_labels(tmp_path, fit):
     labelled_bags(tmp_path / "bags")
-    assert fit().error() == "expected labelled bags to train or evaluate, got data.labels=null"
+    told = fit().error()
+    assert told.startswith("expected labelled bags to train or evaluate, got data.labels=null or")
 
 
 def spoil(folder):

@@ -100,6 +100,26 @@ def test_each_bag_is_predicted_by_the_models_that_did_not_see_it(project, folds,
     shutil.rmtree(run)
 
 
+def test_a_table_without_labels_is_predicted_with_its_covariates(project, folds, apply):
+    table = [line.split(",") for line in (project / "labels.csv").read_text().splitlines()]
+    case, slide, _, age = zip(*table, strict=True)
+    lines = [",".join(row) for row in zip(case, slide, age, strict=True)]
+    (project / "new.csv").write_text("\n".join(lines) + "\n")
+    told = apply("predict", folds[0], "data.labels=new.csv")[0].failure()
+    assert "new.csv: expected a column label, got the columns case_id, slide_id, age: " in told
+    assert "data.label_column (or [] for a table without labels, to predict)" in told
+    new = ("data.labels=new.csv", "data.label_column=[]")
+    outcome, run = apply("predict", folds[0], *new)
+    assert outcome.returncode == 0, outcome.stderr
+    expected = positive(folds[0])
+    found = positive(run)
+    assert len(found) == 12
+    np.testing.assert_allclose([found[bag] for bag in expected], [*expected.values()], atol=1e-6)
+    shutil.rmtree(run)
+    told = apply("evaluate", folds[0], *new)[0].failure()
+    assert told.endswith("data.label_column=[]: milforge-predict predicts bags without labels")
+
+
 def test_bags_that_all_have_seen_are_left_out_by_name(folds, apply):
     outcome, run = apply("evaluate", folds[0], "out_of_fold=true")
     assert outcome.returncode == 0, outcome.stderr

@@ -317,7 +317,12 @@ def test_a_search_by_what_says_not_which_way_is_up_is_refused(arguments, message
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of SQL, on importing Optuna
 def test_a_search_by_a_metric_that_there_is_not_is_one_sentence(here):
-    error = here("train", "-m", "search=optuna", "monitor=val/aurco", "logger=none").error()
+    outcome = here("train", "-m", "search=optuna", "monitor=val/aurco", "logger=none")
+    error = outcome.error()
+    assert not list(outcome.folder.glob("logs/*/*/*"))
+    tested = here("train", "-m", "search=optuna", "optimized_metric=test/auroc", "logger=none")
+    assert "test meaningless" in tested.error()
+    assert not list(tested.folder.glob("logs/*/*/*"))
     assert error.startswith("expected one of the metrics loss, inst_auroc, inst_ap, auroc, ")
     assert "got 'val/aurco': did you mean 'auroc'? (hydra.sweeper.direction=" in error
 

@@ -121,6 +121,11 @@ def infer(
             split=folds or (AllBags() if whole else None),
         )
         check_labels(data)
+        if evaluate and data.labels("test") is None:
+            raise ValueError(
+                "expected labelled bags to evaluate, got data.labels=null or data.label_column=[]: "
+                "milforge-predict predicts bags without labels"
+            )
         if folds is None and not whole:
             check_new_bags(data.split, stored["split"], launch.overrides)
         learning = make_learning(config, data.task, data.labels("test"))

@@ -56,6 +56,7 @@ from milforge.runs.resume import (
 from milforge.runs.summary import write_summary
 from milforge.tasks import Task
 from milforge.training import MILDataModule, MILModule
+from milforge.training.data_loaders import classes_to_balance
 
 logger = logging.getLogger(__name__)
 
@@ -111,12 +112,16 @@ def fit(config: DictConfig, launch: Launch = Launch()) -> Run:  # noqa: B008
         weights = None if begun is None else load_checkpoint(begun, key="init_from")
         names = () if checkpoint is None else checkpoint["milforge"]["feature_names"]
         data = make_data(config, feature_names=names)
+        if weights is not None:
+            data = in_order_of(config, data, weights["milforge"]["feature_names"])
         learning = make_learning(config, data.task, data.labels("train"))
         check_direction(config, data.task, learning)
         monitor = config.monitor or data.task.monitor
         if monitor.startswith(("train/", "val/")):
             labels = data.labels(monitor.partition("/")[0])
             check_defined(monitor, data.task, learning, labels)
+        if data.loader.balanced:
+            classes_to_balance(data.labels("train"), data.task)
         data.setup(None if config.test else "fit")  # so that all errors in the data show now
         module = make_module(config, data, learning)
         run_config = with_monitor(config, module)
@@ -177,6 +182,21 @@ def fit(config: DictConfig, launch: Launch = Launch()) -> Run:  # noqa: B008
             if config.test and tested < there:
                 print(f"bags         {tested} of {there} tested (trainer.limit_test_batches)")
     return Run(folder, metrics, None if best is None else Path(best))
+
+
+def in_order_of(config: DictConfig, data: MILDataModule, names: Sequence[str]) -> MILDataModule:
+    """The data with the features of a table in the order that weights to begin with were learnt in.
+
+    Args:
+        config: of the run.
+        data: the data in the order of their table.
+        names: the features of the weights; of other features the order is left as it is.
+    """
+    mine = data.feature_names
+    if tuple(names) == mine or sorted(names) != sorted(mine):
+        return data
+    logger.info("init_from: the features are taken in the order of its checkpoint")
+    return make_data(config, feature_names=names)
 
 
 def fit_from(trainer: L.Trainer, module: MILModule, data: MILDataModule, path: str | None) -> None:

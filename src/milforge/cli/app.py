@@ -55,6 +55,8 @@ def run(task: Task, config_name: str, before: Callable[[], None] = lambda: None)
     except (KeyboardInterrupt, BrokenPipeError):
         sys.exit(130)
     except SystemExit as end:
+        if end.code:
+            run_folders.remove_empty()
         # Lightning makes of Ctrl-C an exit with code 1.
         if isinstance(end.__context__, KeyboardInterrupt):
             sys.exit(130)

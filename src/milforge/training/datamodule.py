@@ -143,7 +143,10 @@ class MILDataModule(L.LightningDataModule):
         if self._all.task is None and self.wanted_task.is_known:
             return self.wanted_task  # as a checkpoint knows it, of bags that are to be predicted
         if self._all.task is None:
-            raise ValueError("expected labelled bags to train or evaluate, got data.labels=null")
+            raise ValueError(
+                "expected labelled bags to train or evaluate, got data.labels=null or "
+                "data.label_column=[]"
+            )
         return self._all.task
 
     @property

@@ -26,7 +26,7 @@ from milforge.data import (
     Splitter,
     as_dataset,
 )
-from milforge.data.faults import BagError, Fault, list_faults
+from milforge.data.faults import BagError, Fault, in_its_table, list_faults
 from milforge.data.features.find_faults import find_faults
 from milforge.data.features.folder import log_progress
 from milforge.data.splits.out_of_fold import OutOfFold
@@ -178,8 +178,13 @@ def _split_table(
     except LabelError as error:
         if not error.problems:
             raise ValueError(f"{data.source}: {error}") from error
+
+        def where(row: int) -> str:
+            place = None if data.places is None else data.places[row]
+            return in_its_table(data.ids[row], place)
+
         faults += [
-            Fault(data.ids[row], data.source, f"bag {data.ids[row]!r}: {message}", remedy)
+            Fault(data.ids[row], data.source, f"{where(row)}: {message}", remedy)
             for row, (message, remedy) in error.problems.items()
         ]
         _raise_if(data, faults)
