@@ -289,7 +289,8 @@ class MILModule(Resumable):
         values = metrics.compute()
         if self.trainer.sanity_checking:
             return
-        if self.monitor.startswith(f"{metrics.stage}/"):
+        fits = getattr(getattr(self.trainer, "state", None), "fn", "") == "fit"
+        if fits and self.monitor.startswith(f"{metrics.stage}/"):
             before = [value for _, value in self.history.get(self.monitor, ())]
             check_monitor(self.monitor, values, before)
         for name, value in values.items():
