@@ -22,7 +22,7 @@ NUMERIC := tests/functional tests/graph tests/metrics tests/models tests/nn test
     tests/tasks tests/test_devices.py tests/training/test_module.py tests/training/test_ensemble.py
 OLDER := $(addprefix numeric-,$(KERNELS))
 
-.PHONY: train test quick release nightly numeric $(OLDER) lint format clean
+.PHONY: train test quick release nightly numeric $(OLDER) lint format audit clean
 
 train: $(STAMP)
 	@$(BIN)/milforge-train $(ARGS)
@@ -69,6 +69,12 @@ format: $(STAMP)
 	@$(BIN)/ruff format .
 	@$(BIN)/ruff check --fix .
 
+# Asks the public database of vulnerabilities about every pin; for a person on a machine with the
+# internet, so no test runs it.
+audit: $(STAMP)
+	@UV_FIND_LINKS="$$($(BIN)/python -m pip config get global.find-links 2>/dev/null || true)" \
+	   $(BIN)/uv tool run --quiet pip-audit@2.10.1 --no-deps --disable-pip -r constraints.txt
+
 # uv installs in seconds what takes pip a minute, but does not read pip's settings; where uv
 # cannot be had or fails, pip does the work.
 $(STAMP): pyproject.toml constraints.txt
@@ -76,7 +82,7 @@ $(STAMP): pyproject.toml constraints.txt
 	    { echo "milforge needs Python 3.11, 3.12 or 3.13: make PYTHON=python3.12 ..." >&2; exit 1; }
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@echo "installing into $(VENV) ..."
-	@{ $(BIN)/python -m pip install --quiet uv && \
+	@{ $(BIN)/python -m pip install --quiet -c constraints.txt uv && \
 	   UV_FIND_LINKS="$$($(BIN)/python -m pip config get global.find-links 2>/dev/null || true)" \
 	   $(BIN)/uv pip install --quiet --python $(BIN)/python -e ".[dev]" -c constraints.txt; } || \
 	 $(BIN)/python -m pip install --quiet -e ".[dev]" -c constraints.txt

@@ -3,11 +3,13 @@
 import sys
 from types import SimpleNamespace
 
+import pytest
 import torch
 from lightning.pytorch.callbacks import TQDMProgressBar
 
 from milforge.callbacks import progress
 from milforge.callbacks.progress import EpochLines
+from milforge.tasks import Binary, Regression
 
 
 def make_trainer(**metrics):
@@ -35,6 +37,29 @@ def test_an_epoch_is_one_plain_line(capsys):
     assert err.endswith("val/loss 0.2500  val/auroc 0.7500\n")
     assert err.count("\n") == 1
     assert err.isascii()
+
+
+@pytest.mark.parametrize(
+    ("task", "monitor", "shown"),
+    [
+        (Regression(), "val/r2", "val/loss 0.5000  val/r2 0.2500  val/mae 3.0000"),
+        (Binary(), "val/loss", "val/loss 0.5000  val/auroc 0.7500"),
+    ],
+)
+def test_a_line_shows_what_chooses_the_epoch_and_the_metric_of_the_task(
+    capsys, task, monitor, shown
+):
+    trainer = make_trainer(val_r2=0.25, val_mae=3.0, val_loss=0.5, val_auroc=0.75)
+    trainer.lightning_module = SimpleNamespace(task=task, monitor=monitor)
+    EpochLines().on_train_epoch_end(trainer)
+    assert capsys.readouterr().err.endswith(f" s  {shown}\n")
+
+
+def test_of_several_outputs_a_line_shows_the_first(capsys):
+    trainer = make_trainer(val_mae_0=3.0, val_mae_1=4.0)
+    trainer.lightning_module = SimpleNamespace(task=Regression(), monitor="val/loss")
+    EpochLines().on_train_epoch_end(trainer)
+    assert capsys.readouterr().err.endswith(" s  val/mae_0 3.0000\n")
 
 
 def test_a_run_without_validation_has_lines_too(capsys):

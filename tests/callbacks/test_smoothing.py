@@ -21,7 +21,7 @@ from milforge.data import Bag, collate_bags
 from milforge.models import BagOutput
 from milforge.nn import AttentionPool, Sm, SmAttentionPool
 from milforge.tasks import Binary
-from milforge.training import MILModule
+from milforge.training import Ensemble, MILModule
 
 pytestmark = pytest.mark.filterwarnings(
     "ignore:.*does not have many workers", "ignore:.*treespec, LeafSpec"
@@ -189,6 +189,21 @@ def test_several_modules_are_told_apart_by_their_paths():
     before, after = expected_ratios(pool, lambda x: x)
     assert values["val/sm_energy_before/pool.first"] == pytest.approx(before, abs=1e-6)
     assert values["val/sm_energy_after/pool.first"] == pytest.approx(after, abs=1e-6)
+
+
+def test_the_members_of_an_ensemble_are_averaged():
+    """Thirty members would be ninety lines."""
+    pools = [make_pool("late", logit=logit) for logit in (1.0, -1.0)]
+    with torch.no_grad():
+        pools[1].proj1.weight.mul_(-0.3)
+    each = [run(pool, "test") for pool in pools]
+    trainer = make_trainer()
+    members = Ensemble([make_module(pool) for pool in pools])
+    trainer.test(members, make_loader(), verbose=False)
+    expected = {name: pytest.approx((each[0][name] + each[1][name]) / 2) for name in each[0]}
+    assert len({value for values in each for value in values.values()}) == 6
+    assert logged(trainer) == expected
+    assert not hooks(members)
 
 
 def test_padded_values_are_not_measured():

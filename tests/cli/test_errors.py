@@ -46,6 +46,13 @@ def test_a_misspelt_key_is_refused_with_the_nearest_one(here, monkeypatch, argum
     assert not list(outcome.folder.glob("logs/*/runs/*"))
 
 
+@pytest.mark.parametrize("flags", [["run="], ["-m", "sweep=../x"], ["run=../../x"]])
+def test_a_folder_that_is_none_or_lies_elsewhere_is_refused(here, tmp_path, flags):
+    told = here("train", *flags, "logger=csv").error()
+    assert told.startswith(f"{flags[-1]} is empty" if flags == ["run="] else f"{flags[-1]} is no ")
+    assert not list(tmp_path.iterdir())
+
+
 def test_a_misspelt_key_in_an_experiment_of_the_user_is_refused(here, tmp_path):
     (tmp_path / "conf" / "experiment").mkdir(parents=True)
     experiment = tmp_path / "conf" / "experiment" / "mine.yaml"

@@ -263,6 +263,11 @@ def test_other_classes_are_refused(evaluate):
     )
 
 
+def test_data_that_are_not_split_do_not_say_what_was_seen(evaluate, alone):
+    told = evaluate("out_of_fold=true").error()
+    assert told.startswith(f"out_of_fold=true: {alone} was trained on data that make their parts")
+
+
 @pytest.mark.parametrize("key", ["monitor=val/auroc", "freeze=encoder", "optimizer=adam"])
 def test_keys_of_training_are_refused(evaluate, key):
     assert f"there is no key '{key.split('=')[0]}'" in evaluate(key).error()

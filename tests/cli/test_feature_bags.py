@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from bag_folders import features, labelled_bags, truncate, write_h5, write_labels, write_pt
+from bag_folders import features, grid, labelled_bags, truncate, write_h5, write_labels, write_pt
 from milforge.data import read_splits
 from predicted import bags as bags_of
 from predicted import instances as instances_of
@@ -33,7 +33,9 @@ def fit(here):
 
     def call(*arguments):
         own = [
-            each for each in RUN if not (each.startswith("split.") and "split=files" in arguments)
+            each
+            for each in RUN
+            if not (each.startswith("split.") and {"split=files", "split=random"} & {*arguments})
         ]
         return here("train", *own, *arguments)
 
@@ -196,6 +198,13 @@ def test_columns_go_by_their_names_in_the_order_of_training(tmp_path, fit, apply
     run = good(fit("data.root=a.csv", "standardise_clip=7"))
     assert stored(run)["milforge"]["feature_names"] == names
     assert float(stored(run)["state_dict"]["standardise.clip"]) == 7
+    begun = (f"init_from={run}/checkpoints/best.ckpt", "freeze=[encoder,pool]", "test=false")
+    outcome = fit("data.root=b.csv", "data.exclude_columns=[extra]", *begun, "run=begun")
+    again = tmp_path / "logs/train/runs/begun"
+    assert outcome.returncode == 0, outcome.stderr
+    assert "the features are taken in the order of its checkpoint" in outcome.stdout
+    assert stored(again)["milforge"]["feature_names"] == names
+    shutil.rmtree(again)
     found = []
     for given in ("data.root=a.csv", "data.root=b.csv", "data=feature_bags data.root=b.csv"):
         outcome = apply("evaluate", run, *given.split(), "split=all")
@@ -232,6 +241,29 @@ def test_without_validation_bags_nothing_can_be_monitored_on_them(tmp_path, fit)
     labelled_bags(tmp_path / "bags")
     told = fit(LABELS, "split.val_share=0").error()
     assert told.startswith("expected validation bags for monitor=val/loss, got none: give split.v")
+
+
+def test_a_monitor_that_is_not_defined_is_refused_before_a_bag_is_read(tmp_path, fit, monkeypatch):
+    labels = labelled_bags(tmp_path / "bags")
+    one_class = [slide for slide, label in labels.items() if label == "yes"][:4]
+    rows = {slide: "val" if slide in one_class else "train" for slide in labels}
+    write_labels(tmp_path / "splits.csv", rows, "bag_name,split")
+    monkeypatch.setattr("milforge.data.FeatureBags.__getitem__", None)
+    told = fit(LABELS, "split=files", "split.path=splits.csv", "monitor=val/auroc", "test=false")
+    assert told.error().startswith(
+        "monitor=val/auroc is not defined for the labels of the val part (4 bags, all 'yes')"
+    )
+
+
+def test_without_test_bags_a_run_trains_alone(tmp_path, fit):
+    labelled_bags(tmp_path / "bags")
+    untested = (LABELS, "split=random", "split.test_share=0")
+    told = fit(*untested).error()
+    assert told.startswith("expected at least one bag in the test part, got none: choose another")
+    assert told.endswith("(or test=false, to train alone)")
+    run = good(fit(*untested, "test=false", "trainer.max_epochs=1"))
+    assert summary(run)["data"]["bags"] == {"train": 10, "val": 2, "test": 0}
+    assert "val/loss" in summary(run)["metrics"]
 
 
 def test_a_given_split_in_the_form_of_clam(tmp_path, fit):
@@ -284,7 +316,8 @@ def test_unlabelled_bags_are_predicted(tmp_path, fit, apply):
 
 def test_training_needs_labels(tmp_path, fit):
     labelled_bags(tmp_path / "bags")
-    assert fit().error() == "expected labelled bags to train or evaluate, got data.labels=null"
+    told = fit().error()
+    assert told.startswith("expected labelled bags to train or evaluate, got data.labels=null or")
 
 
 def spoil(folder):
@@ -406,6 +439,42 @@ def test_a_test_part_that_was_trained_on_is_warned_of(tmp_path, fit, apply):
     outcome = apply("evaluate", run, "split=files", f"split.path={run}/splits.csv")
     assert "too good" not in outcome.stdout
     assert scores(good(outcome, "evaluate")) == scores(run)
+
+
+def test_a_run_does_not_go_on_with_other_data(tmp_path, fit):
+    """Labels that were corrected, bags that were extracted anew, while it did not run."""
+    labels = labelled_bags(tmp_path / "bags", layout="root")
+    run = good(fit(LABELS, "run=r", "test=false"))
+    (run / "summary.json").unlink()
+    again = (LABELS, "run=r", "test=false", "trainer.max_epochs=3")
+    table = (tmp_path / "labels.csv").read_text()
+    train = read_splits(run / "splits.csv").train
+    swapped = {"yes": "no", "no": "yes"}
+    one, other = (next(bag for bag in train if labels[bag] == word) for word in ("yes", "no"))
+    changed = table
+    for bag in (one, other):
+        changed = changed.replace(f"{bag}.svs,{labels[bag]}", f"{bag}.svs,{swapped[labels[bag]]}")
+    (tmp_path / "labels.csv").write_text(changed)
+    told = fit(*again).failure()
+    assert "holds a run that was begun with other data: the " in told
+    assert "labels of the train part" in told
+    assert "give it the data of before, or begin anew in another folder (run=NAME" in told
+    (tmp_path / "labels.csv").write_text(table)
+    path = tmp_path / f"bags/{train[0]}.h5"
+    before = path.read_bytes()
+    write_h5(path, {"features": features(9), "coords": grid(9)})
+    told = fit(*again).failure()
+    assert "other data: the numbers of instances of the train part differ;" in told
+    size = 5 + int(train[0][1:]) % 4
+    write_h5(path, {"features": features(size, seed=99), "coords": grid(size)})
+    outcome = fit(*again)
+    assert outcome.returncode == 0, outcome.stderr
+    assert "the features of the first or last bag of the train part are not those" in outcome.stdout
+    (run / "summary.json").unlink()
+    path.write_bytes(before)
+    outcome = fit(*again, "trainer.max_epochs=4")
+    assert outcome.returncode == 0, outcome.stderr
+    assert "are not those" not in outcome.stdout
 
 
 def test_a_cache_and_other_dtypes_change_nothing(tmp_path, fit):

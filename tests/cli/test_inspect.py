@@ -70,8 +70,10 @@ def test_labels_that_are_none_are_faults(here, tmp_path):
     start = rows(outcome).index("faults     6 (headers read: --deep looks for NaN)")
     faults = [line.removeprefix(f"  {labels}: ") for line in rows(outcome)[start + 1 :]]
     nothing = "expected the label, got nothing: fill it in, or remove the row"
-    assert faults[:5] == [f"bag 'b{number}': {nothing}" for number in range(2, 7)]
-    assert faults[5].startswith("bag 'b7': expected one spelling of each label, got 'No' beside 'n")
+    assert faults[:5] == [f"row {n + 1}, bag 'b{n}': {nothing}" for n in range(2, 7)]
+    assert faults[5].startswith(
+        "row 8, bag 'b7': expected one spelling of each label, got 'No' beside 'n"
+    )
     assert "labels     binary: no 1, yes 1" in rows(outcome)
 
 

@@ -351,6 +351,12 @@ def test_the_metric_that_chooses_the_epoch_says_which_way_is_up(train, read_summ
     assert config.monitor_mode is None  # as it was said
 
 
+def test_a_monitor_that_no_bag_gives_a_value_ends_the_run_in_a_sentence(train):
+    """Mean pooling has no attention."""
+    told = train("model=mean_pool", "monitor=val/inst_auroc", "trainer.max_epochs=1").failure()
+    assert told.startswith("monitor=val/inst_auroc is not defined (no positive val bag has labels")
+
+
 def test_what_the_config_says_of_the_way_up_holds(train, own, read_summary):
     share = ("+metrics.share._target_=own_learning.Share", "monitor=val/share", "monitor_mode=max")
     outcome = train(*share, "test=false")

@@ -278,6 +278,17 @@ def test_a_metric_of_some_runs_is_told_with_their_number(sweep, here):
     assert rows["gated_abmil", "test/f1"]["mean"] == ""
 
 
+@pytest.mark.parametrize("told", [{"bags": 7, "of": 9}, None, {"bags": "many"}, [3]])
+def test_runs_on_bags_that_were_trained_on_are_named(here, tmp_path, sweep, told):
+    path = sweep / "3" / "summary.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "seen_in_training": told}))
+    outcome = here("report", "sweep")
+    assert outcome.returncode == 0, outcome.stderr
+    line = "sweep/3: 7 of its test bags were seen in training, so its metrics are too good\n"
+    assert outcome.stdout.count("seen in training") == (told == {"bags": 7, "of": 9})
+    assert (line in outcome.stdout) == (told == {"bags": 7, "of": 9})
+
+
 def test_runs_that_were_not_tested_are_told_by_their_monitor(here, tmp_path):
     write_run(tmp_path / "a", metrics={"val/loss": 0.4, "train/loss": 0.2})
     assert here("report", "a").returncode == 0

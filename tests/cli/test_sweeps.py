@@ -5,6 +5,7 @@ import os
 import re
 import shlex
 import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -95,6 +96,34 @@ def test_joblib_runs_all_but_the_job_that_fails(tmp_path):
     assert "\n  encoder.dropout  " in survey
     assert "sweep=" not in survey
     assert f"again        milforge-report {shown}" in survey
+
+
+def test_failures_of_before_are_not_counted_when_a_sweep_is_begun_again(here):
+    arguments = ("train", "-m", *RUN, "model.encoder.dropout=2,3", "sweep=demo")
+    for _ in range(2):
+        outcome = here(*arguments)
+        assert "0: 0 done, 0 failed\n" in outcome.stdout
+        assert "1: 0 done, 1 failed\n" in outcome.stdout
+
+
+@pytest.mark.parametrize("flags", [(), ("-m", "seed=0,1", "sweep=demo")])
+def test_ctrl_c_ends_a_run_and_a_whole_sweep_with_130(here, monkeypatch, flags):
+    """Lightning takes it, and would end the process with 1."""
+    begun = []
+
+    def press(self, *batch):
+        begun.append(1)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("milforge.training.MILModule.training_step", press)
+    before = signal.getsignal(signal.SIGINT)
+    try:
+        outcome = here("train", *flags, *RUN)
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert outcome.returncode == 130
+    assert begun == [1]
+    assert not list(outcome.folder.rglob("summary.json"))
 
 
 @pytest.mark.nightly
@@ -288,7 +317,12 @@ def test_a_search_by_what_says_not_which_way_is_up_is_refused(arguments, message
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of SQL, on importing Optuna
 def test_a_search_by_a_metric_that_there_is_not_is_one_sentence(here):
-    error = here("train", "-m", "search=optuna", "monitor=val/aurco", "logger=none").error()
+    outcome = here("train", "-m", "search=optuna", "monitor=val/aurco", "logger=none")
+    error = outcome.error()
+    assert not list(outcome.folder.glob("logs/*/*/*"))
+    tested = here("train", "-m", "search=optuna", "optimized_metric=test/auroc", "logger=none")
+    assert "test meaningless" in tested.error()
+    assert not list(tested.folder.glob("logs/*/*/*"))
     assert error.startswith("expected one of the metrics loss, inst_auroc, inst_ap, auroc, ")
     assert "got 'val/aurco': did you mean 'auroc'? (hydra.sweeper.direction=" in error
 

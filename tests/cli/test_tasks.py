@@ -77,6 +77,12 @@ def of_test(run, read_summary):
 REGRESSION = ("task=regression", "data.label_column=age")
 
 
+def test_balanced_numbers_are_refused_before_a_bag_is_read(here, cohort, monkeypatch):
+    monkeypatch.setattr("milforge.data.FeatureBags.__getitem__", None)
+    told = here("train", *RUN, *QUIET, *REGRESSION, "loader.balanced=true").failure()
+    assert told.startswith("loader.balanced=true: the task Regression has no classes to draw")
+
+
 def test_numbers_are_learnt_predicted_and_measured_in_their_unit(fit, apply, cohort, read_summary):
     run = fit(*REGRESSION, "monitor=val/mae", figures=True)
     summary = read_summary(run)

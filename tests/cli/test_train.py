@@ -389,6 +389,18 @@ def test_the_cosine_scheduler_decays_to_zero(train):
     np.testing.assert_allclose(rates, expected, rtol=1e-6)
 
 
+def test_bags_that_a_limit_leaves_out_are_not_counted(train, read_summary):
+    limits = [f"+trainer.limit_{part}_batches=1" for part in ("train", "val", "test")]
+    outcome = train(
+        *limits, "loader.batch_size=5", "loader.eval_batch_size=5", "trainer.max_epochs=1"
+    )
+    assert outcome.returncode == 0, outcome.stderr
+    data = read_summary(outcome.run())["data"]
+    assert data["bags"] == {"train": 5, "val": 5, "test": 5}
+    assert data["bags_of_parts"] == {"train": 16, "val": 8, "test": 8}
+    assert "bags         5 of 8 tested (trainer.limit_test_batches)" in outcome.stdout
+
+
 def test_the_plateau_scheduler_looks_at_the_monitor(train):
     """AUROC in min mode can hardly fall for five epochs; the rate drops when it has not."""
     options = ("scheduler.patience=0", "scheduler.threshold=10", "scheduler.threshold_mode=abs")

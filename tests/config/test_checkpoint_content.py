@@ -21,6 +21,7 @@ GOOD = {
         "class_names": ["no", "yes"],
         "split": None,
         "covariates": None,
+        "fingerprints": {"train": {"labels": "0a"}, "val": {}},
         "history": {"val/loss": [(0, 0.5), [1, 0.25]]},
         "seen": [{"loss": torch.zeros(2)}],
     },
@@ -56,6 +57,7 @@ RIGHT = {
     "class_names": ([],),
     "split": (None,),
     "covariates": (None, []),
+    "fingerprints": ({},),
     "history": ({},),
     "seen": ([],),
 }

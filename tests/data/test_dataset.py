@@ -1,5 +1,7 @@
 """What a data set of bags offers, and what it may leave out."""
 
+import pickle
+
 import numpy as np
 import pytest
 import torch
@@ -75,6 +77,30 @@ def test_a_plain_sequence_becomes_a_data_set(kind):
     assert isinstance(data, BagList)
     assert list(data) == bags
     assert data.labels.tolist() == [1, 0]
+
+
+class Drawn(list):
+    """A list of bags that differ from epoch to epoch."""
+
+    def set_epoch(self, epoch):
+        self[:] = [bag(1 + epoch, 1), bag(3, 0)]
+
+
+def test_a_list_of_ones_own_still_takes_the_epoch():
+    own = Drawn([bag(1, 1)])
+    data = pickle.loads(pickle.dumps(as_dataset(own)))
+    assert differs_by_epoch(data)
+    set_epoch(data, 4)
+    assert (data.labels.tolist(), data.sizes.tolist()) == ([1, 0], [5, 3])
+    assert not differs_by_epoch(as_dataset([bag(1)]))
+
+
+def test_a_list_that_knows_its_labels_is_a_data_set():
+    class Labelled(Drawn):
+        labels = torch.tensor([1])
+
+    own = Labelled([bag(1)])
+    assert as_dataset(own) is own
 
 
 def test_a_data_set_stays_what_it_is():

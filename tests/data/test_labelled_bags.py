@@ -155,3 +155,10 @@ def test_large_images():
     assert isinstance(some[0], LargeImage)
     assert [(each.bag_id, each.y) for each in some] == [("b", 1), ("a", 0)]
     assert bag_sizes(some) is None
+
+
+def test_large_images_have_no_covariates():
+    image = LargeImage(torch.zeros(1, 4, 4), TensorSource(torch.zeros(1, 9, 9)), 1, "i")
+    some = LabelledBags(BagList([image]), [0], covariates=torch.zeros(1, 2))
+    with pytest.raises(ValueError, match=r"data\.covariates: large images have no covariates"):
+        some[0]

@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
+from milforge.report.ranges import range_of
 from milforge.report.statistics import bootstrap_interval, compare_pairs
 
 # Multiples of 1/1024: sums are exact, so equal means are equal numbers in any order.
@@ -88,6 +89,39 @@ def test_two_values_or_two_folds_give_students_t():
     assert bootstrap_interval([0.7, 0.9]) == pytest.approx((low, high))
     nested = bootstrap_interval([0.6, 0.8, 0.9, 0.9], [0, 0, 1, 1])
     assert nested == pytest.approx((low, high))
+
+
+@pytest.mark.parametrize(
+    ("metric", "values", "expected"),
+    [
+        ("test/auroc", [0.7, 0.9], (0.0, 1.0)),
+        ("test/auroc_malignant", [0.7, 0.9], (0.0, 1.0)),
+        ("test/inst_ap", [0.98, 0.99], (None, 1.0)),
+        ("test/mae", [1.0, 3.0], (0.0, None)),
+        ("test/r2", [0.5, 0.9], (None, 1.0)),
+        ("test/pearson", [0.5, 0.9], (-1.0, 1.0)),
+        ("test/loss", [0.5, 0.9], (None, None)),
+        ("test/volume", [0.5, 0.9], (None, None)),
+        ("test/auroc", [70.0, 90.0], (0.0, None)),  # another metric of that name, in per cent
+    ],
+)
+def test_students_t_is_cut_off_where_the_metric_has_no_values(metric, values, expected):
+    low, high = stats.t.interval(0.95, 1, np.mean(values), stats.sem(values))
+    low, high = (
+        end if bound is None else bound for end, bound in zip((low, high), expected, strict=True)
+    )
+    assert bootstrap_interval(values, within=range_of(metric)) == pytest.approx((low, high))
+
+
+def test_a_difference_is_cut_off_at_the_whole_range():
+    differences = [0.1, 0.5]
+    low, high = stats.t.interval(0.95, 1, 0.3, stats.sem(differences))
+    assert low < -1
+    assert high > 1
+    found = compare_pairs(differences, within=range_of("test/auroc").of_differences())
+    assert found.interval == (-1, 1)
+    found = compare_pairs(differences, within=range_of("test/mae").of_differences())
+    assert found.interval == pytest.approx((low, high))
 
 
 def test_one_value_or_one_pair_says_nothing():

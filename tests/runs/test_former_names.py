@@ -34,7 +34,7 @@ def checkpoint_of(name):
     stored = {
         **{"config": config_of(name), "history": {"val/loss": [(0, 1.0)]}, "seen": []},
         **{"instance_shape": [2], "standardised": False, "task": {}, "class_names": []},
-        **{"split": None, "covariates": None, "feature_names": []},
+        **{"split": None, "covariates": None, "feature_names": [], "fingerprints": {}},
     }
     steps = {"epoch": 3, "global_step": 4, "pytorch-lightning_version": "2.6.6"}
     return {"state_dict": {"weight": torch.ones(2)}, **steps, name: stored}

@@ -18,7 +18,7 @@ from torchmetrics import Metric
 from milforge.config.checkpoint_config import unfitting
 from milforge.config.hydra_versions import instantiate
 from milforge.config.key_check import check_complete
-from milforge.data import AllBags, BagBatch, ImageBatch, Loader
+from milforge.data import BagBatch, ImageBatch, Loader, Splitter
 from milforge.metrics import build_metrics, missing_options
 from milforge.tasks import Auto, Task
 from milforge.training import MILDataModule, MILModule
@@ -80,7 +80,7 @@ def make_data(
     task: Task | None = None,
     covariates: Sequence[Mapping[str, Any]] | None = None,
     feature_names: Sequence[str] = (),
-    whole: bool = False,
+    split: Splitter | None = None,
 ) -> MILDataModule:
     """The DataModule, which is not set up yet: no bag has been read.
 
@@ -90,17 +90,17 @@ def make_data(
         covariates: what a checkpoint knows of the covariates.
         feature_names: of the features that a checkpoint was trained on, in order; a data set that
             has an option `feature_columns` gives them so.
-        whole: whether all bags of a table are test bags, whatever split the config has.
+        split: how a table of bags is split, whatever split the config has.
 
     Raises:
         ValueError: where the config names other features than the checkpoint.
     """
-    split = make(config.split) if config.split else None
+    configured = make(config.split) if config.split and split is None else None
     return MILDataModule(
         partial(make, config.data, **_columns(config, feature_names)),
         task=make_task(config) if task is None else task,
-        split=AllBags() if whole else split,
-        optional_split=whole,
+        split=configured if split is None else split,
+        optional_split=split is not None,
         graph=make(config.graph) if config.graph else None,
         loader=make_loader(config),
         seed=config.seed,
@@ -121,8 +121,15 @@ def _columns(config: DictConfig, names: Sequence[str]) -> dict[str, list[str]]:
     return {"feature_columns": list(names)}
 
 
-def make_network(config: DictConfig, data: MILDataModule) -> nn.Module:
+def make_network(
+    config: DictConfig, data: MILDataModule, num_covariates: int | None = None
+) -> nn.Module:
     """The network for the instances and the task of the data.
+
+    Args:
+        config: of the run.
+        data: the data.
+        num_covariates: how many covariates of a bag it takes; None: all.
 
     Raises:
         ValueError: where it takes images and the data are bags, or the other way round, or it
@@ -140,7 +147,8 @@ def make_network(config: DictConfig, data: MILDataModule) -> nn.Module:
             "the model takes bags of instances, and the data are large images: choose "
             "model=attention_sampling, or data of bags, such as data=digits_bags"
         )
-    network = build_network(config, data.instance_shape, data.task.num_outputs, data.num_covariates)
+    taken = data.num_covariates if num_covariates is None else num_covariates
+    network = build_network(config, data.instance_shape, data.task.num_outputs, taken)
     if getattr(network, "needs_adjacency", False) and not data.has_graphs:
         raise ValueError(
             "the model smooths over a graph of the instances, and the bags have none: choose "

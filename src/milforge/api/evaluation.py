@@ -9,7 +9,8 @@ from pathlib import Path
 from time import monotonic
 from typing import Any
 
-from lightning.pytorch.utilities import rank_zero_only
+import lightning as L
+from lightning.pytorch.loggers import CSVLogger
 from omegaconf import DictConfig, OmegaConf
 
 from milforge.api.build import (
@@ -24,6 +25,15 @@ from milforge.api.build import (
     within_its_weights,
 )
 from milforge.api.launch import Launch
+from milforge.api.seen_bags import (
+    check_new_bags,
+    is_other_cohort,
+    out_of_fold,
+    seen_in_training,
+    tell_members,
+    warn_of_seen_bags,
+    write_members,
+)
 from milforge.api.trainer import (
     as_floats,
     check_processes,
@@ -44,7 +54,7 @@ from milforge.config.checkpoint_config import (
 from milforge.config.checkpoint_content import name_odd_values
 from milforge.config.checkpoint_paths import check_alike, different_parts
 from milforge.config.key_check import check_targets
-from milforge.data import LabelError
+from milforge.data import AllBags, CovariateEncoder, LabelError
 from milforge.processes.exit_on_signal import ExitOnSignal
 from milforge.processes.launch_environment import leave_with_parent
 from milforge.processes.lost_process import report_lost_process
@@ -69,7 +79,8 @@ def infer(
 ) -> dict[str, float]:
     """Tests or predicts the test bags with the weights of `ckpt_path`, and writes the run's folder.
 
-    Several checkpoints are averaged; see `milforge.training.Ensemble`.
+    Several checkpoints are averaged; see `milforge.training.Ensemble`. With `out_of_fold` all bags
+    are test bags, each predicted by those checkpoints alone that did not see it in training.
 
     Returns:
         The test metrics; none where bags are only predicted.
@@ -80,43 +91,62 @@ def infer(
     """
     start = monotonic()
     seed_run(config)
-    one = isinstance(config.ckpt_path, str)
-    paths = [config.ckpt_path] if one else list(config.ckpt_path)
+    paths = [config.ckpt_path] if isinstance(config.ckpt_path, str) else list(config.ckpt_path)
+    one = len(paths) == 1 and not config.out_of_fold
     checkpoints = {path: load_checkpoint(path) for path in paths}
     for path in paths:
         check_stored(path, checkpoints[path]["milforge"], launch.overrides)
     if not one:
         check_ensemble(config, checkpoints, launch.overrides)
-    stored = checkpoints[paths[0]]["milforge"]
+    every = {path: checkpoint["milforge"] for path, checkpoint in checkpoints.items()}
+    stored = every[paths[0]]
+    folds = out_of_fold(every) if config.out_of_fold else None
+    if folds is not None:
+        config = config.copy()
+        config.loader.eval_batch_size = 1  # which members predict differs from bag to bag
     leave_with_parent()
+    check_relative(config, stored["config"])
     with ExitOnSignal(), quiet_run(config), report_lost_process():
         mine, its = resolved(config)["data"], stored["config"]["data"]
         whole = is_other_cohort(mine, its, launch.overrides)
         with name_odd_values(f"ckpt_path: {paths[0]}"):
             task = stored_task(config, stored)
+        # Each member reads those that it was trained with, scaled as then.
+        covariates = [each for content in every.values() for each in content["covariates"] or ()]
         data = make_data(
             config,
             task=task,
-            covariates=stored["covariates"],
+            covariates=covariates or None,
             feature_names=stored["feature_names"],
-            whole=whole,
+            split=folds or (AllBags() if whole else None),
         )
         check_labels(data)
+        if evaluate and data.labels("test") is None:
+            raise ValueError(
+                "expected labelled bags to evaluate, got data.labels=null or data.label_column=[]: "
+                "milforge-predict predicts bags without labels"
+            )
+        if folds is None and not whole:
+            check_new_bags(data.split, stored["split"], launch.overrides)
         learning = make_learning(config, data.task, data.labels("test"))
         data.setup("test")
         if whole and not len(data.parts["train"]):  # generated data have parts of their own
             message = "%d bags, which the checkpoint was not split with: all of them are test bags"
             logger.info(message, len(data.parts["test"]))
-        for path, checkpoint in checkpoints.items():
-            warn_of_seen_bags(path, checkpoint["milforge"]["split"], data)
+        if folds is not None:
+            tell_members(folds)
+        seen = None if folds is not None else seen_in_training(every, data)
+        warn_of_seen_bags(seen)
         if one:
             module = make_member(paths[0], checkpoints[paths[0]], config, data, learning)
         else:
-            module = make_ensemble(checkpoints, config, data, learning)
+            of_bag = None if folds is None else folds.members
+            module = make_ensemble(checkpoints, config, data, learning, of_bag)
         trainer = make_trainer(config, launch)
         check_processes(trainer, data, ["test"])
         if trainer.is_global_zero:
             write_config(config, launch.overrides)
+            mark_seen(trainer, seen)
         if evaluate:
             trainer.test(module, data, verbose=False)
         else:
@@ -124,6 +154,8 @@ def infer(
         metrics = as_floats(trainer.callback_metrics)
         if trainer.is_global_zero:
             folder = Path(config.paths.output_dir)
+            if folds is not None:
+                write_members(folder, folds, paths)
             write_summary(
                 folder,
                 metrics=metrics,
@@ -131,12 +163,39 @@ def infer(
                 checkpoint=paths[0] if one else paths,
                 wall_seconds=round(monotonic() - start, 2),
                 task=task_summary(data.task),
-                data=data.description(),
+                data=data.description(predicts=not evaluate),
+                **({} if seen is None else {"seen_in_training": seen}),
             )
             print_run(metrics, folder, None, wandb_folder(trainer))
+            done = data.used(predicts=not evaluate)["test"]
+            print(f"bags         {done} of {data.num_bags} predicted")
             if not one:
                 print(f"members      {len(paths)} checkpoints, averaged")
     return metrics
+
+
+def check_relative(config: DictConfig, stored: Mapping[str, Any]) -> None:
+    """Checks that what a checkpoint names by a relative path is there.
+
+    Args:
+        config: of this command.
+        stored: the config of the checkpoint.
+
+    Raises:
+        ValueError: where it is not; says relative to what.
+    """
+    trained = OmegaConf.create(dict(stored))
+    for key in ("data.root", "data.labels", "split.path"):
+        name = OmegaConf.select(config, key)
+        if not isinstance(name, str) or name != OmegaConf.select(trained, key):
+            continue
+        path = Path(name).expanduser()
+        if not path.is_absolute() and not path.exists():
+            raise ValueError(
+                f"{key}={name} of the checkpoint is relative to the folder in which it was "
+                f"trained, and there is none in {Path.cwd()}: run the command from that folder, or "
+                f"give {key}=PATH"
+            )
 
 
 def check_labels(data: MILDataModule) -> None:
@@ -160,49 +219,12 @@ def stored_task(config: DictConfig, stored: Mapping[str, Any]) -> Task:
     return make_task(config).from_state(stored["task"])
 
 
-def is_other_cohort(
-    data: Mapping[str, Any], stored: Mapping[str, Any], overrides: Sequence[str]
-) -> bool:
-    """Whether the bags are others than those a checkpoint was split with, and no split is given.
-
-    A data set that is chosen anew on the command line counts as another one.
-
-    Args:
-        data: the data at hand.
-        stored: those of the checkpoint.
-        overrides: of the command line.
-    """
-    given = any(re.match(r"[+~]*split[=./]", each) for each in overrides)
-    chosen = any(re.match(r"[+~]*data=", each) for each in overrides)
-    names = ("_target_", "root", "labels")
-    others = chosen or any(data.get(name) != stored.get(name) for name in names)
-    return others and not given
-
-
-@rank_zero_only
-def warn_of_seen_bags(path: str, split: Mapping[str, Any] | None, data: MILDataModule) -> None:
-    """Warns where bags are tested that the checkpoint was fitted on or selected by.
-
-    Splits that are drawn change with the table of labels: what was tested may now be trained on.
-
-    Args:
-        path: of the checkpoint.
-        split: the bags of each part of its run, None where they were not split by name.
-        data: the bags at hand.
-    """
-    if split is None or data.split is None:
-        return
-    seen = {*split["train"], *split["val"]}.intersection(data.split.test)
-    if seen:
-        logger.warning(
-            "%d of %d test bags, %s among them, were in the train or val part of %s, so these "
-            "metrics are too good; split=files split.path=FOLDER_OF_THAT_RUN/splits.csv is its own "
-            "split",
-            len(seen),
-            len(data.split.test),
-            min(seen),
-            path,
-        )
+def mark_seen(trainer: L.Trainer, seen: Mapping[str, Any] | None) -> None:
+    """Marks a tracked run whose metrics are of bags that a checkpoint was trained on."""
+    if seen is not None:
+        for each in trainer.loggers:
+            if not isinstance(each, CSVLogger):  # summary.json stands beside metrics.csv
+                each.log_hyperparams({"seen_in_training": seen["bags"]})
 
 
 def check_ensemble(config: DictConfig, checkpoints: Checkpoints, overrides: Sequence[str]) -> None:
@@ -224,16 +246,21 @@ def check_ensemble(config: DictConfig, checkpoints: Checkpoints, overrides: Sequ
             "is, or give one checkpoint"
         )
     different = different_parts(configs, plain)
-    if different:
+    if different and not config.out_of_fold:
         logger.warning(
             "the checkpoints were trained with different %s: unless their test parts are the same, "
-            "some have been trained on bags that are tested here",
+            "some have been trained on bags that are tested here; out_of_fold=true has each bag "
+            "predicted by those that did not see it",
             " and ".join(different),
         )
 
 
 def make_ensemble(
-    checkpoints: Checkpoints, config: DictConfig, data: MILDataModule, learning: Learning
+    checkpoints: Checkpoints,
+    config: DictConfig,
+    data: MILDataModule,
+    learning: Learning,
+    of_bag: Mapping[str, Sequence[int]] | None = None,
 ) -> MILModule:
     """The checkpoints as one module, each built as it was trained.
 
@@ -249,7 +276,7 @@ def make_ensemble(
         check_targets(OmegaConf.create({group: member[group] for group in MEMBER_GROUPS}))
         own = replace(learning, build=module_builder(member))
         members.append(make_member(path, checkpoint, member, data, own))
-    return Ensemble(members)
+    return Ensemble(members, of_bag)
 
 
 def make_member(
@@ -266,9 +293,11 @@ def make_member(
     """
     stored = checkpoint["milforge"]
     check_fit(stored, data.instance_shape, data.task.class_names)
+    covariates = len(CovariateEncoder(stored["covariates"] or []).names)
+    build = partial(make_network, config, data, covariates)
     with name_odd_values(f"ckpt_path: {path}"):
         module = learning.build(
-            within_its_weights(partial(make_network, config, data), checkpoint["state_dict"], path),
+            within_its_weights(build, checkpoint["state_dict"], path),
             stored_task(config, stored),
             loss=learning.loss,
             metrics=learning.metrics,

@@ -12,15 +12,17 @@ from types import MappingProxyType
 from typing import Any
 
 import lightning as L
+from lightning.pytorch.accelerators import CUDAAccelerator, MPSAccelerator
 from lightning.pytorch.callbacks import Callback, LearningRateMonitor
 from lightning.pytorch.loggers import CSVLogger, Logger, WandbLogger
 from lightning.pytorch.utilities import rank_zero_only
 from omegaconf import DictConfig, OmegaConf
 
-from milforge.api.build import make, resolved
+from milforge.api.build import make, make_loader, resolved
 from milforge.api.launch import Launch
 from milforge.api.tracking import run_name, tracked_config
 from milforge.callbacks import Interruption
+from milforge.data import Loader
 from milforge.data.files import atomic_path
 from milforge.processes.lightning_private import go_offline, is_offline, run_options
 from milforge.training import MILDataModule
@@ -60,6 +62,8 @@ def make_trainer(
     """
     logged = config if logged is None else logged
     loggers: list[Logger] = [make(node) for node in _nodes(config.logger)]
+    if os.environ.get("WANDB_MODE") == "disabled":
+        loggers = [each for each in loggers if not isinstance(each, WandbLogger)]
     for logger in loggers:
         if isinstance(logger, WandbLogger):
             name = run_name(logged, launch.choices)
@@ -69,9 +73,11 @@ def make_trainer(
         callbacks = [each for each in callbacks if not isinstance(each, LearningRateMonitor)]
     # What it saves holds the state of those that save checkpoints: behind them, wherever it stands.
     callbacks.sort(key=lambda each: isinstance(each, Interruption))
-    trainer: L.Trainer = make(config.trainer, callbacks=callbacks, logger=loggers or False)
+    options = {"callbacks": callbacks, "logger": loggers or False}
+    trainer: L.Trainer = make(config.trainer, **options, **without_mps(config.trainer))
     _check_launch(trainer, launch)
     _check_trainer(trainer)
+    _check_shares(trainer, make_loader(config))
     for logger in loggers:
         if not isinstance(logger, CSVLogger):  # config.yaml stands beside metrics.csv already
             told = tracked_config(logged, launch.choices, launch.overrides, facts)
@@ -79,6 +85,34 @@ def make_trainer(
         if isinstance(logger, WandbLogger):
             _set_axes(logger)
     return trainer
+
+
+def without_mps(config: DictConfig) -> dict[str, str]:
+    """What keeps a run off the GPU of a Mac: metrics and draws need float64, which it has not.
+
+    Args:
+        config: of the trainer.
+
+    Returns:
+        What is to be given to the trainer besides.
+
+    Raises:
+        ValueError: where that GPU is asked for by name.
+    """
+    accelerator = config.get("accelerator", "auto")
+    if not MPSAccelerator.is_available() or CUDAAccelerator.is_available():
+        return {}
+    if accelerator in ("mps", "gpu"):
+        raise ValueError(
+            f"trainer.accelerator={accelerator}: the GPU of a Mac (MPS) has no float64, which "
+            "metrics and the draws of patches need; choose trainer=cpu"
+        )
+    # Until the run is over, see `quiet_run`: the advice would be wrong.
+    warnings.filterwarnings("ignore", message=".*GPU available but not used.*")
+    if accelerator != "auto":
+        return {}
+    log.info("trainer.accelerator=auto: the CPU, because the GPU of a Mac (MPS) has no float64")
+    return {"accelerator": "cpu"}
 
 
 @rank_zero_only
@@ -162,6 +196,24 @@ def _check_trainer(trainer: L.Trainer) -> None:
             "epoch anew when a run goes on; give trainer.max_epochs, with "
             "trainer.limit_train_batches for a short one"
         )
+
+
+def _check_shares(trainer: L.Trainer, loader: Loader) -> None:
+    """Refuses shares of an epoch where epochs differ in their number of batches.
+
+    Raises:
+        ValueError: names the key and the remedy.
+    """
+    if loader.max_instances is None or trainer.overfit_batches > 0:  # type: ignore[attr-defined]
+        return
+    for key in ("val_check_interval", "limit_train_batches"):
+        share = getattr(trainer, key)
+        if isinstance(share, float) and share != 1.0:
+            raise ValueError(
+                f"trainer.{key}={share} is a share of an epoch, and with loader.max_instances="
+                f"{loader.max_instances} epochs differ in their number of batches: give a number "
+                f"of batches, such as trainer.{key}=20, or loader.max_instances=null"
+            )
 
 
 def check_processes(trainer: L.Trainer, data: MILDataModule, parts: Iterable[str]) -> None:

@@ -2,7 +2,6 @@
 
 import logging
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from time import monotonic
@@ -23,6 +22,7 @@ from milforge.api.build import (
 )
 from milforge.api.init_weights import begin_from
 from milforge.api.launch import Launch
+from milforge.api.monitor import check_defined, check_direction, warn_of_few, with_monitor
 from milforge.api.trainer import (
     as_floats,
     check_processes,
@@ -38,13 +38,13 @@ from milforge.config.key_check import did_you_mean
 from milforge.config.run_identity import identity
 from milforge.config.search_metric import check_metric
 from milforge.data import write_split
-from milforge.metrics import build_metrics
 from milforge.processes.exit_on_signal import ExitOnSignal
 from milforge.processes.launch_environment import leave_with_parent
 from milforge.processes.lightning_private import is_restoring
 from milforge.processes.lost_process import report_lost_process
 from milforge.runs.print_result import print_run
 from milforge.runs.resume import (
+    check_same_data,
     check_same_run,
     checkpoint_to_go_on_from,
     finished_metrics,
@@ -56,7 +56,7 @@ from milforge.runs.resume import (
 from milforge.runs.summary import write_summary
 from milforge.tasks import Task
 from milforge.training import MILDataModule, MILModule
-from milforge.training.stage_metrics import StageMetrics
+from milforge.training.data_loaders import classes_to_balance
 
 logger = logging.getLogger(__name__)
 
@@ -112,8 +112,16 @@ def fit(config: DictConfig, launch: Launch = Launch()) -> Run:  # noqa: B008
         weights = None if begun is None else load_checkpoint(begun, key="init_from")
         names = () if checkpoint is None else checkpoint["milforge"]["feature_names"]
         data = make_data(config, feature_names=names)
+        if weights is not None:
+            data = in_order_of(config, data, weights["milforge"]["feature_names"])
         learning = make_learning(config, data.task, data.labels("train"))
         check_direction(config, data.task, learning)
+        monitor = config.monitor or data.task.monitor
+        if monitor.startswith(("train/", "val/")):
+            labels = data.labels(monitor.partition("/")[0])
+            check_defined(monitor, data.task, learning, labels)
+        if data.loader.balanced:
+            classes_to_balance(data.labels("train"), data.task)
         data.setup(None if config.test else "fit")  # so that all errors in the data show now
         module = make_module(config, data, learning)
         run_config = with_monitor(config, module)
@@ -121,6 +129,10 @@ def fit(config: DictConfig, launch: Launch = Launch()) -> Run:  # noqa: B008
         if path is not None and checkpoint is not None:
             # Lightning loads it too, but says nothing helpful of a file that does not fit.
             step = checkpoint["global_step"]
+            if own is not None:
+                before = checkpoint["milforge"]["fingerprints"]
+                check_same_data(before, module.stored["fingerprints"], folder)
+                module.stored["fingerprints"] = before  # of what it was begun with
             load_weights(module, checkpoint, path, data.instance_shape, data.task.class_names)
             if own is None:
                 check_epochs(path, checkpoint["epoch"], config.trainer.max_epochs)
@@ -133,6 +145,7 @@ def fit(config: DictConfig, launch: Launch = Launch()) -> Run:  # noqa: B008
         }
         trainer = make_trainer(run_config, launch, logged=config, facts=facts)
         check_processes(trainer, data, ("val", "test") if config.test else ("val",))
+        warn_of_few(trainer, module.monitor, len(data.parts["val"]))
         if config.compile:
             module.network.compile(dynamic=True)  # bags differ in size
         if trainer.is_global_zero:
@@ -165,7 +178,25 @@ def fit(config: DictConfig, launch: Launch = Launch()) -> Run:  # noqa: B008
                 data=data.description(),
             )
             print_run(metrics, folder, best, wandb_folder(trainer))
+            tested, there = data.used()["test"], len(data.parts["test"])
+            if config.test and tested < there:
+                print(f"bags         {tested} of {there} tested (trainer.limit_test_batches)")
     return Run(folder, metrics, None if best is None else Path(best))
+
+
+def in_order_of(config: DictConfig, data: MILDataModule, names: Sequence[str]) -> MILDataModule:
+    """The data with the features of a table in the order that weights to begin with were learnt in.
+
+    Args:
+        config: of the run.
+        data: the data in the order of their table.
+        names: the features of the weights; of other features the order is left as it is.
+    """
+    mine = data.feature_names
+    if tuple(names) == mine or sorted(names) != sorted(mine):
+        return data
+    logger.info("init_from: the features are taken in the order of its checkpoint")
+    return make_data(config, feature_names=names)
 
 
 def fit_from(trainer: L.Trainer, module: MILModule, data: MILDataModule, path: str | None) -> None:
@@ -181,32 +212,6 @@ def fit_from(trainer: L.Trainer, module: MILModule, data: MILDataModule, path: s
             raise
         with name_odd_values(f"ckpt_path: {path}"):
             raise error
-
-
-def check_direction(config: DictConfig, task: Task, learning: Learning) -> None:
-    """Checks that the metric that chooses the epoch says which way is up, before a bag is read.
-
-    That there is such a metric is known with the network, which may log values of its own.
-
-    Raises:
-        ValueError: where neither the metric nor the config says so.
-    """
-    check_mode(config.monitor_mode)
-    name = config.monitor or task.monitor
-    metrics = build_metrics(task.metrics(), learning.metrics, task.input_names)
-    if config.monitor_mode is None:
-        with suppress(KeyError):
-            StageMetrics(name.partition("/")[0], metrics).higher_is_better(name)
-
-
-def check_mode(mode: str | None) -> None:
-    """Checks `monitor_mode`.
-
-    Raises:
-        ValueError: where it is none of min, max and null.
-    """
-    if mode not in ("min", "max", None):
-        raise ValueError(f"expected monitor_mode to be min, max or null, got {mode!r}")
 
 
 def make_module(config: DictConfig, data: MILDataModule, learning: Learning) -> MILModule:
@@ -234,6 +239,7 @@ def make_module(config: DictConfig, data: MILDataModule, learning: Learning) -> 
             "task": task.state(),
             "class_names": list(task.class_names),
             "covariates": data.covariates,
+            "fingerprints": data.fingerprints(),
         },
         seed=config.seed,
         standardise=standardise,
@@ -257,22 +263,6 @@ def make_module(config: DictConfig, data: MILDataModule, learning: Learning) -> 
     check_metric(config.optimized_metric, known)
     module.scheduler = make(filled.scheduler) if filled.scheduler else None
     return module
-
-
-def with_monitor(config: DictConfig, module: MILModule) -> DictConfig:
-    """The config with the metric that chooses the epoch, and which way is up, as they are.
-
-    A config may leave both to the task and to the metric; what is built from it needs them.
-
-    Raises:
-        KeyError: where there is no such metric.
-        ValueError: where neither the metric nor the config says which way is up.
-    """
-    filled = config.copy()
-    filled.monitor = module.monitor
-    if config.monitor_mode is None:
-        filled.monitor_mode = "max" if module.higher_is_better(module.monitor) else "min"
-    return filled
 
 
 def task_summary(task: Task) -> dict[str, Any]:

@@ -17,12 +17,13 @@ from milforge.processes.lightning_private import (
     restore_handlers,
     validates_next,
 )
+from milforge.processes.signal_numbers import TERM, USR1, USR2, there
 
 logger = logging.getLogger(__name__)
 
 # Of several signals the one that stands first here counts, in any order of arrival: a job that
 # is to be queued again may get a signal to end, too. 0 stands for none.
-BY_WEIGHT = (signal.SIGUSR2, signal.SIGUSR1, signal.SIGTERM, 0)
+BY_WEIGHT = (*there(USR2, USR1, TERM), 0)
 
 
 class Interruption(Checkpoint):
@@ -57,7 +58,7 @@ class Interruption(Checkpoint):
         """Listens to signals, before Lightning itself does, and keeps who did so already."""
         if stage == "fit":  # what came while training ended counts in the test behind it
             self._received, self._ending = set(), 0
-        self._before = {each: signal.getsignal(each) for each in (*SIGNALS, signal.SIGUSR2)}
+        self._before = {each: signal.getsignal(each) for each in there(*SIGNALS, USR2)}
         self._listen(trainer)  # Lightning puts these back where its own handlers end
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:  # noqa: D102
@@ -157,7 +158,7 @@ class Interruption(Checkpoint):
                 kill(signum)  # the processes that this one started
 
         for signum, handler in self._before.items():
-            if signum == signal.SIGTERM and _is_of_another(handler):
+            if signum == TERM and _is_of_another(handler):
                 signal.signal(signum, handler)  # submitit passes over it
             elif signum in SIGNALS or _is_of_another(handler):
                 signal.signal(signum, note)

@@ -29,9 +29,11 @@ class EpochLines(ProgressBar):
         self._start = monotonic()
 
     def on_train_epoch_end(self, trainer: L.Trainer, *_: Any) -> None:
-        """Writes the line: the validation metrics, which are known by now."""
+        """Writes the line: some validation metrics, which are known by now."""
         metrics = trainer.callback_metrics
-        shown = [name for name in ("val/loss", "val/auroc", "val/inst_auroc") if name in metrics]
+        shown = [
+            name for name in _wanted(getattr(trainer, "lightning_module", None)) if name in metrics
+        ]
         values = "  ".join(f"{name} {metrics[name]:.4f}" for name in shown)
         self._print(
             f"epoch {trainer.current_epoch:3d} of {trainer.max_epochs}  "
@@ -49,6 +51,17 @@ class EpochLines(ProgressBar):
     def _print(self, line: str) -> None:
         if self._enabled:
             print(line, file=sys.stderr, flush=True)
+
+
+def _wanted(module: Any) -> list[str]:
+    """The loss, what chooses the epoch, the task's first metric, and how well instances are found.
+
+    A metric of several outputs is that of the first.
+    """
+    first = next(iter(getattr(getattr(module, "task", None), "metric_types", ())), "auroc")
+    monitor = getattr(module, "monitor", "val/loss")
+    names = ("val/loss", monitor, f"val/{first}", f"val/{first}_0", "val/inst_auroc")
+    return list(dict.fromkeys(names))
 
 
 def progress() -> ProgressBar:

@@ -1,7 +1,8 @@
 """How much smoothing smooths, and with what strength."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
+from itertools import chain
 from typing import Any
 
 import lightning as L
@@ -22,7 +23,7 @@ class _Watch:
 
     sm: Sm
     hook: RemovableHandle
-    calls: list[Tensor] = field(default_factory=list)
+    calls: list[Tensor]
 
 
 class SmoothingMonitor(Callback):
@@ -33,7 +34,8 @@ class SmoothingMonitor(Callback):
     what it gives, as the mean over all bags with instances, of all processes: how the bags are
     batched does not matter. `val/sm_alpha` is the strength of smoothing. In a test the prefix is
     `test/`; where several modules smooth, names end with the module's path, as in
-    `val/sm_alpha/pool.sm`.
+    `val/sm_alpha/pool.sm`. The members of an ensemble are averaged: a value is the mean over their
+    modules of that path.
 
     What is smoothed is, for `SmAttentionPool`, the projected instances (early, mid) or the scores
     (late). Over a symmetrically normalised graph the exact mode never raises the relative energy;
@@ -45,7 +47,7 @@ class SmoothingMonitor(Callback):
     """
 
     def __init__(self) -> None:
-        self._watches: dict[str, _Watch] = {}
+        self._watches: dict[str, list[_Watch]] = {}
         self._batch: BagBatch | None = None
 
     def on_validation_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
@@ -92,21 +94,28 @@ class SmoothingMonitor(Callback):
         self._end()
 
     def _begin(self, module: L.LightningModule) -> None:
-        for name, sm in module.named_modules():
+        members: Any = getattr(module, "members", [module])
+        for name, sm in chain.from_iterable(member.named_modules() for member in members):
             if isinstance(sm, Sm) and not sm.identity:
-                name = name.removeprefix("network.")
-                hook = sm.register_forward_hook(partial(self._measure, name), with_kwargs=True)
-                self._watches[name] = _Watch(sm, hook)
+                calls: list[Tensor] = []
+                hook = sm.register_forward_hook(partial(self._measure, calls), with_kwargs=True)
+                alike = self._watches.setdefault(name.removeprefix("network."), [])
+                alike.append(_Watch(sm, hook, calls))
 
-    def _end(self) -> dict[str, _Watch]:
+    def _end(self) -> dict[str, list[_Watch]]:
         watches, self._watches, self._batch = self._watches, {}, None
-        for watch in watches.values():
+        for watch in chain.from_iterable(watches.values()):
             watch.hook.remove()
         return watches
 
     @torch.no_grad()
     def _measure(
-        self, name: str, _: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], out: Tensor
+        self,
+        calls: list[Tensor],
+        _: nn.Module,
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        out: Tensor,
     ) -> None:
         def measure(f: Tensor, adj: Tensor) -> None:  # binds them as Sm does
             batch = self._batch
@@ -114,22 +123,24 @@ class SmoothingMonitor(Callback):
                 return
             before, after = (relative_dirichlet_energy(u, adj, batch.ptr) for u in (f, out))
             counts = batch.ptr.diff() > 0
-            self._watches[name].calls.append(torch.stack([before, after, counts]))
+            calls.append(torch.stack([before, after, counts]))
 
         measure(*args, **kwargs)
 
     def _log(self, module: L.LightningModule, stage: str) -> None:
         watches = self._end()
         values: dict[str, float] = {}
-        for name, watch in watches.items():
+        for name, alike in watches.items():
             suffix = f"/{name}" if len(watches) > 1 else ""
-            calls = torch.cat([torch.zeros(3, 0, device=module.device), *watch.calls], 1)
+            every = chain.from_iterable(watch.calls for watch in alike)
+            calls = torch.cat([torch.zeros(3, 0, device=module.device), *every], 1)
             before, after, counts = calls
             for when, energies in (("before", before), ("after", after)):
                 energy = _mean(energies[counts == 1])
                 if not energy.isnan():
                     values[f"{stage}/sm_energy_{when}{suffix}"] = float(energy)
-            values[f"{stage}/sm_alpha{suffix}"] = float(watch.sm.alpha.detach())
+            alphas = torch.stack([watch.sm.alpha.detach().double() for watch in alike])
+            values[f"{stage}/sm_alpha{suffix}"] = float(alphas.mean())
         # The values are those of all processes already.
         module.log_dict(values, sync_dist=False)
 

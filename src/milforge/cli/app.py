@@ -54,6 +54,13 @@ def run(task: Task, config_name: str, before: Callable[[], None] = lambda: None)
             raise job.failure
     except (KeyboardInterrupt, BrokenPipeError):
         sys.exit(130)
+    except SystemExit as end:
+        if end.code:
+            run_folders.remove_empty()
+        # Lightning makes of Ctrl-C an exit with code 1.
+        if isinstance(end.__context__, KeyboardInterrupt):
+            sys.exit(130)
+        raise
     except Exception as error:
         run_folders.remove_empty()
         sentence = explain(error, config_name, run_folders.sweep_folder())

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from milforge.data import Fault, LabelError, feature_moments
+from milforge.data.faults import in_its_table
 from milforge.data.features.inspection import Inspection
 from milforge.data.features.label_table import LabelTable
 from milforge.data.features.readers import BagReader
@@ -97,14 +98,19 @@ def label_lines(
         table: the labels, None where there are none.
         classes: the names of the classes; None finds them.
     """
-    if table is None or not table.ids:
+    if table is None or table.labels is None or not table.ids:
         return ["labels     none"], []
     try:
         task, y, problems = _encoded(table.labels, classes)
     except LabelError as error:
         return [f"labels     {error}", *_groups(table)], []
     faults = [
-        Fault(table.ids[row], table.source, f"bag {table.ids[row]!r}: {message}", remedy)
+        Fault(
+            table.ids[row],
+            table.source,
+            f"{in_its_table(table.ids[row], table.places[row])}: {message}",
+            remedy,
+        )
         for row, (message, remedy) in problems.items()
     ]
     names = task.class_names

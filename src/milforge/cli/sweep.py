@@ -15,7 +15,9 @@ from typing import Any
 from hydra.conf import HydraConf
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf, open_dict, read_write
+from omegaconf.errors import OmegaConfBaseException
 
+from milforge.config.messages import explain
 from milforge.config.search_metric import check_metric, goal
 
 
@@ -43,7 +45,14 @@ class SweepJob:
         A job that failed runs again when its sweep is started again. A trial of a search does not:
         the parameters of those after it follow from what came of it.
         """
-        states = Counter(str(_summary(each).get("status")) for each in self.folder.parent.iterdir())
+        begun = _written(self.folder.parent / "multirun.yaml")
+        jobs = [(each, _summary(each).get("status")) for each in self.folder.parent.iterdir()]
+        # A failure of before the sweep was begun again is not one yet: that job is still to run.
+        states = Counter(
+            status
+            for each, status in jobs
+            if status != "failed" or _written(each / "summary.json") >= begun
+        )
         print(f"{self.name}: {states['finished']} done, {states['failed']} failed", flush=True)
         self._before = before = _summary(self.folder)
         if before.get("status") != "failed":
@@ -87,9 +96,9 @@ class Sweep(Callback):
         try:
             check_metric(config.get("optimized_metric"))
             _check_slurm(hydra)
-        except ValueError as error:
-            sys.exit(f"error: {error}")
-        folder = Path(hydra.sweep.dir)
+            folder = Path(hydra.sweep.dir)
+        except (ValueError, OmegaConfBaseException) as error:
+            sys.exit(f"error: {explain(error, str(hydra.job.config_name))}")
         with read_write(hydra), open_dict(config):
             # ~KEY goes by the sweeper, which would make it ~KEY=null: that Hydra 1.4 takes at its
             # word, and there is no such null.
@@ -166,7 +175,8 @@ def tell(folder: Path, metrics: Sequence[str] | None = None) -> str | None:
     from milforge.cli.report import choose_metrics
     from milforge.report.groups import group_runs
     from milforge.report.survey import survey
-    from milforge.report.table import explain, make_rows, terminal_tables
+    from milforge.report.table import explain as explain_rows
+    from milforge.report.table import make_rows, terminal_tables
 
     found = survey([folder])
     print("", *found.lines(), sep="\n")
@@ -174,7 +184,7 @@ def tell(folder: Path, metrics: Sequence[str] | None = None) -> str | None:
         chosen = choose_metrics(found.finished, metrics)
         grouping = group_runs(found.finished)
         rows = make_rows(grouping.groups, chosen, [None] * len(grouping.groups))
-        print("", terminal_tables(rows), "", *grouping.notes, *explain(rows), sep="\n")
+        print("", terminal_tables(rows), "", *grouping.notes, *explain_rows(rows), sep="\n")
         named = f" --metrics {' '.join(metrics)}" if metrics else ""
         print(f"\nagain        milforge-report {folder}{named}", flush=True)
     others = [run for run in found.runs if run.state != "finished"]
@@ -209,6 +219,14 @@ def _quieten_optuna() -> None:
 
     optuna.logging.set_verbosity(logging.WARNING)
     logging.getLogger("hydra_plugins.hydra_optuna_sweeper").setLevel(logging.ERROR)
+
+
+def _written(path: Path) -> int:
+    """When a file was written, in nanoseconds; 0 where there is none."""
+    try:
+        return path.stat().st_mtime_ns
+    except OSError:
+        return 0
 
 
 def _summary(folder: Path) -> Mapping[str, Any]:

@@ -48,6 +48,7 @@ def check_content(checkpoint: Mapping[str, Any], origin: str) -> None:
         "class_names": (_are_words, "names"),
         "split": (_is_split, "the bags of train, val and test, or nothing"),
         "covariates": (_are_covariates, "the statistics of columns, or nothing"),
+        "fingerprints": (_are_hashes, "the hashes of the data of each part"),
         "history": (_is_history, "the values of each metric by epoch"),
         "seen": (_are_seen, "what was seen of an epoch"),
     }
@@ -108,6 +109,12 @@ def _is_sizes(value: Any) -> bool:
 def _is_split(value: Any) -> bool:
     parts = ("train", "val", "test")
     return value is None or (_is_mapping(value) and all(_are_words(value.get(p)) for p in parts))
+
+
+def _are_hashes(value: Any) -> bool:
+    return _is_mapping(value) and all(
+        _is_mapping(part) and _are_words(list(part.values())) for part in value.values()
+    )
 
 
 def _are_covariates(value: Any) -> bool:

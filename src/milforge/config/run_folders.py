@@ -18,15 +18,38 @@ def _now() -> str:
 
 
 def run_dir(parent: str, run: str | None) -> str:
-    """The folder of a run, by its name; without a name a new one."""
-    return str(Path(parent) / run) if run is not None else _new_folder(parent)
+    """The folder of a run, by its name; without a name a new one.
+
+    Raises:
+        ValueError: for a name that is none, or that leads out of the parent.
+    """
+    return _named_folder(parent, "run", run) if run is not None else _new_folder(parent)
 
 
 def sweep_dir(parent: str, name: str | None) -> str:
-    """The folder of a sweep, by its name; without a name a new one."""
-    folder = str(Path(parent) / name) if name is not None else _new_folder(parent)
+    """The folder of a sweep, by its name; without a name a new one.
+
+    Raises:
+        ValueError: as `run_dir` does.
+    """
+    folder = _named_folder(parent, "sweep", name) if name is not None else _new_folder(parent)
     _folders[parent] = folder
     return folder
+
+
+def _named_folder(parent: str, key: str, name: str) -> str:
+    if not name.strip():
+        raise ValueError(
+            f"{key}= is empty (a shell variable that is not set?): give {key}=NAME, or leave it "
+            "out for a folder of its own"
+        )
+    parts = Path(name).parts
+    if Path(name).is_absolute() or ".." in parts or not parts:
+        raise ValueError(
+            f"{key}={name} is no folder inside {parent}: give a name; "
+            "paths.log_dir=FOLDER says where all runs are written"
+        )
+    return str(Path(parent) / name)
 
 
 def _new_folder(parent: str) -> str:

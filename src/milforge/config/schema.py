@@ -122,10 +122,13 @@ class InferConfig(RunConfig):
     """Keys of `milforge-evaluate` and `milforge-predict`.
 
     Args:
+        out_of_fold: whether all bags are test bags, each predicted by those checkpoints alone that
+            were neither fitted on it nor selected by it.
         trust: a package, or a list of them, that the config of a checkpoint may name beside those
             of `milforge.config.trust`; it is read from the command line alone.
     """
 
+    out_of_fold: bool = False
     trust: Any = None
 
 

@@ -1,7 +1,8 @@
 """What a data set of bags offers."""
 
 from collections.abc import Callable, Sequence
-from typing import Protocol, TypeVar
+from functools import partial
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 import torch
@@ -116,5 +117,20 @@ class BagList(list[Item]):
 
 
 def as_dataset(bags: LabelledDataset[Item] | Sequence[Item]) -> LabelledDataset[Item]:
-    """The bags as a data set: a plain list or tuple of them becomes a `BagList`."""
-    return BagList(bags) if isinstance(bags, list | tuple) else bags  # type: ignore[return-value]
+    """The bags as a data set: a list or tuple of them becomes a `BagList`.
+
+    A list of your own that knows its labels is one already; one that takes the epoch (`set_epoch`)
+    still does.
+    """
+    if not isinstance(bags, list | tuple) or hasattr(bags, "labels"):
+        return bags  # type: ignore[return-value]
+    listed: BagList[Item] = BagList(bags)
+    if differs_by_epoch(bags):  # type: ignore[arg-type]
+        listed.set_epoch = partial(_renew, listed, bags)  # type: ignore[attr-defined]
+    return listed
+
+
+def _renew(listed: BagList[Any], bags: Any, epoch: int) -> None:
+    """Gives the epoch to a list of bags, and takes what they are then."""
+    bags.set_epoch(epoch)
+    listed[:] = bags

@@ -67,3 +67,14 @@ def list_faults(what: str, faults: Sequence[Fault]) -> str:
     if len(faults) > _MOST_LISTED:
         lines.append(f"  and {len(faults) - _MOST_LISTED} more")
     return "\n".join(lines)
+
+
+def in_its_table(bag_id: str, place: str | None) -> str:
+    """A bag, and where it stands in its table.
+
+    Example:
+        >>> in_its_table("s1", "row 3"), in_its_table("s1", "bag 's1'"), in_its_table("s1", None)
+        ("row 3, bag 's1'", "bag 's1'", "bag 's1'")
+    """
+    bag = f"bag {bag_id!r}"
+    return bag if place in (None, bag) else f"{place}, {bag}"

@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
+from milforge.data.bag import Bag
 from milforge.data.dataset import Item, LabelledDataset
 from milforge.data.wrapped_dataset import WrappedDataset
 
@@ -52,6 +53,7 @@ class LabelledBags(WrappedDataset[Item]):
 
         Raises:
             IndexError: where there is no such bag.
+            ValueError: for a large image with covariates.
         """
         bag = super().__getitem__(int(self.numbers[index]))
         given: dict[str, Any] = {}
@@ -59,6 +61,11 @@ class LabelledBags(WrappedDataset[Item]):
             y = self._labels[index]
             given["y"] = y if y.ndim else y.item()
         if self.covariates is not None:
+            if not isinstance(bag, Bag):
+                raise ValueError(
+                    "data.covariates: large images have no covariates, which are for the head of a "
+                    "model of bags: leave them out"
+                )
             given["covariates"] = self.covariates[index]
         return replace(bag, **given)
 

@@ -56,6 +56,7 @@ class BagTable(Generic[Item]):
         check: whether every bag that a stage needs is read once before it, so that all bags that
             cannot be read are listed together.
         source: where labels come from, for messages.
+        places: where each bag stands there, such as `row 3`; None where that says nothing.
 
     Raises:
         ValueError: where the parts do not describe the same bags, an id comes twice, or a covariate
@@ -82,6 +83,7 @@ class BagTable(Generic[Item]):
     on_error: Literal["raise", "skip"] = "raise"
     check: bool = False
     source: Path | str = "the data set"
+    places: tuple[str, ...] | None = None
 
     def __post_init__(self) -> None:
         parts: dict[str, Sized | None] = {
@@ -89,6 +91,7 @@ class BagTable(Generic[Item]):
             "labels": self.labels,
             "groups": self.groups,
             "training_bags": self.training_bags,
+            "places": self.places,
         }
         parts |= {f"values of column {name!r}": texts for name, texts in self.columns.items()}
         for name, part in parts.items():

@@ -25,6 +25,9 @@ Kind = Literal["binary", "multiclass", "multilabel"]
 class _Probabilities(AllPredictions):
     """A figure of all probabilities and labels of an epoch; see `AllPredictions`."""
 
+    plot_lower_bound = 0.0
+    plot_upper_bound = 1.0
+
     def __init__(self, task: Kind, num_classes: int = 2, figures: int | None = None) -> None:
         if task not in get_args(Kind):
             raise ValueError(f"expected task to be one of {get_args(Kind)}, got {task!r}")

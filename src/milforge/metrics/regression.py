@@ -64,6 +64,7 @@ class MAE(_Numbers):
     """
 
     higher_is_better = False
+    plot_lower_bound = 0.0
 
     @staticmethod
     def _per_output(preds: Tensor, target: Tensor) -> Tensor:
@@ -84,6 +85,7 @@ class RMSE(_Numbers):
     """
 
     higher_is_better = False
+    plot_lower_bound = 0.0
 
     @staticmethod
     def _per_output(preds: Tensor, target: Tensor) -> Tensor:
@@ -107,6 +109,7 @@ class R2(_Numbers):
     """
 
     higher_is_better = True
+    plot_upper_bound = 1.0
 
     @staticmethod
     def _per_output(preds: Tensor, target: Tensor) -> Tensor:
@@ -128,6 +131,8 @@ class Pearson(_Numbers):
     """
 
     higher_is_better = True
+    plot_lower_bound = -1.0
+    plot_upper_bound = 1.0
 
     @staticmethod
     def _per_output(preds: Tensor, target: Tensor) -> Tensor:
@@ -150,6 +155,8 @@ class Spearman(_Numbers):
     """
 
     higher_is_better = True
+    plot_lower_bound = -1.0
+    plot_upper_bound = 1.0
 
     @staticmethod
     def _per_output(preds: Tensor, target: Tensor) -> Tensor:

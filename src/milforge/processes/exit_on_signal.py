@@ -9,12 +9,13 @@ from typing import Any, NoReturn, Self
 
 from lightning.pytorch.utilities import rank_zero_only
 
+from milforge.processes.signal_numbers import TERM, USR1, there
 from milforge.processes.slurm import preempted, queue_again
 
 logger = logging.getLogger(__name__)
 
 # What a person or a queue sends, and what `#SBATCH --signal=USR1@120` sends before the time is up.
-SIGNALS = (signal.SIGTERM, signal.SIGUSR1)
+SIGNALS = there(TERM, USR1)
 
 
 class Interrupted(SystemExit):
@@ -37,7 +38,7 @@ def leave(signum: int, *, first: bool) -> NoReturn:
     Raises:
         Interrupted: always.
     """
-    if first and (signum == signal.SIGUSR1 or preempted()):
+    if first and (signum == USR1 or preempted()):
         queue_again()
     raise Interrupted(signum if first else 0)
 

@@ -31,6 +31,7 @@ class Run:
         fingerprint: of its data.
         written: when its summary was written, in seconds.
         fault: what is wrong with it.
+        seen: how many of its test bags its checkpoints were trained on.
     """
 
     folder: Path
@@ -42,6 +43,7 @@ class Run:
     fingerprint: str | None = None
     written: float = 0.0
     fault: str = ""
+    seen: int = 0
 
 
 def read_run(folder: Path) -> Run:
@@ -75,7 +77,13 @@ def read_run(folder: Path) -> Run:
         fingerprint=(summary.get("data") or {}).get("fingerprint"),
         written=(folder / "summary.json").stat().st_mtime,
         fault=" ".join(str(summary.get("error") or "").split()),
+        seen=_seen(summary.get("seen_in_training")),
     )
+
+
+def _seen(told: Any) -> int:
+    count = told.get("bags") if isinstance(told, dict) else None
+    return count if isinstance(count, int) else 0
 
 
 def parse_overrides(lines: Sequence[str]) -> dict[str, str]:

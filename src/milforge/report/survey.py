@@ -43,6 +43,12 @@ class Survey:
             names = listed([f"{run.folder} ({run.state})" for run in missing])
             verb = "has" if len(missing) == 1 else "have"
             lines.append(f"{len(missing)} of {count_runs(total)} {verb} no summary: {names}")
+        lines += [
+            f"{run.folder}: {run.seen} of its test bags were seen in training, so its metrics are "
+            "too good"
+            for run in self.finished
+            if run.seen
+        ]
         faults = [run for run in self.runs if run.state in ("failed", "unreadable")]
         lines += [f"{run.state}: {run.folder}{run.fault and f': {run.fault}'}" for run in faults]
         return lines

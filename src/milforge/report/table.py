@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from milforge.report.groups import Group
+from milforge.report.ranges import range_of
 from milforge.report.statistics import Comparison, Interval, bootstrap_interval, compare_pairs
 
 FEW = 10  # below this number of values the report warns that a bootstrap is not to be trusted
@@ -55,7 +56,7 @@ def make_row(group: Group, metric: str, baseline: Group | None) -> Row:
         repeat: run.metrics[metric] for repeat, run in group.runs.items() if metric in run.metrics
     }
     values, folds = list(found.values()), [repeat.fold for repeat in found]
-    comparison = None
+    comparison, within = None, range_of(metric)
     if baseline is not None and baseline is not group:
         others = {
             r: run.metrics[metric] for r, run in baseline.runs.items() if metric in run.metrics
@@ -63,14 +64,16 @@ def make_row(group: Group, metric: str, baseline: Group | None) -> Row:
         pairs = [repeat for repeat in found if repeat in others]
         differences = [found[repeat] - others[repeat] for repeat in pairs]
         if pairs:
-            comparison = compare_pairs(differences, [repeat.fold for repeat in pairs])
+            comparison = compare_pairs(
+                differences, [repeat.fold for repeat in pairs], within=within.of_differences()
+            )
     return Row(
         group,
         metric,
         values,
         units=len(set(folds)) if len(set(folds)) > 1 else len(values),
         std=float(np.std(values, ddof=1)) if len(values) > 1 else None,
-        interval=bootstrap_interval(values, folds) if values else None,
+        interval=bootstrap_interval(values, folds, within=within) if values else None,
         baseline=baseline,
         comparison=comparison,
     )
@@ -171,7 +174,9 @@ def explain(rows: Sequence[Row]) -> list[str]:
             "holds the mean in 72, 85 and 90% of cases."
         )
     if 2 in sizes:
-        notes.append("Of two values (or folds) the interval is Student's t.")
+        notes.append(
+            "Of two values (or folds) the interval is Student's t, cut off at the metric's range."
+        )
     if 1 in sizes:
         notes.append("Of one value (or fold) there is no interval.")
     compared = [row.comparison for row in rows if row.comparison]

@@ -1,11 +1,10 @@
 """What happens where a folder holds a run already: it goes on, or is left as it is."""
 
 import csv
-import fcntl
 import logging
 import os
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from math import nan
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ from lightning.pytorch.loggers import CSVLogger
 from lightning.pytorch.utilities import rank_zero_only
 
 from milforge.data.files import atomic_path
+from milforge.processes.file_lock import lock
 from milforge.runs.checkpoint_io import last_whole
 from milforge.runs.former_names import with_present_targets
 from milforge.runs.read_files import read_summary, read_yaml
@@ -72,6 +72,44 @@ def check_same_run(config: Mapping[str, Any], folder: Path, identity: Identity) 
                 f"{folder} holds a run with other settings: {key} is {one} there and {other} here; "
                 "go on with the settings of that run, or choose another folder (run=NAME, or "
                 "sweep=NAME)"
+            )
+
+
+def check_same_data(
+    there: Mapping[str, Mapping[str, str]], here: Mapping[str, Mapping[str, str]], folder: Path
+) -> None:
+    """Checks that a run that goes on sees the bags that it was begun with.
+
+    Features that differ are warned of alone: a data set may draw them at random.
+
+    Args:
+        there: the hashes in the checkpoint: of each part, by what they are of.
+        here: those of the data at hand.
+        folder: of the run.
+
+    Raises:
+        RefusedFolder: where bags, labels or sizes are others; says which, and of which part.
+    """
+    words = {"bags": "bags", "labels": "labels", "sizes": "numbers of instances"}
+    changed = [
+        f"the {words[what]} of the {part} part"
+        for part, hashes in here.items()
+        for what in words
+        if there.get(part, {}).get(what) != hashes[what]
+    ]
+    if changed:
+        raise RefusedFolder(
+            f"{folder} holds a run that was begun with other data: {' and '.join(changed)} differ; "
+            "give it the data of before, or begin anew in another folder (run=NAME, or sweep=NAME)"
+        )
+    for part, hashes in here.items():
+        if there.get(part, {}).get("features") != hashes["features"]:
+            logger.warning(
+                "the features of the first or last bag of the %s part are not those that the run "
+                "in %s was begun with: unless your data set draws them at random, begin anew in "
+                "another folder (run=NAME)",
+                part,
+                folder,
             )
 
 
@@ -134,8 +172,7 @@ def only_writer(folder: Path) -> Iterator[None]:
     path = folder / ".lock"
     with path.open("a") as file:
         try:
-            # Of this process alone, and gone with it, unlike a lock that its children would share.
-            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            lock(file)
         except (BlockingIOError, PermissionError) as error:
             raise RefusedFolder(
                 f"another process is writing to {folder}: wait for its end, or choose another "
@@ -146,7 +183,8 @@ def only_writer(folder: Path) -> Iterator[None]:
         try:
             yield
         finally:
-            path.unlink(missing_ok=True)
+            with suppress(PermissionError):  # Windows keeps a file that is open
+                path.unlink(missing_ok=True)
 
 
 def remove_partial_files(folder: Path) -> None:

@@ -4,7 +4,7 @@ import json
 import math
 import platform
 import subprocess
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -18,11 +18,19 @@ def write_summary(folder: str | Path, **content: Any) -> None:
     summary = {
         "status": "finished",
         **content,
-        "versions": {"python": platform.python_version(), **{p: version(p) for p in PACKAGES}},
+        "versions": {"python": platform.python_version(), **{p: _version(p) for p in PACKAGES}},
         "git_commit": git_commit(),
     }
     with atomic_path(Path(folder) / "summary.json") as path:
         path.write_text(json.dumps(_finite(summary), indent=2) + "\n")
+
+
+def _version(package: str) -> str | None:
+    """The version of a package; None where it runs from its source and is not installed."""
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
 
 
 def git_commit() -> str | None:

@@ -5,6 +5,7 @@ from functools import partial
 from typing import Any
 
 import lightning as L
+from torch import Tensor
 from torch.utils.data import DataLoader
 
 from milforge.data import (
@@ -35,6 +36,21 @@ def collate_share(bags: Sequence[Bag], empty: BagBatch) -> BagBatch:
     return collate_bags(bags) if bags else empty
 
 
+def classes_to_balance(labels: Tensor | None, task: Task) -> Tensor:
+    """The classes of the training bags, of which each is to be drawn equally often.
+
+    Raises:
+        ValueError: where the task has none.
+    """
+    classes = None if labels is None else task.classes(labels)
+    if classes is None:
+        raise ValueError(
+            f"loader.balanced=true: the task {type(task).__name__} has no classes to draw "
+            "equally often; leave it false"
+        )
+    return classes
+
+
 def train_batches(
     bags: LabelledDataset[Any], task: Task, loader: Loader, seed: int, rank: int, world_size: int
 ) -> TrainBatches:
@@ -52,15 +68,7 @@ def train_batches(
         ValueError: where classes are to be balanced, and the task has none.
     """
     sizes = bag_sizes(bags)
-    classes = None
-    if loader.balanced:
-        labels = bags.labels
-        classes = None if labels is None else task.classes(labels)
-        if classes is None:
-            raise ValueError(
-                f"loader.balanced=true: the task {type(task).__name__} has no classes to draw "
-                "equally often; leave it false"
-            )
+    classes = classes_to_balance(bags.labels, task) if loader.balanced else None
     return TrainBatches(
         len(bags),
         loader.batch_size,
@@ -94,6 +102,11 @@ def train_loader(
     return TrainLoader(bags, batches, partial(batches_done, trainer), **options)
 
 
+def evaluation_batch_size(loader: Loader, world_size: int) -> int:
+    """Bags of a batch that a process evaluates."""
+    return loader.eval_batch_size or max(1, loader.batch_size // world_size)
+
+
 def evaluation_loader(
     bags: LabelledDataset[Any], collate_fn: Collate, loader: Loader, trainer: L.Trainer | None
 ) -> DataLoader[Any]:
@@ -102,7 +115,7 @@ def evaluation_loader(
     return DataLoader(
         bags,  # type: ignore[arg-type]
         sampler=EvaluationBags(len(bags), rank, world_size),
-        batch_size=loader.eval_batch_size or max(1, loader.batch_size // world_size),
+        batch_size=evaluation_batch_size(loader, world_size),
         **_reading(collate_fn, loader, trainer),
     )
 

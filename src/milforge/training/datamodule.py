@@ -36,15 +36,17 @@ from milforge.processes.collectives import gathered
 from milforge.tasks import Auto, Task
 from milforge.training.data_loaders import (
     collate_share,
+    evaluation_batch_size,
     evaluation_loader,
     process_of,
     train_batches,
     train_loader,
 )
-from milforge.training.fingerprint import fingerprint
+from milforge.training.fingerprint import fingerprint, fingerprints
 from milforge.training.graphs import check_whole, log_graphs, with_graphs
 from milforge.training.parts import BagInfo, Parts, make_parts
 from milforge.training.standardising import InstanceShape, make_standardiser
+from milforge.training.used_bags import evaluated_bags, trained_bags
 
 DataFunction = Callable[[], BagSplits[Any] | BagTable[Any]]
 
@@ -141,7 +143,10 @@ class MILDataModule(L.LightningDataModule):
         if self._all.task is None and self.wanted_task.is_known:
             return self.wanted_task  # as a checkpoint knows it, of bags that are to be predicted
         if self._all.task is None:
-            raise ValueError("expected labelled bags to train or evaluate, got data.labels=null")
+            raise ValueError(
+                "expected labelled bags to train or evaluate, got data.labels=null or "
+                "data.label_column=[]"
+            )
         return self._all.task
 
     @property
@@ -180,6 +185,11 @@ class MILDataModule(L.LightningDataModule):
         return 0 if given is None else len(given)
 
     @property
+    def num_bags(self) -> int:
+        """How many bags there are, those of no part and those that are left out among them."""
+        return max(self._all.total, sum(map(len, self.parts.values())))
+
+    @property
     def covariates(self) -> list[dict[str, Any]] | None:
         """The statistics of the covariates as plain data, None where there are none."""
         return None if self._all.covariates is None else self._all.covariates.state()
@@ -207,8 +217,12 @@ class MILDataModule(L.LightningDataModule):
         names = STAGE_PARTS.get(stage, SPLITS)
         for name in names:
             if name != "val" and len(self._all.parts[name]) == 0:
-                split = "" if self.splitter is None else ": choose another split=..."
-                raise ValueError(f"expected at least one bag in the {name} part, got none{split}")
+                other = "" if self.splitter is None else ": choose another split=..."
+                untested = " (or test=false, to train alone)" if stage is None and other else ""
+                raise ValueError(
+                    f"expected at least one bag in the {name} part, got none{other}"
+                    f"{untested if name == 'test' else ''}"
+                )
         left = [name for name in names if name not in self._needed]
         self._needed |= set(left)
         if self._all.check:
@@ -222,13 +236,44 @@ class MILDataModule(L.LightningDataModule):
         if self.graphs != before:
             log_graphs(list(self.graphs.values()))
 
-    def description(self) -> dict[str, Any]:
-        """The data set of a run, for its summary."""
+    def used(self, *, predicts: bool = False) -> dict[str, int]:
+        """How many bags of each part are looked at: all, where the trainer has no limit.
+
+        Args:
+            predicts: whether the test bags are predicted, which has a limit of its own.
+        """
+        trainer: Any = self.trainer
+        counts = {name: len(part) for name, part in self.parts.items()}
+        if trainer is None:
+            return counts
+        limits = {
+            "val": trainer.limit_val_batches,
+            "test": trainer.limit_predict_batches if predicts else trainer.limit_test_batches,
+        }
+        size = evaluation_batch_size(self.loader, trainer.world_size)
+        for name, limit in limits.items():
+            counts[name] = evaluated_bags(counts[name], size, trainer.world_size, limit)
+        limit = trainer.limit_train_batches
+        if counts["train"] and (isinstance(limit, int) or limit < 1):  # 1 is a batch, 1.0 all
+            batches = self.train_batches(0, trainer.world_size).global_batches()
+            counts["train"] = trained_bags(batches, limit)
+        return counts
+
+    def description(self, *, predicts: bool = False) -> dict[str, Any]:
+        """The data set of a run, for its summary.
+
+        Args:
+            predicts: whether the test bags are predicted, rather than tested.
+        """
+        counts = {name: len(part) for name, part in self.parts.items()}
+        used = self.used(predicts=predicts)
         description: dict[str, Any] = {
             "fingerprint": self.fingerprint(),
-            "bags": {name: len(part) for name, part in self.parts.items()},
+            "bags": used,
             "skipped": self.skipped,
         }
+        if used != counts:
+            description["bags_of_parts"] = counts  # trainer.limit_..._batches left some out
         if self.graphs:
             description["graphs"] = {name: asdict(counts) for name, counts in self.graphs.items()}
         if self.batch_type is ImageBatch:
@@ -242,6 +287,15 @@ class MILDataModule(L.LightningDataModule):
         they were trained: where bags differ between epochs, it is the hash of the first.
         """
         return fingerprint(self.parts)
+
+    def fingerprints(self) -> dict[str, dict[str, str]]:
+        """Hashes of what decides the weights, by part: a run that goes on must see the same."""
+        return {
+            name: fingerprints(
+                self.parts[name], None if self.split is None else getattr(self.split, name)
+            )
+            for name in ("train", "val")
+        }
 
     def standardiser(self, how: str | None, clip: float | None = 10.0) -> nn.Module | None:
         """What standardises the features, where anything does; see `make_standardiser`.

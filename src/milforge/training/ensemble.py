@@ -1,13 +1,15 @@
 """Modules that were trained apart as one: their predictions and attention are averaged."""
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from functools import cached_property
+from itertools import accumulate, pairwise
 from typing import cast
 
 import torch
 from torch import Tensor, nn
 
-from milforge.data import BagBatch
+from milforge.data import BagBatch, CovariateEncoder, ImageBatch
 from milforge.functional import segment_softmax
 from milforge.models import BagOutput
 from milforge.training.module import Batch, MILModule
@@ -27,16 +29,26 @@ class Ensemble(MILModule):
     patches that predictions and figures show are those of the first member. An ensemble
     evaluates and predicts; it is not to be trained.
 
+    The covariates of a bag are those of all members in turn, each of which takes its own.
+
     Args:
         members: modules of the same task and classes; the task and the loss of the first are used.
+        of_bag: the numbers of the members that a bag is predicted by, by its name; a batch is then
+            a single bag. None: every bag by all.
     """
 
-    def __init__(self, members: Sequence[MILModule]) -> None:
+    def __init__(
+        self, members: Sequence[MILModule], of_bag: Mapping[str, Sequence[int]] | None = None
+    ) -> None:
         first = members[0]
         super().__init__(
             nn.ModuleList(members), first.task, loss=first.loss, metrics=first.configured_metrics
         )
         self.members = list(members)
+        self.of_bag = of_bag
+        stored = [member.stored.get("covariates") or [] for member in members]
+        widths = [len(CovariateEncoder(each).names) for each in stored]
+        self._covariates = list(pairwise(accumulate(widths, initial=0)))
 
     @cached_property
     def logged(self) -> tuple[str, ...]:
@@ -55,10 +67,13 @@ class Ensemble(MILModule):
         Raises:
             ValueError: for attention maps of different sizes.
         """
-        outputs = [member(member.prepared(batch)) for member in self.members]
-        columns = [
-            member.columns(output) for member, output in zip(self.members, outputs, strict=True)
+        chosen = self._chosen(batch)
+        members = [self.members[number] for number in chosen]
+        outputs = [
+            member(member.prepared(self._own(batch, number)))
+            for number, member in zip(chosen, members, strict=True)
         ]
+        columns = [member.columns(output) for member, output in zip(members, outputs, strict=True)]
         logits, averaged = self.task.average(columns)
         details = {f"{_COLUMN}{name}": each for name, each in averaged.items()}
         for name in self.logged:
@@ -75,6 +90,22 @@ class Ensemble(MILModule):
         if attends and isinstance(batch, BagBatch):
             return BagOutput(logits, scores_of_mean(scores, batch.ptr), details=details)
         return BagOutput(logits, details=details)
+
+    def _chosen(self, batch: Batch) -> Sequence[int]:
+        """The numbers of the members that predict a batch."""
+        if self.of_bag is None:
+            return range(len(self.members))
+        (bag_id,) = batch.bag_id
+        return self.of_bag[bag_id]
+
+    def _own(self, batch: Batch, member: int) -> Batch:
+        """The batch with the covariates of a member alone."""
+        taken = self._covariates[-1][1]
+        if isinstance(batch, ImageBatch) or batch.covariates is None or not taken:
+            return batch
+        start, stop = self._covariates[member]
+        own = batch.covariates[:, start:stop] if stop > start else None
+        return replace(batch, covariates=own)
 
     def columns(self, output: BagOutput) -> dict[str, Tensor]:
         """The averages."""

@@ -1,6 +1,7 @@
 """Losses and weights that are not finite stop a run, on all its processes at once."""
 
-from collections.abc import Iterable, Sequence
+import math
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import chain
 
 import lightning as L
@@ -61,4 +62,35 @@ def not_finite(
         f"the loss is not finite in epoch {epoch}, step {step}, of "
         f"{', '.join(map(repr, bags))}; the checkpoints are of before: look at these bags, or "
         "lower optimizer.lr, set trainer.gradient_clip_val or trainer.precision=32-true"
+    )
+
+
+def check_monitor(monitor: str, values: Mapping[str, Tensor], before: Iterable[float]) -> None:
+    """Checks that the metric that chooses the epoch has a value.
+
+    Lightning would stop the run at the first NaN and call that epoch the best. Once there was a
+    value, that of a later epoch may be NaN: the best epoch is known then.
+
+    Args:
+        monitor: the metric, with its stage.
+        values: what the stage gave.
+        before: the values of earlier epochs.
+
+    Raises:
+        ValueError: where it never had one.
+    """
+    stage, _, name = monitor.partition("/")
+    missing = monitor not in values and name.startswith("inst_")
+    undefined = monitor in values and bool(values[monitor].isnan())
+    if not (missing or undefined) or any(map(math.isfinite, before)):
+        return
+    why = (
+        f"no positive {stage} bag has labels of both kinds of instances, or the model has no "
+        "attention"
+        if missing
+        else "its value is NaN"
+    )
+    raise ValueError(
+        f"monitor={monitor} is not defined ({why}), so it cannot choose an epoch: choose another, "
+        "such as monitor=val/loss"
     )

@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 from torch.utils.data import DataLoader
 
 from milforge.data import TrainBatches
+from milforge.processes.signal_numbers import USR1, USR2, there
 
 Item = TypeVar("Item")
 
@@ -19,8 +20,10 @@ def outlast_signals(worker: int) -> None:
     A queue sends its signals to every process of a job, and the run needs its readers until it is
     saved. To be called in the process, as the `worker_init_fn` of a DataLoader.
     """
-    for signum in (signal.SIGUSR1, signal.SIGUSR2):
+    for signum in there(USR1, USR2):
         signal.signal(signum, signal.SIG_IGN)
+    if not hasattr(signal, "sigwaitinfo"):
+        return  # macOS and Windows do not say who sends a signal
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
     threading.Thread(target=_wait_for_parent, daemon=True).start()
 

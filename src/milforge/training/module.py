@@ -15,7 +15,7 @@ from milforge.data import BagBatch, ImageBatch
 from milforge.metrics import build_metrics
 from milforge.models import BagOutput
 from milforge.tasks import Task
-from milforge.training.finite import not_finite, over_processes
+from milforge.training.finite import check_monitor, not_finite, over_processes
 from milforge.training.freeze import freeze_parts
 from milforge.training.losses import Loss, auxiliary_loss, bag_losses
 from milforge.training.precision import single
@@ -289,6 +289,10 @@ class MILModule(Resumable):
         values = metrics.compute()
         if self.trainer.sanity_checking:
             return
+        fits = getattr(getattr(self.trainer, "state", None), "fn", "") == "fit"
+        if fits and self.monitor.startswith(f"{metrics.stage}/"):
+            before = [value for _, value in self.history.get(self.monitor, ())]
+            check_monitor(self.monitor, values, before)
         for name, value in values.items():
             self.history.setdefault(name, []).append((self.current_epoch, float(value)))
         # The values are those of all processes already.

@@ -26,9 +26,10 @@ from milforge.data import (
     Splitter,
     as_dataset,
 )
-from milforge.data.faults import BagError, Fault, list_faults
+from milforge.data.faults import BagError, Fault, in_its_table, list_faults
 from milforge.data.features.find_faults import find_faults
 from milforge.data.features.folder import log_progress
+from milforge.data.splits.out_of_fold import OutOfFold
 from milforge.tasks import Task
 
 logger = logging.getLogger(__name__)
@@ -71,6 +72,11 @@ class Parts:
     source: Path | str = "the data set"
     known: Mapping[str, BagInfo] = field(default_factory=dict)
     feature_names: tuple[str, ...] = ()
+
+    @property
+    def total(self) -> int:
+        """How many bags the table has; 0 where there is none."""
+        return len(self.known)
 
     @property
     def skipped(self) -> list[str]:
@@ -172,8 +178,13 @@ def _split_table(
     except LabelError as error:
         if not error.problems:
             raise ValueError(f"{data.source}: {error}") from error
+
+        def where(row: int) -> str:
+            place = None if data.places is None else data.places[row]
+            return in_its_table(data.ids[row], place)
+
         faults += [
-            Fault(data.ids[row], data.source, f"bag {data.ids[row]!r}: {message}", remedy)
+            Fault(data.ids[row], data.source, f"{where(row)}: {message}", remedy)
             for row, (message, remedy) in error.problems.items()
         ]
         _raise_if(data, faults)
@@ -188,7 +199,7 @@ def _split_table(
             f"split: {data.source} has bags that are to be split, and nothing says how; choose "
             "split=kfold, random, files or all"
         )
-    if data.groups is None and not isinstance(splitter, AllBags):
+    if data.groups is None and not isinstance(splitter, AllBags | OutOfFold):
         _warn_ungrouped(data.source)
     ids = [data.ids[row] for row in usable]
     groups = None if data.groups is None else [data.groups[row] for row in usable]

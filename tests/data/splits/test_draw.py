@@ -202,7 +202,7 @@ def test_more_folds_than_patients_of_a_class_are_refused():
     ("options", "message"),
     [
         ({"splits": 0}, "splits=0"),
-        ({"splits": 1, "test_share": 1.0}, "test_share between 0 and 1, got 1.0"),
+        ({"splits": 1, "test_share": 1.0}, "test_share from 0 to less than 1, got 1.0"),
         ({"splits": 1, "test_share": 0.6, "val_share": 0.4}, "val_share from 0 to less than 0.4"),
     ],
 )
@@ -268,16 +268,24 @@ IDS = ["a1", "a2", "b1", "c1", "d1"]
 PATIENTS = ["A", "A", "B", "C", "D"]
 
 
+def test_a_random_split_may_leave_no_test_bags():
+    ids, labels = make_bags(10)
+    for val_share, counts in ((0.2, (8, 2, 0)), (0, (10, 0, 0))):
+        (split,) = monte_carlo_splits(ids, labels, splits=1, test_share=0, val_share=val_share)
+        assert tuple(map(len, (split.train, split.val, split.test))) == counts
+
+
 def test_a_good_split_passes_and_need_not_use_all_bags():
     check_split(Split(("a1", "a2"), ("b1",), ("c1",)), IDS, PATIENTS)
     check_split(Split(("a1",), ("a2",), ("c1",)), IDS)  # without patients
     check_split(Split(("a1", "a2"), (), ("c1",)), IDS, PATIENTS)  # none to select by
+    check_split(Split((), (), ("a1", "c1")), IDS, PATIENTS)  # another cohort
+    check_split(Split(("a1", "c1"), ("b1",), ()), IDS, PATIENTS)  # which will not be tested
 
 
 @pytest.mark.parametrize(
     ("split", "message"),
     [
-        (Split((), ("b1",), ("c1",)), "the train part is empty"),
         (Split(("a1",), ("b1",), ("a2",)), "patients in both train and test: A:"),
         (Split(("c1",), ("a1",), ("a2",)), "patients in both val and test: A:"),
         (Split(("a1", "b1"), ("b1",), ("c1",)), "bags in both train and val: b1:"),
@@ -294,6 +302,7 @@ def test_a_fault_of_a_split_is_named(split, message):
 def test_all_faults_are_told_and_of_many_the_first_ten():
     unknown = tuple(f"x{i:02d}" for i in range(13))
     with pytest.raises(ValueError, match="leaks") as caught:
-        check_split(Split(unknown, ("b1",), ()), IDS, PATIENTS)
-    assert "the test part is empty; bags of train that are not" in str(caught.value)
+        check_split(Split(unknown, ("b1",), ("b1",)), IDS, PATIENTS)
+    assert "in the data: x00, x01" in str(caught.value)
+    assert "; bags in both val and test: b1" in str(caught.value)
     assert "x00, x01, x02, x03, x04, x05, x06, x07, x08, x09 and 3 more" in str(caught.value)

@@ -158,6 +158,7 @@ def _known(table: LabelTable | None, folder: Path) -> dict[str, Any]:
     return {
         "labels": labels,
         "groups": table.groups,
+        "places": table.places,
         "columns": table.columns,
         "source": table.source,
     }

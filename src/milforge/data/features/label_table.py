@@ -30,7 +30,8 @@ class LabelTable:
 
     Args:
         ids: the bags, in the order of the table.
-        labels: their label columns, as text.
+        labels: their label columns, as text; None where the table is read without any.
+        places: where each bag stands in the table, for messages.
         groups: the patient of each bag, or what else keeps bags together; None where there is
             nothing of the kind.
         columns: the other columns of the table, name to the text of each bag.
@@ -39,7 +40,8 @@ class LabelTable:
     """
 
     ids: tuple[str, ...]
-    labels: Labels
+    labels: Labels | None
+    places: tuple[str, ...]
     groups: tuple[str, ...] | None
     columns: Mapping[str, tuple[str, ...]]
     faults: tuple[Fault, ...]
@@ -84,7 +86,8 @@ def read_labels(
         path: the table.
         id_column: column of the bag; None looks for `slide_id`, `bag_name`, `bag_id`, `FILENAME`
             and `id`, in this order.
-        label_column: column of the label, or several; None: `label`.
+        label_column: column of the label, or several; None: `label`. An empty list reads a table
+            without labels, whose bags are to be predicted.
         group_column: column of the patient; None looks for `case_id`, `patient`, `patient_id`,
             `PATIENT` and `group`, and does without where there is none.
         slide_table: STAMP's second table: it says by `FILENAME` and `PATIENT` which slides are a
@@ -102,8 +105,9 @@ def read_labels(
     given = (
         [label_column] if label_column is None or isinstance(label_column, str) else label_column
     )
-    names = [table.find(name, LABEL_COLUMN, option="data.label_column") for name in given]
-    labels = list(zip(*map(table.texts, names), strict=True))
+    option = "data.label_column (or [] for a table without labels, to predict)"
+    names = [table.find(name, LABEL_COLUMN, option=option) for name in given]
+    labels = table.rows(names)
     faults: list[Fault] = []
     if slide_table is None:
         id_name = table.find(id_column, *ID_COLUMNS, option="data.id_column")
@@ -253,7 +257,12 @@ def _check(
     groups = tuple(row.group for row in good if row.group is not None)
     return LabelTable(
         ids=tuple(row.bag_id for row in good),
-        labels=Labels({name: np.array(texts, dtype=str) for name, texts in labels.items()}),
+        labels=(
+            Labels({name: np.array(texts, dtype=str) for name, texts in labels.items()})
+            if labels
+            else None
+        ),
+        places=tuple(row.place for row in good),
         groups=groups if good and len(groups) == len(good) else None,
         columns={name: tuple(row.others[i] for row in good) for i, name in enumerate(others)},
         faults=tuple(found),

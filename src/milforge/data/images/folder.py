@@ -127,9 +127,10 @@ def image_folder(
     return BagTable(
         ImageFolder({table.ids[row]: images[table.ids[row]] for row in rows}, **view),
         tuple(table.ids[row] for row in rows),
-        table.labels.take(rows),
+        None if table.labels is None else table.labels.take(rows),
         None if table.groups is None else tuple(table.groups[row] for row in rows),
         {name: [texts[row] for row in rows] for name, texts in table.columns.items()},
+        places=tuple(table.places[row] for row in rows),
         faults=tuple(faults),
         on_error=on_error,
         source=table.source,

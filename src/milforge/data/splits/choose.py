@@ -122,7 +122,7 @@ class RandomSplit(_Drawn):
 
     Args:
         fold: which of the splits, from 0; any number.
-        test_share: share of the bags that are reported on.
+        test_share: share of the bags that are reported on; 0 leaves none, with test=false.
         val_share: share of all bags that select and stop; 0 leaves none.
         stratify: whether the classes are spread evenly over the parts.
         seed: seed of the draw, not of a run, so that all runs have the same splits.

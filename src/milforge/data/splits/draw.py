@@ -105,7 +105,7 @@ def monte_carlo_splits(
         labels: as in `kfold_splits`.
         groups: as in `kfold_splits`.
         splits: number of splits, 1 or more.
-        test_share: share of all bags that are reported on.
+        test_share: share of all bags that are reported on; 0 leaves none.
         val_share: share of all bags that validate; 0 leaves none.
         stratify: as in `kfold_splits`.
         seed: 0 or more; a longer list of splits begins with the shorter one.
@@ -122,18 +122,19 @@ def monte_carlo_splits(
     """
     if splits < 1:
         raise ValueError(f"expected at least one split, got splits={splits}")
-    if not 0 < test_share < 1:
-        raise ValueError(f"expected test_share between 0 and 1, got {test_share}")
+    if not 0 <= test_share < 1:
+        raise ValueError(f"expected test_share from 0 to less than 1, got {test_share}")
     _check_val_share(val_share, 1 - test_share)
-    least, needed = (3, "train, val and test") if val_share > 0 else (2, "train and test")
-    bags = _Bags(ids, labels, groups, least, needed, stratify)
+    parts = ["train", *["val"] * (val_share > 0), *["test"] * (test_share > 0)]
+    needed = " and ".join([*[", ".join(parts[:-1])] * (len(parts) > 1), parts[-1]])
+    bags = _Bags(ids, labels, groups, len(parts), needed, stratify)
     made = []
     for number in range(splits):
         rng = np.random.default_rng((seed, number))
         everything = np.arange(len(bags.ids))
-        test = bags.draw(everything, test_share, rng, spare=least - 1)
+        test = bags.draw(everything, test_share, rng, spare=len(parts) - 1)
         val = bags.draw(np.setdiff1d(everything, test), val_share, rng, spare=1)
-        made.append(bags.split(test, val, val_share))
+        made.append(bags.split(test, val, val_share, test_share))
     return made
 
 
@@ -189,11 +190,14 @@ class _Bags:
                     f"{found}: ask for fewer, or leave out or join rare classes"
                 )
 
-    def split(self, test: Numbers, val: Numbers, val_share: float) -> Split:
+    def split(
+        self, test: Numbers, val: Numbers, val_share: float, test_share: float = 1.0
+    ) -> Split:
         """The split of that test and that validation part; the others train."""
         train = np.setdiff1d(np.arange(len(self.ids)), np.concatenate([test, val]))
         parts = [tuple(self.ids[i] for i in sorted(part)) for part in (train, val, test)]
-        if not all(part for part, share in zip(parts, (1, val_share, 1), strict=True) if share):
+        shares = (1.0, val_share, test_share)
+        if not all(part for part, share in zip(parts, shares, strict=True) if share):
             raise ValueError(
                 f"expected bags for train, val and test, got {', '.join(map(str, map(len, parts)))}"
                 ": the patients are too few for these shares"

@@ -1,0 +1,82 @@
+"""Where a run is trained."""
+
+import warnings
+
+import pytest
+from lightning.pytorch.accelerators import CUDAAccelerator, MPSAccelerator
+from lightning.pytorch.loggers import CSVLogger
+from omegaconf import OmegaConf
+
+from milforge.api.trainer import make_trainer, without_mps
+
+
+def make_config(**trainer):
+    return OmegaConf.create(
+        {
+            "trainer": {"_target_": "lightning.Trainer", "accelerator": "cpu", **trainer},
+            "callbacks": {},
+            "logger": {},
+            "loader": {"_target_": "milforge.data.Loader", "max_instances": 100},
+        }
+    )
+
+
+@pytest.mark.parametrize("key", ["val_check_interval", "limit_train_batches"])
+def test_a_share_of_an_epoch_of_no_fixed_length_is_refused(key):
+    with pytest.raises(ValueError, match=f"give a number of batches, such as trainer.{key}=20,"):
+        make_trainer(make_config(**{key: 0.5}))
+    for fine in (1.0, 7):
+        assert make_trainer(make_config(**{key: fine})) is not None
+    config = make_config(**{key: 0.5})
+    config.loader.max_instances = None
+    assert make_trainer(config) is not None
+
+
+def test_wandb_that_is_disabled_begins_no_run(tmp_path, monkeypatch):
+    config = make_config()
+    config.logger = {
+        "csv": {"_target_": "lightning.pytorch.loggers.CSVLogger", "save_dir": str(tmp_path)},
+        "wandb": {
+            "_target_": "lightning.pytorch.loggers.WandbLogger",
+            "save_dir": str(tmp_path),
+            "offline": True,
+        },
+    }
+    config.paths = {"output_dir": str(tmp_path)}
+    monkeypatch.setenv("WANDB_MODE", "disabled")
+    (only,) = make_trainer(config).loggers
+    assert isinstance(only, CSVLogger)
+    assert not (tmp_path / "wandb_id").exists()
+
+
+@pytest.fixture
+def machine(monkeypatch):
+    """A stand-in for a machine with these accelerators."""
+
+    def call(*, mps, cuda=False):
+        monkeypatch.setattr(MPSAccelerator, "is_available", staticmethod(lambda: mps))
+        monkeypatch.setattr(CUDAAccelerator, "is_available", staticmethod(lambda: cuda))
+
+    return call
+
+
+def test_on_a_mac_auto_is_the_cpu(machine):
+    machine(mps=True)
+    config = make_config(accelerator="auto", devices=1)
+    with warnings.catch_warnings():
+        trainer = make_trainer(config)
+    assert trainer.strategy.root_device.type == "cpu"
+
+
+@pytest.mark.parametrize("accelerator", ["mps", "gpu"])
+def test_the_gpu_of_a_mac_is_refused(machine, accelerator):
+    machine(mps=True)
+    with pytest.raises(ValueError, match=f"accelerator={accelerator}: .*; choose trainer=cpu"):
+        without_mps(OmegaConf.create({"accelerator": accelerator}))
+
+
+@pytest.mark.parametrize("accelerator", ["auto", "gpu", "cpu"])
+@pytest.mark.parametrize("machine_", [{"mps": False}, {"mps": True, "cuda": True}])
+def test_elsewhere_nothing_changes(machine, machine_, accelerator):
+    machine(**machine_)
+    assert without_mps(OmegaConf.create({"accelerator": accelerator})) == {}
