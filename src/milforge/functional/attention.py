@@ -8,7 +8,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn import functional as F
 
-from milforge.functional.segment import segment_softmax, segment_weighted_sum
+from milforge.functional.segment import segment_softmax, segment_sum, segment_weighted_sum
 
 _aten = torch.ops.aten
 
@@ -134,9 +134,9 @@ def attention_scores(
 
 def attention_pool(
     x: Float[Tensor, "instances features"],
-    scores: Float[Tensor, "instances"],
+    scores: Float[Tensor, "instances *heads"],
     ptr: Int[Tensor, "bounds"],
-) -> Float[Tensor, "bounds-1 features"]:
+) -> Float[Tensor, "bounds-1 *heads features"]:
     """Sum of the instances of each bag, weighted by the softmax of their scores.
 
     `s = softmax(f)` within each bag, `z = sum_n s_n x_n`. Both are computed in float32 or more,
@@ -144,11 +144,11 @@ def attention_pool(
 
     Args:
         x: `(N, D)`, the instances.
-        scores: `(N,)`, attention scores.
+        scores: `(N,)` or `(N, K)`, attention scores of one head or of K.
         ptr: `(B + 1,)` int64, the bag boundaries.
 
     Returns:
-        `(B, D)`, in float32 where the inputs are of half precision.
+        `(B, D)` or `(B, K, D)`, in float32 where the inputs are of half precision.
 
     Example:
         >>> x = torch.tensor([[1.0], [3.0], [5.0]])
@@ -156,4 +156,49 @@ def attention_pool(
         tensor([[2.],
                 [5.]])
     """
-    return segment_weighted_sum(x, segment_softmax(scores, ptr), ptr)
+    return weighted_sums(x, segment_softmax(scores, ptr), ptr)
+
+
+def weighted_sums(
+    x: Float[Tensor, "instances features"],
+    weights: Float[Tensor, "instances *heads"],
+    ptr: Int[Tensor, "bounds"],
+) -> Float[Tensor, "bounds-1 *heads features"]:
+    """Weighted sums of the instances of each bag, one per head.
+
+    Args:
+        x: `(N, D)`, the instances.
+        weights: `(N,)` or `(N, K)`, attention weights of one head or of K.
+        ptr: `(B + 1,)` int64, the bag boundaries.
+
+    Returns:
+        `(B, D)` or `(B, K, D)`, in float32 where the inputs are of half precision.
+    """
+    if weights.ndim == 1:
+        return segment_weighted_sum(x, weights, ptr)
+    heads = weights.t().contiguous().unbind(0)
+    return torch.stack([segment_weighted_sum(x, head, ptr) for head in heads], dim=1)
+
+
+def attention_entropy(
+    scores: Float[Tensor, "instances *heads"], ptr: Int[Tensor, "bounds"]
+) -> Float[Tensor, "bounds-1 *heads"]:
+    """Entropy of the attention weights of each bag, in nats: `-sum_n s_n log s_n`.
+
+    An instance of weight 0 adds nothing, and no gradient; an empty bag gives 0.
+
+    Args:
+        scores: `(N,)` or `(N, K)`, attention scores of one head or of K.
+        ptr: `(B + 1,)` int64, the bag boundaries.
+
+    Returns:
+        `(B,)` or `(B, K)`.
+
+    Example:
+        >>> attention_entropy(torch.zeros(3), torch.tensor([0, 1, 3]))
+        tensor([0.0000, 0.6931])
+    """
+    weights = segment_softmax(scores, ptr)
+    some = weights > 0
+    terms = torch.where(some, -weights * weights.where(some, 1.0).log(), 0.0)
+    return segment_sum(terms.reshape(len(terms), -1), ptr).reshape(len(ptr) - 1, *scores.shape[1:])

@@ -161,20 +161,20 @@ def segment_max(
 
 
 def segment_softmax(
-    scores: Float[Tensor, "instances"], ptr: Int[Tensor, "bounds"]
-) -> Float[Tensor, "instances"]:
+    scores: Float[Tensor, "instances *heads"], ptr: Int[Tensor, "bounds"]
+) -> Float[Tensor, "instances *heads"]:
     """Softmax of the scores within each bag.
 
     `s_n = exp(f_n - max_b f) / sum_{m in b} exp(f_m - max_b f)`, in float32 or more whatever the
     input, so that the weights of a bag of 100,000 instances sum to 1 under autocast too.
 
     Args:
-        scores: `(N,)` float, attention scores. A score of -inf gives a weight of 0; a bag of
-            nothing but -inf gives weights of 0.
+        scores: `(N,)` or `(N, K)` float, attention scores of one head or of K. A score of -inf
+            gives a weight of 0; a bag of nothing but -inf gives weights of 0.
         ptr: `(B + 1,)` int64, the bag boundaries.
 
     Returns:
-        `(N,)`, attention weights.
+        Attention weights, of the shape of the scores.
 
     Example:
         >>> segment_softmax(torch.tensor([0.0, 0.0, 7.0]), torch.tensor([0, 2, 3]))
@@ -186,6 +186,7 @@ def segment_softmax(
     top = top.masked_fill(torch.isneginf(top), 0.0)  # -inf - -inf would be NaN
     exp = torch.exp(scores - top[index])
     # A CSR product adds one by one: in float32 the rounding of a large bag would show.
-    total = segment_sum(exp.double()[:, None], ptr)[:, 0].to(exp.dtype)
+    table = exp.double() if exp.ndim == 2 else exp.double()[:, None]
+    total = segment_sum(table, ptr).to(exp.dtype).reshape(top.shape)
     # The largest score adds exp(0) = 1, so that only a bag of nothing but -inf lies below 1.
     return exp / total.clamp(min=1.0)[index]
