@@ -1,9 +1,11 @@
 """Modules that a user composes: pooling heads, fusion of streams, encoders, image networks."""
 
+from milforge.nn.attention_heads import AttentionHeads, MultiHeadAttentionPool
 from milforge.nn.attention_pool import AttentionPool
+from milforge.nn.attention_variance_pool import AttentionVariancePool
 from milforge.nn.concat_streams import ConcatStreams
 from milforge.nn.each_stream import EachStream
-from milforge.nn.encoders import IdentityEncoder, LeNetEncoder, MLPEncoder
+from milforge.nn.encoders import FlattenEncoder, IdentityEncoder, LeNetEncoder, MLPEncoder
 from milforge.nn.image_networks import AttentionCNN, PatchCNN
 from milforge.nn.pooling import MaxPool, MeanPool
 from milforge.nn.sm import Sm
@@ -13,14 +15,18 @@ from milforge.nn.stream_fusion import StreamFusion
 
 __all__ = [
     "AttentionCNN",
+    "AttentionHeads",
     "AttentionPool",
+    "AttentionVariancePool",
     "ConcatStreams",
     "EachStream",
+    "FlattenEncoder",
     "IdentityEncoder",
     "LeNetEncoder",
     "MLPEncoder",
     "MaxPool",
     "MeanPool",
+    "MultiHeadAttentionPool",
     "PatchCNN",
     "Sm",
     "SmAttentionPool",

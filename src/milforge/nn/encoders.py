@@ -34,6 +34,22 @@ class IdentityEncoder(nn.Module):
         return x
 
 
+class FlattenEncoder(nn.Flatten):
+    """Feature vectors as they are; anything else is flattened.
+
+    Args:
+        instance_shape: shape of an instance.
+
+    Example:
+        >>> FlattenEncoder((1, 8, 8)).out_dim
+        64
+    """
+
+    def __init__(self, instance_shape: Sequence[int]) -> None:
+        super().__init__()
+        self.out_dim = prod(instance_shape)
+
+
 class MLPEncoder(nn.Sequential):
     """Dense layers with ReLU, and dropout after each.
 

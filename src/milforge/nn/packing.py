@@ -21,11 +21,19 @@ class Packed(NamedTuple):
     mask: Tensor | None
 
     def restore(self, scores: Tensor) -> Tensor:
-        """Scores `(N,)` in the form in which the bags came: padded ones with -inf, or as given."""
+        """Scores in the form in which the bags came.
+
+        Args:
+            scores: `(N,)` or `(N, K)`.
+
+        Returns:
+            As given, or, of padded bags, `(B, M)` or `(B, M, K)` with -inf where masked.
+        """
         if self.mask is None:
             return scores
-        padded = scores.new_full(self.mask.shape, -torch.inf)
-        return padded.masked_scatter(self.mask, scores)
+        padded = scores.new_full((*self.mask.shape, *scores.shape[1:]), -torch.inf)
+        mask = self.mask if scores.ndim == 1 else self.mask[..., None]
+        return padded.masked_scatter(mask, scores)
 
 
 def pack(X: Tensor, mask: Tensor | None = None, ptr: Tensor | None = None) -> Packed:
