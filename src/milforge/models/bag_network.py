@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from milforge.data import BagBatch
 from milforge.functional import segment_mean
+from milforge.models.feature_network import entropy_penalty
 from milforge.models.output import BagOutput
 from milforge.models.streams import (
     Encoder,
@@ -22,7 +23,7 @@ from milforge.models.streams import (
     stream_encoder,
     weighs,
 )
-from milforge.nn import EachStream
+from milforge.nn import EachStream, MLPEncoder
 
 Pool = nn.Module | Callable[..., nn.Module]
 Level = Literal["instances", "bags"]
@@ -44,13 +45,16 @@ class BagNetwork(nn.Module):
             number of classes, or of numbers to be predicted.
         encoder: builds the encoder from `instance_shape`.
         pool: a pooling module, or what builds one when called with `in_dim=`. One whose `forward`
-            takes `adj`, such as `SmAttentionPool`, is given that of the batch.
+            takes `adj`, such as `SmAttentionPool`, is given that of the batch. One whose vectors
+            are of another width than the instances states it as `out_dim`.
         fusion: builds what fuses streams, `StreamFusion` or `ConcatStreams`, when called with
             `in_dims=`; it states its width as `dim`. It is ignored where there is one stream.
         fuse: `instances`, or `bags`: pool each stream first (a pooling module is copied).
-        dropout: probability of dropping a feature of the pooled bag.
+        hidden: widths of layers with ReLU between the pooled bag and the last, linear one.
+        dropout: probability of dropping a feature of the pooled bag, and of each of those layers.
         attention_l2: strength of an L2 penalty `strength * sum w^2` on the weight matrices, not
             the biases, of the pooling.
+        aem: strength of the term that keeps attention from collapsing, see `entropy_penalty`.
         covariates: whether the head sees the covariates of a bag beside its pooled vector.
         num_covariates: number of covariates that each bag has; ignored without `covariates`.
 
@@ -74,8 +78,10 @@ class BagNetwork(nn.Module):
         pool: Pool,
         fusion: Callable[..., nn.Module] | None = None,
         fuse: Level = "instances",
+        hidden: Sequence[int] = (),
         dropout: float = 0.0,
         attention_l2: float = 0.0,
+        aem: float = 0.0,
         covariates: bool = False,
         num_covariates: int = 0,
     ) -> None:
@@ -89,21 +95,26 @@ class BagNetwork(nn.Module):
             self.instance_shape = shapes
             self.encoder: nn.Module = stream_encoder(shapes, encoder)
             widths = {name: _width(self.encoder[name]) for name in shapes}
-            if len(shapes) > 1:
-                self.fusion = build_fusion(fusion, widths)
         else:
             self.instance_shape = tuple(instance_shape)
             self.encoder = encoder(instance_shape)
             widths = {"x": _width(self.encoder)}
-        width = next(iter(widths.values())) if self.fusion is None else cast(int, self.fusion.dim)
-        self.fuses_bags = self.fusion is not None and fuse == "bags"
+        self.fuses_bags = len(widths) > 1 and fuse == "bags"
         self.pool: nn.Module
         if self.fuses_bags:
             self.pool = EachStream({name: _build(pool, each) for name, each in widths.items()})
             pools = list(self.pool.children())
+            pooled = {name: _width(self.pool[name], each) for name, each in widths.items()}
+            self.fusion = build_fusion(fusion, pooled)
+            width = cast(int, self.fusion.dim)
         else:
+            width = next(iter(widths.values()))
+            if len(widths) > 1:
+                self.fusion = build_fusion(fusion, widths)
+                width = cast(int, self.fusion.dim)
             self.pool = pool if isinstance(pool, nn.Module) else pool(in_dim=width)
             pools = [self.pool]
+            width = _width(self.pool, width)
         self.dropout = nn.Dropout(dropout)
         if covariates and not num_covariates:
             raise ValueError(
@@ -111,8 +122,12 @@ class BagNetwork(nn.Module):
                 "data.covariates, columns of the label table"
             )
         self.covariates = num_covariates if covariates else 0
-        self.head = nn.Linear(width + self.covariates, num_outputs)
+        width += self.covariates
+        # An MLP of no layer would flatten, and be one more name among the weights.
+        self.hidden = MLPEncoder((width,), hidden, dropout) if hidden else nn.Identity()
+        self.head = nn.Linear(hidden[-1] if hidden else width, num_outputs)
         self.attention_l2 = attention_l2
+        self.aem = aem
         streams = tuple(widths) if weighs(self.fusion) else ()
         self.logged = tuple(f"weight_{name}" for name in streams)
         parameters = signature(pools[0].forward).parameters
@@ -144,9 +159,9 @@ class BagNetwork(nn.Module):
         z = self.dropout(z)
         if self.covariates:
             z = torch.cat([z, self._covariates(batch).to(z.dtype)], dim=1)
-        logits = self.head(z)
+        logits = self.head(self.hidden(z))
         details = {} if weights is None else dict(zip(self.logged, weights, strict=True))
-        return BagOutput(logits, scores, self._penalty(), details=details)
+        return BagOutput(logits, scores, self._penalty(scores, batch.ptr), details=details)
 
     def _pooled(self, pool: nn.Module, x: Tensor, batch: BagBatch) -> tuple[Tensor, Tensor | None]:
         """Bags `(B, D)` of instances `(N, D)`, and the attention scores if there are any."""
@@ -172,15 +187,19 @@ class BagNetwork(nn.Module):
             )
         return batch.covariates
 
-    def _penalty(self) -> Tensor | None:
-        if self.attention_l2 == 0:
-            return None
-        kernels = [p.square().sum() for p in self.pool.parameters() if p.ndim > 1]
-        return self.attention_l2 * sum(kernels, start=self.head.weight.new_zeros(()))
+    def _penalty(self, scores: Tensor | None, ptr: Tensor) -> Tensor | None:
+        terms = []
+        if self.attention_l2 != 0:
+            kernels = [p.square().sum() for p in self.pool.parameters() if p.ndim > 1]
+            terms.append(self.attention_l2 * sum(kernels, start=self.head.weight.new_zeros(())))
+        if self.aem != 0 and scores is not None:
+            terms.append(entropy_penalty(scores, ptr, self.aem))
+        return torch.stack(terms).sum() if terms else None
 
 
-def _width(encoder: nn.Module) -> int:
-    return cast(int, encoder.out_dim)
+def _width(module: nn.Module, width: int | None = None) -> int:
+    """What it states, or the width of what it is given."""
+    return cast(int, module.out_dim) if width is None else getattr(module, "out_dim", width)
 
 
 def _build(pool: Pool, width: int) -> nn.Module:

@@ -1,7 +1,7 @@
 """What every network says about a batch: the contract between models and training."""
 
 from collections.abc import Mapping
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 from torch import Tensor
 
@@ -37,6 +37,9 @@ class BagOutput(NamedTuple):
             `(B,)` that the network names in its attribute `logged` are averaged over the bags and
             logged beside the metrics. Where a network gives `weights` `(B, n)` and `coords`
             `(B, n, d)`, the table of instances is made of them.
+        scores_of: what the K columns of the scores are: `heads`, of which tables and figures show
+            the mean of the weights; or `classes`, of which they show that of the predicted one.
+            Two columns for one logit are the negative and the positive class, the latter is shown.
     """
 
     logits: Tensor
@@ -44,3 +47,4 @@ class BagOutput(NamedTuple):
     penalty: Tensor | None = None
     auxiliary: tuple[Auxiliary, ...] = ()
     details: Mapping[str, Tensor] = {}
+    scores_of: Literal["heads", "classes"] = "heads"

@@ -13,7 +13,7 @@ from milforge.data import BagBatch, CovariateEncoder, ImageBatch
 from milforge.functional import segment_softmax
 from milforge.models import BagOutput
 from milforge.training.module import Batch, MILModule
-from milforge.training.predictions import BagPredictions
+from milforge.training.predictions import BagPredictions, attention_scores
 
 
 class Ensemble(MILModule):
@@ -85,7 +85,12 @@ class Ensemble(MILModule):
             if "attention_entropy" in details:
                 details["attention_entropy"] = torch.special.entr(attention).sum((1, 2))
             return BagOutput(logits, outputs[0].scores, details=details)
-        scores = [output.scores for output in outputs if output.scores is not None]
+        # Several heads are averaged with those of the other members, in float64.
+        shown = [
+            output.scores if output.scores_of == "heads" else attention_scores(batch, output)
+            for output in outputs
+        ]
+        scores = [each for each in shown if each is not None]
         attends = len(scores) == len(outputs) and isinstance(batch, BagBatch)
         if attends and isinstance(batch, BagBatch):
             return BagOutput(logits, scores_of_mean(scores, batch.ptr), details=details)

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from milforge.data import BagBatch, ImageBatch
-from milforge.functional import segment_softmax
+from milforge.functional import segment_index, segment_softmax
 from milforge.models import BagOutput
 from milforge.models.streams import mean_attention
 
@@ -75,8 +75,17 @@ def _sizes(batch: BagBatch | ImageBatch, output: BagOutput) -> Tensor:
 
 
 def attention_scores(batch: BagBatch | ImageBatch, output: BagOutput) -> Tensor | None:
-    """`(N,)` attention scores; of several heads those of their mean weights."""
+    """`(N,)` attention scores; of several heads those of their mean weights.
+
+    Of several classes those of the predicted one, and of the positive one where there are two.
+    """
     scores = output.scores
     if scores is None or scores.ndim == 1 or not isinstance(batch, BagBatch):
         return scores
-    return mean_attention(scores.unbind(1), batch.ptr)
+    if output.scores_of == "heads":
+        return mean_attention(scores.unbind(1), batch.ptr)
+    if output.logits.shape[1] == 1:
+        return scores[:, -1]
+    predicted = output.logits.detach().argmax(1)
+    shown = predicted[segment_index(batch.ptr, len(scores))]
+    return scores.gather(1, shown[:, None])[:, 0]

@@ -1,0 +1,1 @@
+"""Published models, one file each, written from the equations of their papers."""
