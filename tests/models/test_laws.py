@@ -1,0 +1,256 @@
+"""Laws of every model in configs/model, one of a fork's own included: it is in it by being there.
+
+A model that depends on the order of the instances says so by `permutation = "order"`, one that
+draws at random for each of them by `permutation = "random"`.
+"""
+
+from copy import deepcopy
+from dataclasses import replace
+from functools import cache
+from itertools import pairwise
+
+import pytest
+import torch
+from torch import nn
+from torch.testing import assert_close
+
+from milforge.api.build import build_network
+from milforge.data import Bag, collate_bags
+from milforge.functional import segment_softmax, segment_sum
+from milforge.graph import build_adjacency
+from milforge.training.losses import auxiliary_loss, bag_losses
+from stated import OUTPUTS, TASKS, make_labels, make_task
+from test_configs import compose_config, options
+
+WIDTH = 6
+SIZES = (9, 1, 2, 3, 7, 8, 17, 33)  # around the k of the models
+
+
+@cache
+def config_of(model):
+    config = compose_config("train", f"model={model}")
+    if "hidden" in config.model.get("encoder", {}):
+        config.model.encoder.hidden = [16]  # the laws hold of any width
+    return config
+
+
+def looks_at_images(model):
+    return config_of(model).model["_target_"].endswith("SamplingNetwork")
+
+
+MODELS = [model for model in options("model") if not looks_at_images(model)]
+EACH_MODEL = pytest.mark.parametrize("model", MODELS)
+EACH_TASK = pytest.mark.parametrize("kind", TASKS)
+
+
+@cache
+def built(model, num_outputs):
+    torch.manual_seed(0)
+    network = build_network(config_of(model), (WIDTH,), num_outputs, 0)
+    for module in network.modules():
+        if isinstance(module, nn.Dropout):
+            module.p = 0.0  # it draws otherwise in another batch
+    return network.double()
+
+
+def make_network(model, num_outputs=1):
+    return deepcopy(built(model, num_outputs))
+
+
+def make_bags(sizes=SIZES, dtype=torch.float64, kind="binary"):
+    generator = torch.Generator().manual_seed(1)
+    bags = []
+    labels = make_labels(kind, 23)
+    for b, size in enumerate(sizes):
+        x = torch.randn(size, WIDTH, generator=generator, dtype=torch.float64)
+        coords = torch.stack([torch.arange(size) % 5, torch.arange(size) // 5], 1).float()
+        adj = build_adjacency(coords, method="radius", radius=1.5)
+        adj = torch.sparse_csr_tensor(
+            adj.crow_indices(), adj.col_indices(), adj.values().to(dtype), adj.shape
+        )
+        bags.append(Bag(x.to(dtype), labels[b], adj, coords, bag_id=str(b)))
+    return bags
+
+
+def batch_of(bags):
+    batch = collate_bags(bags)
+    names = [int(name) + 1 for name in batch.bag_id]
+    return replace(batch, seeds=torch.tensor(names, dtype=torch.int64) * 7919)
+
+
+def step_losses(network, batch, kind):
+    """`(B,)`, all that a training step adds up over the bags."""
+    task = make_task(kind, make_labels(kind, 23))
+    output = network(batch)
+    target = task.target(batch.y)
+    losses = bag_losses(task.loss, task, output.logits, target)
+    losses = losses * getattr(network, "loss_weight", 1.0)
+    added = auxiliary_loss(network, task, task.loss, batch, output, target)
+    losses = losses if added is None else losses + added
+    # A mean over the bags, so that those of single bags sum to B times it.
+    penalty = 0.0 if output.penalty is None else output.penalty
+    return losses.sum() + penalty * len(batch)
+
+
+def gradients(network):
+    return {
+        name: each.grad.clone()
+        for name, each in network.named_parameters()
+        if each.grad is not None
+    }
+
+
+@EACH_MODEL
+def test_a_bag_does_not_feel_the_others(model):
+    """In evaluation."""
+    network, bags = make_network(model, 3).eval(), make_bags()
+    together = network(batch_of(bags))
+    alone = [network(batch_of([bag])) for bag in bags]
+    assert_close(together.logits, torch.cat([each.logits for each in alone]))
+    if together.scores is not None:
+        assert_close(together.scores, torch.cat([each.scores for each in alone]))
+    order = [3, 7, 0, 1, 6, 5, 4, 2]
+    turned = network(batch_of([bags[i] for i in order]))
+    assert_close(turned.logits, together.logits[order])
+
+
+@EACH_MODEL
+@pytest.mark.parametrize("kind", ["binary", "multiclass"])
+def test_nor_does_its_gradient_in_training(model, kind):
+    """All that is lost, and every gradient, is the sum of those of the bags alone."""
+    bags = make_bags(kind=kind)
+    together, alone = make_network(model, OUTPUTS[kind]), make_network(model, OUTPUTS[kind])
+    loss = step_losses(together, batch_of(bags), kind)
+    loss.backward()
+    total = 0.0
+    for bag in bags:
+        each = make_network(
+            model, OUTPUTS[kind]
+        )  # what it remembers of a step is that of the first
+        part = step_losses(each, batch_of([bag]), kind)
+        part.backward()
+        total = total + part.detach()
+        for mine, its in zip(alone.parameters(), each.parameters(), strict=True):
+            if its.grad is not None:
+                mine.grad = its.grad if mine.grad is None else mine.grad + its.grad
+    assert_close(loss.detach(), total)
+    found, expected = gradients(together), gradients(alone)
+    assert found.keys() == expected.keys()
+    for name in found:
+        assert_close(found[name], expected[name], rtol=1e-6, atol=1e-9, msg=name)
+
+
+def permuted(bag, order):
+    adj = bag.adj.to_dense()[order][:, order].to_sparse_csr()
+    return Bag(bag.x[order], bag.y, adj, bag.coords[order], bag_id=bag.bag_id)
+
+
+@EACH_MODEL
+def test_it_keeps_the_permutation_law_that_it_declares(model):
+    """With adjacency and coords permuted alike."""
+    network, bags = make_network(model, 3).eval(), make_bags()
+    generator = torch.Generator().manual_seed(2)
+    orders = [torch.randperm(len(bag), generator=generator) for bag in bags]
+    turned = [permuted(bag, order) for bag, order in zip(bags, orders, strict=True)]
+    before, after = network(batch_of(bags)), network(batch_of(turned))
+    law = getattr(network, "permutation", "invariant")
+    if law == "invariant":
+        assert_close(after.logits, before.logits)
+        if before.scores is not None:
+            bounds = collate_bags(bags).ptr.tolist()
+            parts = [before.scores[i:j] for i, j in pairwise(bounds)]
+            expected = [part[order] for part, order in zip(parts, orders, strict=True)]
+            assert_close(after.scores, torch.cat(expected))
+    else:
+        assert law in ("order", "random")
+        assert not torch.allclose(after.logits, before.logits)
+
+
+@EACH_MODEL
+@EACH_TASK
+def test_every_parameter_has_a_gradient_in_a_training_step(model, kind):
+    """Or training on several processes waits for it; in small bags alone, too."""
+    for sizes in (SIZES, (1,)):
+        network = make_network(model, OUTPUTS[kind]).train()
+        step_losses(network, batch_of(make_bags(sizes, kind=kind)), kind).backward()
+        for name, parameter in network.named_parameters():
+            if parameter.requires_grad:
+                assert parameter.grad is not None, name
+                assert parameter.grad.isfinite().all(), name
+
+
+@EACH_MODEL
+def test_evaluation_draws_nothing(model):
+    network = make_network(model).eval()
+    bags = make_bags()
+    assert torch.equal(network(batch_of(bags)).logits, network(batch_of(bags)).logits)
+    unseeded = collate_bags(bags)
+    assert torch.equal(network(unseeded).logits, network(unseeded).logits)
+
+
+@EACH_MODEL
+@EACH_TASK
+def test_a_batch_of_no_bags_is_lossless(model, kind):
+    """It is the share of a process that has no bag in a step."""
+    network = make_network(model, OUTPUTS[kind]).train()
+    bags = make_bags((5,), kind=kind)
+    batch = replace(collate_bags(bags).without_bags(), seeds=torch.zeros(0, dtype=torch.int64))
+    output = network(batch)
+    assert output.logits.shape == (0, OUTPUTS[kind])
+    loss = step_losses(network, batch, kind)
+    assert loss == 0
+    loss.backward()
+    for name, parameter in network.named_parameters():
+        if parameter.requires_grad:
+            assert parameter.grad is not None, name
+            assert not parameter.grad.any(), name
+
+
+@EACH_MODEL
+def test_shapes_dtypes_and_half_precision(model):
+    network = make_network(model, 3)
+    output = network.eval()(batch_of(make_bags()))
+    assert output.logits.dtype == torch.float64
+    assert output.scores is None or len(output.scores) == sum(SIZES)
+    network, batch = network.float().train(), batch_of(make_bags(dtype=torch.float32))
+    with torch.autocast("cpu", torch.bfloat16):
+        output = network(batch)
+        assert output.logits.shape == (len(SIZES), 3)
+        (output.logits.float().sum() + (output.penalty or 0.0)).backward()
+    assert output.logits.isfinite().all()
+    for name, parameter in network.named_parameters():
+        assert parameter.grad is None or parameter.grad.isfinite().all(), name
+    half = network.eval()(batch).logits
+    assert_close(
+        half.double(),
+        make_network(model, 3).eval()(batch_of(make_bags())).logits,
+        rtol=1e-3,
+        atol=1e-4,
+    )
+
+
+@EACH_MODEL
+def test_attention_scores_are_of_the_instances_and_finite_where_not_hidden(model):
+    network = make_network(model, 3).eval()
+    batch = batch_of(make_bags())
+    scores = network(batch).scores
+    if scores is None:
+        return
+    assert not scores.isnan().any()
+    table = scores.reshape(len(scores), -1)
+    weights = torch.stack([segment_softmax(each, batch.ptr) for each in table.unbind(1)], 1)
+    assert_close(segment_sum(weights, batch.ptr), torch.ones(len(batch), table.shape[1]).double())
+
+
+@EACH_MODEL
+@EACH_TASK
+def test_contributions_sum_to_the_logits(model, kind):
+    """Where it has any. They are made of the attention that is returned, and of nothing else."""
+    network, batch = make_network(model, OUTPUTS[kind]).eval(), batch_of(make_bags(kind=kind))
+    if not hasattr(network, "contributions"):
+        return
+    each = network.contributions(batch)
+    assert each.shape == (sum(SIZES), OUTPUTS[kind])
+    size = segment_sum(each.abs(), batch.ptr)
+    error = segment_sum(each, batch.ptr) + network.offset - network(batch).logits
+    assert (error.abs() <= 1e-6 * size).all()
