@@ -1,6 +1,7 @@
 """Stateless tensor operators."""
 
 from milforge.functional.attention import attention_entropy, attention_pool, weighted_sums
+from milforge.functional.bag_attention import bag_attention
 from milforge.functional.dirichlet import dirichlet_energy, relative_dirichlet_energy
 from milforge.functional.keyed_random import keyed_uniform
 from milforge.functional.losses import (
@@ -13,6 +14,7 @@ from milforge.functional.losses import (
     mean_squared_error,
 )
 from milforge.functional.ranking import segment_auroc, segment_average_precision
+from milforge.functional.scan import linear_scan
 from milforge.functional.segment import (
     segment_index,
     segment_max,
@@ -26,6 +28,7 @@ from milforge.functional.selection import segment_argmax, segment_rank
 __all__ = [
     "attention_entropy",
     "attention_pool",
+    "bag_attention",
     "binary_cross_entropy",
     "cross_entropy",
     "dirichlet_energy",
@@ -33,6 +36,7 @@ __all__ = [
     "huber_loss",
     "keyed_uniform",
     "known_mean",
+    "linear_scan",
     "mean_absolute_error",
     "mean_squared_error",
     "relative_dirichlet_energy",
