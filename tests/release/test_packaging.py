@@ -35,18 +35,18 @@ data: collate_bags collate_images differs_by_epoch digits_bags digits_grid draw_
 data: feature_moments image_folder inspect_folder kfold_splits low_resolution megapixel mnist_bags
 data: monte_carlo_splits open_reader open_source read_idx read_labels read_splits set_epoch
 data: stored_labels two_stream_digits unbatch write_split
-functional: attention_entropy attention_pool binary_cross_entropy cross_entropy dirichlet_energy
-functional: focal_loss huber_loss keyed_uniform known_mean mean_absolute_error mean_squared_error
-functional: relative_dirichlet_energy segment_argmax segment_auroc segment_average_precision
-functional: segment_index segment_max segment_mean segment_rank segment_softmax segment_sum
-functional: segment_weighted_sum weighted_sums
+functional: attention_entropy attention_pool bag_attention binary_cross_entropy cross_entropy
+functional: dirichlet_energy focal_loss huber_loss keyed_uniform known_mean linear_scan
+functional: mean_absolute_error mean_squared_error relative_dirichlet_energy segment_argmax
+functional: segment_auroc segment_average_precision segment_index segment_max segment_mean
+functional: segment_rank segment_softmax segment_sum segment_weighted_sum weighted_sums
 graph: AdjacencyBuilder build_adjacency check_adjacency count_isolated grid_stride
 graph: normalize_adjacency radius_from_tiles
 metrics: CalibrationError Kind LocalisationAUROC LocalisationAveragePrecision MAE MacroAUROC
 metrics: MacroAveragePrecision Pearson R2 RMSE Spearman build_metrics direction_of higher_is_better
 metrics: missing_options named_values
-models: ACMIL AdditiveABMIL Auxiliary BagNetwork BagOutput CLAM DSMIL DTFD FeatureNetwork MHIM
-models: SamplingNetwork
+models: ACMIL AdditiveABMIL Auxiliary BagNetwork BagOutput CLAM DSMIL DTFD FeatureNetwork ILRA MHIM
+models: MambaMIL PatchGCN RRT SamplingNetwork TransMIL Transformer WiKG
 nn: AttentionCNN AttentionHeads AttentionPool AttentionVariancePool ConcatStreams EachStream
 nn: FlattenEncoder IdentityEncoder LeNetEncoder MLPEncoder MaxPool MeanPool MultiHeadAttentionPool
 nn: PatchCNN Sm SmAttentionPool Standardise StreamFusion

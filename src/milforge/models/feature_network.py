@@ -2,7 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from typing import ClassVar, Literal, cast
+from typing import Literal, cast
 
 import torch
 from torch import Tensor, nn
@@ -49,7 +49,7 @@ class FeatureNetwork(nn.Module, ABC):
             and no fusion.
     """
 
-    permutation: ClassVar[Permutation] = "invariant"
+    permutation: Permutation = "invariant"
     needs_adjacency = False
 
     def __init__(

@@ -1,7 +1,7 @@
 """Double-tier feature distillation MIL."""
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import ClassVar, Literal, get_args
+from typing import Literal, get_args
 
 import torch
 from torch import Tensor, nn
@@ -53,7 +53,7 @@ class DTFD(FeatureNetwork):
         ValueError: for numbers below 1, or another way to distil.
     """
 
-    permutation: ClassVar[Permutation] = "random"
+    permutation: Permutation = "random"
 
     def __init__(
         self,

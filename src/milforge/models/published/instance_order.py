@@ -1,0 +1,57 @@
+"""In which order the instances of a bag stand in a square or a sequence."""
+
+from typing import Literal, get_args
+
+import torch
+from torch import Tensor
+
+from milforge.data import BagBatch
+from milforge.functional import segment_index
+
+Order = Literal["file", "coords"]
+
+
+def check_order(order: str) -> None:
+    """Checks the name of an order.
+
+    Raises:
+        ValueError: for another one.
+    """
+    if order not in get_args(Order):
+        raise ValueError(f"expected model.order to be one of {get_args(Order)}, got {order!r}")
+
+
+def instance_order(batch: BagBatch, order: Order) -> Tensor:
+    """`(N,)` int64: the rows of the instances, bag after bag.
+
+    Args:
+        batch: the bags.
+        order: `file`, as they came; or `coords`, line by line: by the last coordinate, then by the
+            one before it. So the order in the file does not matter, unless two lie in one place.
+
+    Raises:
+        ValueError: where they are to be ordered by coords and there are none.
+    """
+    rows = torch.arange(batch.num_instances, device=batch.ptr.device)
+    if order == "file":
+        return rows
+    if batch.coords is None:
+        raise ValueError(
+            "expected bags with coords for model.order=coords, got none: choose model.order=file"
+        )
+    for axis in batch.coords.unbind(1):
+        rows = rows[axis[rows].argsort(stable=True)]
+    bag = segment_index(batch.ptr, len(rows))
+    return rows[bag[rows].argsort(stable=True)]
+
+
+def side_of(size: int, multiple: int = 1) -> int:
+    """Side of the smallest square that holds so many instances, a multiple of a number.
+
+    Example:
+        >>> side_of(9), side_of(10), side_of(10, 8)
+        (3, 4, 8)
+    """
+    side = int(size**0.5)
+    side += side * side < size
+    return -(-side // multiple) * multiple
