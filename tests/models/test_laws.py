@@ -31,6 +31,8 @@ def config_of(model):
     config = compose_config("train", f"model={model}")
     if "hidden" in config.model.get("encoder", {}):
         config.model.encoder.hidden = [16]  # the laws hold of any width
+    if "aem" in config.model:
+        config.model.aem = 0.1  # and with the term that it adds to the loss
     return config
 
 
@@ -254,3 +256,17 @@ def test_contributions_sum_to_the_logits(model, kind):
     size = segment_sum(each.abs(), batch.ptr)
     error = segment_sum(each, batch.ptr) + network.offset - network(batch).logits
     assert (error.abs() <= 1e-6 * size).all()
+
+
+@EACH_MODEL
+def test_it_takes_images_and_several_streams_too(model):
+    bags = make_bags((3, 5))
+    x = torch.cat([bag.x for bag in bags]).float()
+    batch = batch_of(make_bags((3, 5), torch.float32))
+    image = x[:, :1, None].repeat(1, 28, 28)[:, None]
+    network = build_network(config_of(model), (1, 28, 28), 3, 0).eval()
+    assert network(replace(batch, x=image)).logits.shape == (2, 3)
+    shapes = {"a": (WIDTH,), "b": (WIDTH,)}
+    network = build_network(config_of(model), shapes, 3, 0).eval()
+    output = network(replace(batch, x={"a": x, "b": x.flip(0)}))
+    assert output.logits.isfinite().all()

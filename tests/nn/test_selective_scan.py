@@ -18,7 +18,7 @@ def by_hand(layer, x):
         for j in range(kernel):
             u = u + layer.conv.weight[:, 0, j] * padded[t + j]
         u = u / (1 + (-u).exp())
-        rank, size, _ = layer.split
+        rank, size = layer.step.in_features, layer.log_decay.shape[1]
         steer = u @ layer.steer.weight.T
         b, c = steer[rank : rank + size], steer[rank + size :]
         dt = (1 + (steer[:rank] @ layer.step.weight.T + layer.step.bias).exp()).log()

@@ -35,11 +35,12 @@ data: collate_bags collate_images differs_by_epoch digits_bags digits_grid draw_
 data: feature_moments image_folder inspect_folder kfold_splits low_resolution megapixel mnist_bags
 data: monte_carlo_splits open_reader open_source read_idx read_labels read_splits set_epoch
 data: stored_labels two_stream_digits unbatch write_split
-functional: attention_entropy attention_pool bag_attention binary_cross_entropy cross_entropy
-functional: dirichlet_energy focal_loss huber_loss keyed_uniform known_mean linear_scan
-functional: mean_absolute_error mean_squared_error relative_dirichlet_energy segment_argmax
-functional: segment_auroc segment_average_precision segment_index segment_max segment_mean
-functional: segment_rank segment_softmax segment_sum segment_weighted_sum weighted_sums
+functional: attention_entropy attention_pool attention_supervision bag_attention
+functional: binary_cross_entropy cross_entropy dirichlet_energy focal_loss huber_loss keyed_uniform
+functional: known_mean linear_scan mean_absolute_error mean_squared_error relative_dirichlet_energy
+functional: segment_argmax segment_auroc segment_average_precision segment_index segment_max
+functional: segment_mean segment_rank segment_softmax segment_sum segment_weighted_sum
+functional: weighted_sums
 graph: AdjacencyBuilder build_adjacency check_adjacency count_isolated grid_stride
 graph: normalize_adjacency radius_from_tiles
 metrics: CalibrationError Kind LocalisationAUROC LocalisationAveragePrecision MAE MacroAUROC

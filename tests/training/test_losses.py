@@ -1,5 +1,6 @@
 """The loss of a step, bag by bag, and what a network adds to it."""
 
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
@@ -8,8 +9,9 @@ from torch import nn
 from torch.nn import functional as F
 
 from milforge.data import collate_bags
+from milforge.functional import attention_supervision
 from milforge.models.output import Auxiliary, BagOutput
-from milforge.training.losses import auxiliary_loss, bag_losses, check_loss
+from milforge.training.losses import auxiliary_loss, bag_losses, check_loss, instance_losses
 from stated import (
     CLASSES,
     TASKS,
@@ -195,3 +197,40 @@ def test_what_a_network_adds_is_to_be_finite_too():
     module = attached(make_module("binary", y, logits, network=Clusters(logits, losses)))
     with pytest.raises(ValueError, match="not finite in epoch 0, step 0, of '4'"):
         module.training_step(collate_bags(bags), 0)
+
+
+def instance_problem(scores_of="heads"):
+    """Three bags with labels of instances; the second of three classes is predicted."""
+    _, _, bags = make_problem("binary", 3)
+    batch = collate_bags(bags)
+    scores = torch.randn((len(batch.x), 3), generator=torch.Generator().manual_seed(0))
+    logits = torch.tensor([[0.0, 1.0, 0.5]]).expand(3, 3)
+    return batch, BagOutput(logits, scores, scores_of=scores_of)
+
+
+def test_attention_is_held_to_the_labels_of_instances():
+    batch, output = instance_problem()
+    expected = attention_supervision(output.scores, batch.y_inst, batch.ptr)
+    assert expected.any()
+    assert torch.equal(instance_losses(batch, output), expected)
+    batch, output = instance_problem("classes")
+    of_shown = attention_supervision(output.scores[:, 1], batch.y_inst, batch.ptr)
+    assert torch.equal(instance_losses(batch, output), of_shown)
+
+
+def test_without_labels_or_attention_there_is_nothing_to_hold():
+    batch, output = instance_problem()
+    assert instance_losses(replace(batch, y_inst=None), output) is None
+    with pytest.raises(ValueError, match=r"loss\.instances: expected a model that attends"):
+        instance_losses(batch, output._replace(scores=None))
+
+
+def test_the_loss_of_instances_is_weighed_and_added():
+    logits, y, bags = make_problem("binary")
+    batch = collate_bags(bags)
+    losses = []
+    for weight in (0.0, 2.0):
+        module = make_module("binary", y, logits, options={"instances": weight})
+        losses.append(float(module.training_step(batch, 0).detach()))
+    own = attention_supervision(batch.x[:, 0], batch.y_inst, batch.ptr).mean()
+    assert losses[1] - losses[0] == pytest.approx(2 * float(own), rel=1e-4)

@@ -5,6 +5,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from inspect import signature
+from math import inf
 from typing import Any, cast
 
 import lightning as L
@@ -209,11 +210,13 @@ class Learning:
     Args:
         build: builds the LightningModule.
         loss: the loss of each bag; None: the task's own.
+        instances: weight of the loss of the attention.
         metrics: metrics beside the task's own, by name; None takes the task's of that name away.
     """
 
     build: Callable[..., MILModule]
     loss: Loss | None
+    instances: float
     metrics: dict[str, Metric | None]
 
 
@@ -232,7 +235,20 @@ def make_learning(config: DictConfig, task: Task, labels: Tensor | None) -> Lear
     build = module_builder(config)
     metrics = make_metrics(config, task)
     build_metrics(task.metrics(), metrics, task.input_names)
-    return Learning(build, make_loss(config, task, labels), metrics)
+    loss = make_loss(config, task, labels)
+    return Learning(build, loss, instance_weight(config), metrics)
+
+
+def instance_weight(config: DictConfig) -> float:
+    """`loss.instances`, the weight of the loss of the attention.
+
+    Raises:
+        ValueError: where it is no number from 0 on.
+    """
+    weight = (config.loss or {}).get("instances", 0.0)
+    if isinstance(weight, bool) or not isinstance(weight, int | float) or not 0 <= weight < inf:
+        raise ValueError(f"loss.instances: expected a number from 0 on, got {weight!r}")
+    return float(weight)
 
 
 def make_metrics(config: DictConfig, task: Task) -> dict[str, Metric | None]:
@@ -271,9 +287,10 @@ def make_loss(config: DictConfig, task: Task, labels: Tensor | None) -> Loss | N
         ValueError: where it cannot be called, does not return a loss for each bag, or cannot take
             such labels.
     """
-    if not config.loss:
+    node = {key: each for key, each in (config.loss or {}).items() if key != "instances"}
+    if not node:
         return None
-    loss: Loss = make(config.loss)
+    loss: Loss = make(OmegaConf.create(node))
     if not callable(loss):
         raise ValueError(
             "loss._target_: expected a function of logits and labels, or a module, got "

@@ -228,6 +228,7 @@ def make_module(config: DictConfig, data: MILDataModule, learning: Learning) -> 
         network,
         task,
         loss=learning.loss,
+        instances=learning.instances,
         metrics=learning.metrics,
         optimizer=make(config.optimizer),
         stored={

@@ -53,6 +53,8 @@ def check_targets(config: DictConfig) -> None:
     assert isinstance(plain, dict)
     for group in ("callbacks", "logger", "metrics"):
         _check_members(group, plain.get(group) or {})
+    if isinstance(plain.get("loss"), dict):
+        plain["loss"].pop("instances", None)  # a weight beside the keys of the loss
     targets = list(targets_of(plain))
     # What the source says is checked first, because importing Lightning takes seconds.
     for path, node in targets:

@@ -1,6 +1,7 @@
 """Stateless tensor operators."""
 
 from milforge.functional.attention import attention_entropy, attention_pool, weighted_sums
+from milforge.functional.attention_supervision import attention_supervision
 from milforge.functional.bag_attention import bag_attention
 from milforge.functional.dirichlet import dirichlet_energy, relative_dirichlet_energy
 from milforge.functional.keyed_random import keyed_uniform
@@ -28,6 +29,7 @@ from milforge.functional.selection import segment_argmax, segment_rank
 __all__ = [
     "attention_entropy",
     "attention_pool",
+    "attention_supervision",
     "bag_attention",
     "binary_cross_entropy",
     "cross_entropy",

@@ -201,4 +201,6 @@ def attention_entropy(
     weights = segment_softmax(scores, ptr)
     some = weights > 0
     terms = torch.where(some, -weights * weights.where(some, 1.0).log(), 0.0)
-    return segment_sum(terms.reshape(len(terms), -1), ptr).reshape(len(ptr) - 1, *scores.shape[1:])
+    if scores.ndim == 2:
+        return segment_sum(terms, ptr)
+    return segment_sum(terms[:, None], ptr)[:, 0]

@@ -141,5 +141,6 @@ def entropy_penalty(scores: Tensor, ptr: Tensor, strength: float) -> Tensor:
     Returns:
         A scalar, to be added to the loss; 0 where there is no bag.
     """
-    entropy = attention_entropy(scores, ptr).reshape(len(ptr) - 1, -1).mean(1)
-    return -strength * entropy.sum() / max(1, len(entropy))
+    entropy = attention_entropy(scores, ptr)
+    columns = entropy.shape[1] if entropy.ndim == 2 else 1
+    return -strength * entropy.sum() / (columns * max(1, len(entropy)))

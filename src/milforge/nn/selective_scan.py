@@ -38,7 +38,7 @@ class SelectiveScan(nn.Module):
         self.step = nn.Linear(rank, dim)
         self.log_decay = nn.Parameter(torch.arange(1.0, state + 1).log().repeat(dim, 1))
         self.skip = nn.Parameter(torch.ones(dim))
-        self.split = (rank, state, state)
+        self.ends = (rank, rank + state)
         with torch.no_grad():  # steps from 0.001 to 0.1
             nn.init.uniform_(self.step.weight, -(rank**-0.5), rank**-0.5)
             steps = (torch.rand(dim) * (log(0.1) - log(0.001)) + log(0.001)).exp()
@@ -48,18 +48,16 @@ class SelectiveScan(nn.Module):
         """`(N, E)` to the same, for packed bags."""
         place = torch.arange(len(x), device=x.device) - ptr[segment_index(ptr, len(x))]
         x = F.silu(self._convolved(x, place))
-        steer, b, c = torch.split(self.steer(x), self.split, dim=1)
+        steer, b, c = torch.tensor_split(self.steer(x), self.ends, dim=1)
         dt = F.softplus(self.step(steer))
         dtype = torch.promote_types(x.dtype, torch.float32)
         x, dt, b, c = (each.to(dtype) for each in (x, dt, b, c))
         decay = -self.log_decay.to(dtype).exp()
         again = partial(checkpoint, use_reentrant=False)
         with torch.autocast(x.device.type, enabled=False):
+            blocks = (slice(first, first + _BLOCK) for first in range(0, x.shape[1], _BLOCK))
             parts = [
-                again(_states_seen, part, step, rate, b, c, place)
-                for part, step, rate in zip(
-                    x.split(_BLOCK, 1), dt.split(_BLOCK, 1), decay.split(_BLOCK), strict=True
-                )
+                again(_states_seen, x[:, of], dt[:, of], decay[of], b, c, place) for of in blocks
             ]
             return torch.cat(parts, dim=1) + self.skip.to(dtype) * x
 

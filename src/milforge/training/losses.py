@@ -6,8 +6,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from milforge.data import BagBatch
+from milforge.functional import attention_supervision
 from milforge.models import BagOutput
 from milforge.tasks import Task
+from milforge.training.predictions import attention_scores
 
 # `(B, O)` logits and the target of the task to the loss of each bag, `(B,)`.
 Loss = Callable[[Tensor, Tensor], Tensor]
@@ -99,6 +102,30 @@ def auxiliary_loss(
         _check_shape("auxiliary_loss of the network", losses, len(target))
         added.append(losses)
     return torch.stack(added).sum(0) if added else None
+
+
+def instance_losses(batch: Any, output: BagOutput) -> Tensor | None:
+    """The loss of the attention of each bag that looks elsewhere than at positive instances.
+
+    Of several classes, that of the class which is shown; see `BagOutput.scores_of`.
+
+    Returns:
+        `(B,)`; None where no bag has labels of instances.
+
+    Raises:
+        ValueError: where the network gives no attention scores.
+    """
+    if output.scores is None:
+        raise ValueError(
+            "loss.instances: expected a model that attends, and this one gives no scores: choose "
+            "loss.instances=0, or a model with attention, such as model=gated_abmil"
+        )
+    if not isinstance(batch, BagBatch) or batch.y_inst is None:
+        return None
+    heads = output.scores_of == "heads"
+    scores = output.scores if heads else attention_scores(batch, output)
+    assert scores is not None
+    return attention_supervision(scores, batch.y_inst, batch.ptr)
 
 
 def _check_shape(what: str, losses: Any, bags: int) -> None:

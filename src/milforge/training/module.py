@@ -6,6 +6,7 @@ from functools import cached_property
 from typing import Any
 
 import torch
+from lightning.pytorch.utilities import rank_zero_warn
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import ReduceLROnPlateau
@@ -17,7 +18,7 @@ from milforge.models import BagOutput
 from milforge.tasks import Task
 from milforge.training.finite import check_monitor, not_finite, over_processes
 from milforge.training.freeze import freeze_parts
-from milforge.training.losses import Loss, auxiliary_loss, bag_losses
+from milforge.training.losses import Loss, auxiliary_loss, bag_losses, instance_losses
 from milforge.training.precision import single
 from milforge.training.predictions import BagPredictions, attention_scores, predictions_of
 from milforge.training.resumable import Resumable
@@ -49,6 +50,8 @@ class MILModule(Resumable):
         seed: seed of all that is drawn at random.
         standardise: what is done to the features before the network sees them.
         freeze: parts of the network, such as `encoder`, that are not trained.
+        instances: weight of the loss of the attention, `attention_supervision`, where the data have
+            labels of instances; it is added to that of each bag.
 
     Raises:
         ValueError: for a part to freeze that the network has not, and as `build_metrics` does.
@@ -68,6 +71,7 @@ class MILModule(Resumable):
         seed: int = 0,
         standardise: nn.Module | None = None,
         freeze: str | Sequence[str] | None = None,
+        instances: float = 0.0,
     ) -> None:
         super().__init__(stored)
         self.network = network
@@ -78,6 +82,8 @@ class MILModule(Resumable):
         self.scheduler = scheduler
         self.monitor = monitor
         self.seed = seed
+        self.instances = instances
+        self._labelled_instances = False  # whether this process has seen any
         self._frozen = freeze_parts(network, freeze)
         self.configured_metrics = dict(metrics or {})
         bags = build_metrics(task.metrics(), self.configured_metrics, task.input_names)
@@ -153,6 +159,10 @@ class MILModule(Resumable):
         added = auxiliary_loss(self.network, self.task, self.loss, batch, output, target)
         if added is not None:
             weighted = weighted + added
+        if self.instances:
+            own = instance_losses(batch, output)
+            self._labelled_instances |= own is not None
+            weighted = weighted if own is None else weighted + self.instances * own
         mean_bags, unbounded = over_processes(weighted, self.trainer)
         if unbounded:
             raise not_finite(
@@ -176,6 +186,10 @@ class MILModule(Resumable):
         goes on from that would lack the step.
         """
         self._log(self.train_metrics)
+        if self.instances and not self._labelled_instances:
+            rank_zero_warn(
+                "loss.instances has no effect: no bag of the training part has labels of instances"
+            )
         for config in self.trainer.lr_scheduler_configs:
             scheduler = config.scheduler
             if not isinstance(scheduler, ReduceLROnPlateau):
@@ -242,6 +256,11 @@ class MILModule(Resumable):
         """
         for part in self._frozen:
             part.eval()
+        if hasattr(self.network, "auxiliary_loss") and not self.task.class_names:
+            rank_zero_warn(
+                f"{type(self.network).__name__} has a loss of its own that needs classes, and the "
+                f"task {type(self.task).__name__} has none: it is trained without"
+            )
         super().on_train_start()
 
     def _evaluate(self, batch: Batch, metrics: StageMetrics) -> BagPredictions:
