@@ -11,11 +11,12 @@ from itertools import pairwise
 
 import pytest
 import torch
+from hydra.utils import get_object
 from torch import nn
 from torch.testing import assert_close
 
 from milforge.api.build import build_network
-from milforge.data import Bag, collate_bags
+from milforge.data import Bag, BagBatch, collate_bags
 from milforge.functional import segment_softmax, segment_sum
 from milforge.graph import build_adjacency
 from milforge.training.losses import auxiliary_loss, bag_losses
@@ -36,11 +37,12 @@ def config_of(model):
     return config
 
 
-def looks_at_images(model):
-    return config_of(model).model["_target_"].endswith("SamplingNetwork")
+def looks_at_bags(model):
+    network = get_object(config_of(model).model["_target_"])
+    return getattr(network, "batch_type", BagBatch) is BagBatch
 
 
-MODELS = [model for model in options("model") if not looks_at_images(model)]
+MODELS = [model for model in options("model") if looks_at_bags(model)]
 EACH_MODEL = pytest.mark.parametrize("model", MODELS)
 EACH_TASK = pytest.mark.parametrize("kind", TASKS)
 
@@ -256,17 +258,3 @@ def test_contributions_sum_to_the_logits(model, kind):
     size = segment_sum(each.abs(), batch.ptr)
     error = segment_sum(each, batch.ptr) + network.offset - network(batch).logits
     assert (error.abs() <= 1e-6 * size).all()
-
-
-@EACH_MODEL
-def test_it_takes_images_and_several_streams_too(model):
-    bags = make_bags((3, 5))
-    x = torch.cat([bag.x for bag in bags]).float()
-    batch = batch_of(make_bags((3, 5), torch.float32))
-    image = x[:, :1, None].repeat(1, 28, 28)[:, None]
-    network = build_network(config_of(model), (1, 28, 28), 3, 0).eval()
-    assert network(replace(batch, x=image)).logits.shape == (2, 3)
-    shapes = {"a": (WIDTH,), "b": (WIDTH,)}
-    network = build_network(config_of(model), shapes, 3, 0).eval()
-    output = network(replace(batch, x={"a": x, "b": x.flip(0)}))
-    assert output.logits.isfinite().all()

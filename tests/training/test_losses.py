@@ -11,7 +11,13 @@ from torch.nn import functional as F
 from milforge.data import collate_bags
 from milforge.functional import attention_supervision
 from milforge.models.output import Auxiliary, BagOutput
-from milforge.training.losses import auxiliary_loss, bag_losses, check_loss, instance_losses
+from milforge.training.losses import (
+    auxiliary_loss,
+    bag_losses,
+    check_loss,
+    instance_losses,
+    warn_without_classes,
+)
 from stated import (
     CLASSES,
     TASKS,
@@ -234,3 +240,13 @@ def test_the_loss_of_instances_is_weighed_and_added():
         losses.append(float(module.training_step(batch, 0).detach()))
     own = attention_supervision(batch.x[:, 0], batch.y_inst, batch.ptr).mean()
     assert losses[1] - losses[0] == pytest.approx(2 * float(own), rel=1e-4)
+
+
+def test_a_loss_that_needs_classes_is_missed_once_in_words():
+    network = nn.Module()
+    network.auxiliary_loss = lambda batch, output, classes: None
+    regression = make_task("regression", make_labels("regression"))
+    with pytest.warns(UserWarning, match="Module has a loss of its own .* Regression has none"):
+        warn_without_classes(network, regression)
+    warn_without_classes(network, make_task("binary", make_labels("binary")))
+    warn_without_classes(nn.Module(), regression)

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
+from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor, nn
 
 from milforge.data import BagBatch
@@ -102,6 +103,15 @@ def auxiliary_loss(
         _check_shape("auxiliary_loss of the network", losses, len(target))
         added.append(losses)
     return torch.stack(added).sum(0) if added else None
+
+
+def warn_without_classes(network: nn.Module, task: Task) -> None:
+    """Warns where a network has an `auxiliary_loss`, which the task has no classes for."""
+    if hasattr(network, "auxiliary_loss") and not task.class_names:
+        rank_zero_warn(
+            f"{type(network).__name__} has a loss of its own that needs classes, and the task "
+            f"{type(task).__name__} has none: it is trained without"
+        )
 
 
 def instance_losses(batch: Any, output: BagOutput) -> Tensor | None:

@@ -18,7 +18,13 @@ from milforge.models import BagOutput
 from milforge.tasks import Task
 from milforge.training.finite import check_monitor, not_finite, over_processes
 from milforge.training.freeze import freeze_parts
-from milforge.training.losses import Loss, auxiliary_loss, bag_losses, instance_losses
+from milforge.training.losses import (
+    Loss,
+    auxiliary_loss,
+    bag_losses,
+    instance_losses,
+    warn_without_classes,
+)
 from milforge.training.precision import single
 from milforge.training.predictions import BagPredictions, attention_scores, predictions_of
 from milforge.training.resumable import Resumable
@@ -256,11 +262,7 @@ class MILModule(Resumable):
         """
         for part in self._frozen:
             part.eval()
-        if hasattr(self.network, "auxiliary_loss") and not self.task.class_names:
-            rank_zero_warn(
-                f"{type(self.network).__name__} has a loss of its own that needs classes, and the "
-                f"task {type(self.task).__name__} has none: it is trained without"
-            )
+        warn_without_classes(self.network, self.task)
         super().on_train_start()
 
     def _evaluate(self, batch: Batch, metrics: StageMetrics) -> BagPredictions:
