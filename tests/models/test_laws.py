@@ -193,7 +193,7 @@ def test_evaluation_draws_nothing(model):
 
 
 @EACH_MODEL
-@EACH_TASK
+@pytest.mark.parametrize("kind", ["multiclass", "regression"])
 def test_a_batch_of_no_bags_is_lossless(model, kind):
     """It is the share of a process that has no bag in a step."""
     network = make_network(model, OUTPUTS[kind]).train()
@@ -247,7 +247,7 @@ def test_attention_scores_are_of_the_instances_and_finite_where_not_hidden(model
 
 
 @EACH_MODEL
-@EACH_TASK
+@pytest.mark.parametrize("kind", ["binary", "multiclass"])
 def test_contributions_sum_to_the_logits(model, kind):
     """Where it has any. They are made of the attention that is returned, and of nothing else."""
     network, batch = make_network(model, OUTPUTS[kind]).eval(), batch_of(make_bags(kind=kind))

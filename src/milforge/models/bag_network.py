@@ -123,8 +123,7 @@ class BagNetwork(nn.Module):
             )
         self.covariates = num_covariates if covariates else 0
         width += self.covariates
-        # An MLP of no layer would flatten, and be one more name among the weights.
-        self.hidden = MLPEncoder((width,), hidden, dropout) if hidden else nn.Identity()
+        self.hidden = MLPEncoder((width,), hidden, dropout) if hidden else None
         self.head = nn.Linear(hidden[-1] if hidden else width, num_outputs)
         self.attention_l2 = attention_l2
         self.aem = aem
@@ -159,7 +158,7 @@ class BagNetwork(nn.Module):
         z = self.dropout(z)
         if self.covariates:
             z = torch.cat([z, self._covariates(batch).to(z.dtype)], dim=1)
-        logits = self.head(self.hidden(z))
+        logits = self.head(z if self.hidden is None else self.hidden(z))
         details = {} if weights is None else dict(zip(self.logged, weights, strict=True))
         return BagOutput(logits, scores, self._penalty(scores, batch.ptr), details=details)
 
