@@ -30,7 +30,9 @@ def main() -> None:
     subprocess.run(["git", "init", "-q"], cwd=folder, check=True)
     env = {**os.environ, "PYTHONPATH": str(folder / "src")}
     environment = Path(sys.executable).parent.parent
-    done = subprocess.run(["make", "test", f"VENV={environment}"], cwd=folder, env=env)
+    # The environment stays as it is: installing the fork would put it in the place of this project.
+    command = ["make", "test", f"VENV={environment}", "-o", f"{environment}/.installed"]
+    done = subprocess.run(command, cwd=folder, env=env)
     sys.exit(done.returncode)
 
 

@@ -9,6 +9,8 @@ import pytest
 import torch
 
 from milforge.config.key_check import check_targets
+from milforge.config.key_help import answer, question
+from milforge.config.resolvers import prepare
 from test_configs import compose_config
 
 ROOT = Path(__file__).parents[2]
@@ -41,6 +43,10 @@ def test_the_python_blocks_run_one_after_the_other(tmp_path, monkeypatch):
 def test_the_overrides_compose_and_bind(line):
     words = shlex.split(line, comments=True)
     given = shlex.split(words[2].removeprefix("ARGS=")) if words[0] == "make" else words[1:]
+    if "--help" in given:
+        prepare()
+        assert answer(question(given), "train", given)
+        return
     overrides = [word for word in given if word != "-m"]
     swept = [re.sub(r"=([^\[,]+),.*", r"=\1", word) for word in overrides]
     check_targets(compose_config("train", *swept))
