@@ -10,7 +10,7 @@ import numpy as np
 
 from milforge.report.groups import Group
 from milforge.report.ranges import range_of
-from milforge.report.statistics import Comparison, Interval, bootstrap_interval, compare_pairs
+from milforge.statistics.repetitions import Comparison, Interval, bootstrap_interval, compare_pairs
 
 FEW = 10  # below this number of values the report warns that a bootstrap is not to be trusted
 
