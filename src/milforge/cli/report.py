@@ -35,6 +35,14 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
         default="holm",
         help="of p for the number of groups compared: Holm (default) or Benjamini-Hochberg",
     )
+    add(
+        "--external",
+        nargs="+",
+        type=Path,
+        metavar="FOLDER",
+        help="evaluations of an external cohort by these runs (milforge-evaluate)",
+    )
+    add("--html", type=Path, metavar="FILE", help="write a page, one file that needs no network")
     add("--out", type=Path, help="folder to write to; default: report in the first FOLDER")
     add(
         "--wandb",
@@ -53,7 +61,7 @@ def report(options: argparse.Namespace) -> None:
     # Imported here because --help should not wait for SciPy.
     from milforge.report.gather import gather
     from milforge.report.survey import survey
-    from milforge.report.table import pooled_table, terminal_tables
+    from milforge.report.table import external_table, pooled_table, terminal_tables
 
     found = survey(options.folders)
     print("\n".join(found.lines()))
@@ -66,13 +74,16 @@ def report(options: argparse.Namespace) -> None:
         by=options.by,
         baseline=options.baseline,
         correction=options.correction,
+        external=survey(options.external) if options.external else None,
     )
     print(f"\n{terminal_tables(results.rows, options.correction)}\n")
     if results.pooled_rows:
         print(f"{pooled_table(results.pooled_rows, options.correction)}\n")
+    if results.external is not None and results.external.rows:
+        print(f"{external_table(results.external.rows)}\n")
     print("\n".join(results.notes), flush=True)  # the figure takes some seconds more
 
-    from milforge.report.files import log_to_wandb, write_report  # it waits for torch
+    from milforge.report.files import log_to_wandb, write_page, write_report  # it waits for torch
 
     out = options.out or options.folders[0] / "report"
     write_report(out, results)
@@ -82,6 +93,9 @@ def report(options: argparse.Namespace) -> None:
     if results.pooled:
         print(f"predictions  {out / 'out_of_fold.parquet'}")
     print(f"figure       {out / 'report.png'} (and .pdf, .svg)")
+    if options.html:
+        write_page(options.html, results)
+        print(f"page         {options.html}")
     if options.wandb:
         print(f"W&B          wandb sync {log_to_wandb(out, results.rows)}")
 

@@ -8,12 +8,20 @@ from typing import Any
 
 from milforge.data.files import atomic_path
 from milforge.report.differences import REPETITION
+from milforge.report.external import external_records
 from milforge.report.gather import Results
 from milforge.report.groups import Grouping
 from milforge.report.out_of_fold import out_of_fold_table
 from milforge.report.pooled import pooled_records
 from milforge.report.survey import Survey
-from milforge.report.table import Row, markdown, markdown_tables, pooled_markdown, records
+from milforge.report.table import (
+    Row,
+    external_markdown,
+    markdown,
+    markdown_tables,
+    pooled_markdown,
+    records,
+)
 
 
 def write_report(out: Path, results: Results) -> None:
@@ -21,13 +29,16 @@ def write_report(out: Path, results: Results) -> None:
 
     `report.md`, `report.csv`, `runs.csv`, and the figure as `report.png`, `.pdf` and `.svg`; where
     runs have predictions `pooled.csv`, `out_of_fold.parquet` (a row per bag, averaged over the
-    models that did not see it) and `out_of_fold_single.parquet` (a row per bag and such model).
+    models that did not see it) and `out_of_fold_single.parquet` (a row per bag and such model); of
+    an external cohort `external.csv`.
     """
-    rows = results.rows
+    rows, external = results.rows, results.external
     parts = ["# Report", *map(markdown, results.found.lines())]
     parts.append(markdown_tables(rows, results.correction))
     if results.pooled_rows:
         parts.append(pooled_markdown(results.pooled_rows, results.correction))
+    if external is not None and external.rows:
+        parts.append(external_markdown(external.rows))
     parts.append("\n".join(f"- {markdown(note)}" for note in results.notes))
     parts.append("![Runs, means and intervals](report.png)")
     with atomic_path(out / "report.md") as path:
@@ -36,6 +47,8 @@ def write_report(out: Path, results: Results) -> None:
     _write_csv(out / "runs.csv", list_runs(results.found, results.grouping))
     if results.pooled_rows:
         _write_csv(out / "pooled.csv", pooled_records(results.pooled_rows, results.correction))
+    if external is not None and external.rows:
+        _write_csv(out / "external.csv", external_records(external.rows))
     if results.pooled:
         import pyarrow.parquet as pq
 
@@ -43,6 +56,15 @@ def write_report(out: Path, results: Results) -> None:
             with atomic_path(out / f"{name}.parquet") as path:
                 pq.write_table(out_of_fold_table(results.pooled, single=single), path)
     _write_figures(out, rows)
+
+
+def write_page(page: Path, results: Results) -> None:
+    """Writes the page."""
+    from milforge.report.page.build import build_page
+
+    text = build_page(results, page)
+    with atomic_path(page) as path:
+        path.write_text(text, "utf-8")
 
 
 def _write_figures(out: Path, rows: Sequence[Row]) -> None:

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from milforge.report.external import External, compare_external
 from milforge.report.groups import Group, Grouping, baselines, group_runs
 from milforge.report.out_of_fold import OutOfFold, collect
 from milforge.report.pooled import FEWEST, Correction, PooledRow, pooled_rows
@@ -23,6 +24,7 @@ class Results:
         baseline: label of each group to that of the group it is compared with.
         correction: of p-values.
         notes: sentences that a reader should know.
+        external: the evaluation of an external cohort; None where none was given.
     """
 
     found: Survey
@@ -33,6 +35,7 @@ class Results:
     baseline: dict[str, Group | None]
     correction: Correction
     notes: list[str]
+    external: External | None = None
 
 
 def gather(
@@ -42,6 +45,7 @@ def gather(
     by: Sequence[str] | None = None,
     baseline: Sequence[str] | None = None,
     correction: Correction = "holm",
+    external: Survey | None = None,
 ) -> Results:
     """Groups runs, reads their predictions, and computes what there is to say.
 
@@ -51,6 +55,7 @@ def gather(
         by: keys to group by; None: all that differ.
         baseline: terms `NAME=VALUE` of the group to compare with.
         correction: of p-values for the number of groups that are compared.
+        external: evaluations of an external cohort.
 
     Raises:
         ValueError: for an unknown key or baseline.
@@ -64,6 +69,10 @@ def gather(
     pooled, notes = collect(groups)
     of_group = {group.label: base for group, base in zip(groups, compared, strict=True)}
     pooled_found = pooled_rows(pooled, of_group, correction=correction)
+    outside = None
+    if external is not None:
+        outside = compare_external(external.finished, groups, pooled, pooled_found)
+        notes += outside.notes
     return Results(
         found,
         grouping,
@@ -73,6 +82,7 @@ def gather(
         of_group,
         correction,
         [*grouping.notes, *explain(rows, correction), *notes, *_explain_pooled(pooled_found)],
+        outside,
     )
 
 

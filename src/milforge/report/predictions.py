@@ -13,6 +13,7 @@ Texts = NDArray[np.object_]
 
 FILE = Path("predictions") / "bags.parquet"
 NEEDED = ("bag_id", "part", "patient", "size", "order")
+LABELS = ("label", "time", "event")
 TABLE = "table_"  # prefix of the other columns of the label table
 
 
@@ -142,7 +143,7 @@ def read_predictions(folder: Path) -> Predictions:
         if name.startswith(TABLE):
             others[name.removeprefix(TABLE)] = np.array(column.to_pylist(), object)
         elif pa.types.is_floating(column.type) or pa.types.is_integer(column.type):
-            is_label = name == "label" or name.startswith(("label_", "time", "event"))
+            is_label = name in LABELS or name.startswith("label_")
             values = column.cast(pa.float64()).to_numpy()
             (labels if is_label else columns)[name] = values
     return Predictions(

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from milforge.report.external import ExternalRow
 from milforge.report.groups import Group
 from milforge.report.pooled import CORRECTIONS, NAMES, Correction, PooledRow
 from milforge.report.ranges import range_of
@@ -129,6 +130,18 @@ def pooled_markdown(rows: Sequence[PooledRow], correction: Correction = "holm") 
     """The same in Markdown."""
     title, cells = _pooled_cells(rows, correction)
     return f"## {markdown(title)}\n\n{_markdown_table(cells, len(rows[0].group.values))}"
+
+
+def external_table(rows: Sequence[ExternalRow]) -> str:
+    """The main metric on both cohorts, as a table for the terminal."""
+    title, cells = _external_cells(rows)
+    return _in_columns({title: cells}, 1)
+
+
+def external_markdown(rows: Sequence[ExternalRow]) -> str:
+    """The same in Markdown."""
+    title, cells = _external_cells(rows)
+    return f"## {markdown(title)}\n\n{_markdown_table(cells, 1)}"
 
 
 def _in_columns(tables: Mapping[str, list[list[str]]], names: int) -> str:
@@ -301,6 +314,19 @@ def _pooled_cells(rows: Sequence[PooledRow], correction: Correction) -> tuple[st
             line += ["" if p is None else f"{p:.3g}" for p in (row.p, row.adjusted)]
         lines.append(line)
     return f"{measure} of the pooled test predictions, interval over patients", lines
+
+
+def _external_cells(rows: Sequence[ExternalRow]) -> tuple[str, list[list[str]]]:
+    measure = rows[0].measure
+    head = ["group", "models", "bags", "patients", "internal", "95% interval"]
+    lines = [[*head, "external", "95% interval", "difference", "95% interval"]]
+    for row in rows:
+        if row.measure == measure:
+            line = [row.group, str(row.models), str(row.bags), str(row.patients)]
+            for found, sign in ((row.internal, ""), (row.external, ""), (row.difference, "+")):
+                line += [_number(found.value, sign), _interval(Interval(*found[1:]), sign)]
+            lines.append(line)
+    return f"{measure} of the internal and of the external cohort", lines
 
 
 def _counted(comparisons: int) -> str:
