@@ -23,6 +23,7 @@ from milforge.statistics import (
     holm,
     paired_permutation,
 )
+from milforge.statistics.survival import concordance
 
 Correction = Literal["holm", "bh"]
 CORRECTIONS = {"holm": holm, "bh": benjamini_hochberg}
@@ -106,6 +107,12 @@ def measures(predictions: Predictions) -> list[Measure]:
                 )
             )
         return [*found, Measure("brier", _brier, "probability", (0, 2))]
+    if predictions.has("risk") and {"time", "event"} <= set(predictions.labels):
+        names = list(predictions.labels)
+        t, e = names.index("time"), names.index("event")
+        return [
+            Measure("c_index", lambda y, p: concordance(y[:, t], y[:, e], p), "risk", (0, 1), True)
+        ]
     if predictions.has("prediction") and not several:
         return [
             Measure("mae", lambda y, p: float(np.abs(y - p).mean()), "prediction", (0, np.inf)),

@@ -193,7 +193,7 @@ def averaged(several: Sequence[Predictions]) -> tuple[Predictions, NDArray[np.in
     means = {
         name: np.bincount(inverse, each) / counts
         for name, each in together.columns.items()
-        if counts.max() == 1 or not name.startswith("logit")
+        if counts.max(initial=1) == 1 or not name.startswith("logit")
     }
     return replace(together.take(first), columns=means), counts
 

@@ -1,6 +1,7 @@
 """What a threshold does: decision curves, operating points, confusion, conformal sets."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -46,6 +47,9 @@ def decision_curves(results: Results) -> Section:
     if base is None:
         return Section("decisions", title, None, "no group predicts two classes")
     top = max(max(each.y) for each in series)
+    lowest = -0.1 * max(top, 0.1)
+    within = sum(value >= lowest for value in base.y)  # it falls all the way
+    base = replace(base, x=base.x[:within], y=base.y[:within])
     none = Series("treat none", [0, 1], [0, 0], plain=True)
     figure = chart(
         [*series, base, none],
@@ -53,7 +57,7 @@ def decision_curves(results: Results) -> Section:
         x="threshold probability",
         y="net benefit",
         xlim=(0, 1),
-        ylim=(-0.1 * max(top, 0.1), 1.15 * max(top, 0.1)),
+        ylim=(lowest, 1.15 * max(top, 0.1)),
     )
     note = paragraph(
         "Net benefit TP/n - FP/n · t/(1 - t) (Vickers and Elkin 2006). Bands: 95%, bootstrap of "

@@ -119,7 +119,9 @@ def table(head: Sequence[object], rows: Sequence[Sequence[Any]], caption: str) -
         if isinstance(shown, int) and not isinstance(shown, bool):
             shown, value = str(shown), shown
         if value is None:
-            return tag("td", "" if shown is None else shown)
+            plain_text = "" if shown is None else str(shown)
+            kind = "n" if plain_text.startswith("[") else "long" if len(plain_text) > 24 else None
+            return tag("td", "" if shown is None else shown, class_=kind)
         plain = "" if isinstance(value, float) and not math.isfinite(value) else value
         return tag("td", shown, class_="n", data_v=plain)
 

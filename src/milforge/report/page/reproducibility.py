@@ -170,7 +170,7 @@ def _statistics(results: Results) -> list[str]:
     if tests:
         compared = len({row.group.label for row in results.pooled_rows if row.test})
         found.append(
-            f"{compared} group{'s' * (compared > 1)} were compared with the baseline by "
+            f"{compared} group{'s were' if compared > 1 else ' was'} compared with the baseline by "
             f"{' or '.join(tests)}; p-values were corrected by the method of "
             f"{NAMES[results.correction]}."
         )

@@ -26,7 +26,10 @@ def subgroups(results: Results) -> Section:
             None,
             f"the label table has no other column with 2 to {MOST_VALUES} values",
         )
-    measure = measures(results.pooled[0].predictions)[0]
+    known = measures(results.pooled[0].predictions)
+    if not known:
+        return Section("subgroups", title, None, "no metric is known for this task")
+    measure = known[0]
     parts = []
     for name in columns:
         rows, plotted = [], []
