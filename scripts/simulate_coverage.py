@@ -143,7 +143,8 @@ def false_positives(cohorts: int, models: int = 5, draws: int = 199) -> None:
         found = np.zeros(2)
         for _ in range(cohorts):
             # A baseline shared by all, and folds that are easy or hard for a model.
-            of_fold = generator.normal(size=(models + 1, folds, 1))
+            # With one fold the question is about that fold, on which equal models are equal.
+            of_fold = generator.normal(size=(models + 1, folds, 1)) * (folds > 1)
             results = (of_fold + 0.5 * generator.normal(size=(models + 1, folds, seeds))).reshape(
                 models + 1, -1
             )
