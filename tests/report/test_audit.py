@@ -44,7 +44,7 @@ def test_a_clean_cohort_has_no_fault(runs):
     levels = {title: finding.level for title, finding in found.items()}
     warned = "Which part chose the threshold, the temperature and the conformal sets"
     assert levels.pop(warned) == "warning"
-    assert "split.calibration_share" in found[warned].text
+    assert "The same part chose the epoch" in found[warned].text
     assert set(levels.values()) == {"fine"}, found
     assert "val/loss" in found["Which part chose the epoch"].text
     assert found["Seeds"].text == "2 seeds: 0, 1."

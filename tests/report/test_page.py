@@ -127,7 +127,7 @@ def test_numbers_of_the_page_are_those_of_the_report(page):
     assert "averaged over 2 models" in text
     assert "the epoch was chosen by val/loss" in text
     assert "DeLong, DeLong and Clarke-Pearson" in text
-    assert "split.calibration_share" in text
+    assert "The same part chose the epoch" in text
 
 
 def test_text_from_outside_is_text(tmp_path):

@@ -125,14 +125,13 @@ def test_a_paired_comparison():
     )
 
 
-def test_an_interval_of_a_difference_is_about_delongs_where_there_are_many_bags():
-    generator = np.random.default_rng(0)
-    labels = np.repeat([0, 1], 500)
-    shared = generator.normal(size=1000) + labels
-    first, second = (shared + 0.5 * generator.normal(size=1000) for _ in range(2))
-    found = compare_auroc(labels, first, second)
-    half = 1.96 * found.value / found.z
-    assert (found.high - found.low) / 2 == pytest.approx(abs(half), rel=0.15)
+def test_the_interval_of_a_difference_agrees_with_p():
+    labels, scores, clusters = data(4, n=60, ties=False)
+    found = compare_auroc(labels, scores[0], scores[1], clusters)
+    at_p = compare_auroc(labels, scores[0], scores[1], clusters, confidence=1 - found.p)
+    assert min(abs(at_p.low), abs(at_p.high)) == pytest.approx(0, abs=1e-9)
+    few = compare_auroc([0, 0, 1, 1], [1, 4, 2, 3], [4, 3, 2, 1], confidence=0.999)
+    assert (few.low, few.high) == (-1, 1)
 
 
 def test_comparisons_without_a_variance():

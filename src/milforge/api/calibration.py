@@ -77,6 +77,8 @@ def calibrate(path: str, *, alpha: float = 0.1) -> Calibrated:
             "little less often than they promise"
         )
     labels, logits = predictions.y, predictions.predicted("logit")
+    if kind == "binary":
+        logits = logits[:, 0]
     temperature = fit_temperature(logits, labels)
     thresholds = None
     if kind != "multilabel":
@@ -135,9 +137,8 @@ def _probability(logits: np.ndarray[Any, np.dtype[np.float64]]) -> Any:
     """`(n, C)` of `(n,)` or `(n, C)` logits of one class a bag."""
     from scipy import special
 
-    if logits.ndim == 1 or logits.shape[1] == 1:
-        one = logits.reshape(-1)
-        return special.expit(np.stack([-one, one], 1))
+    if logits.ndim == 1:
+        return special.expit(np.stack([-logits, logits], 1))
     return special.softmax(logits, 1)
 
 

@@ -96,8 +96,7 @@ def chosen_by_report(runs: Sequence[Run], members: Sequence[Member]) -> Finding:
         )
     by_val = any((run.monitor or "").startswith("val/") for run in runs)
     also = (
-        " The same part chose the epoch, so they are a little optimistic: "
-        "split.calibration_share holds back patients of their own."
+        " The same part chose the epoch, so they are a little optimistic."
         if by_val
         else ""
     )

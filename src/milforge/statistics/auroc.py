@@ -205,9 +205,10 @@ def compare_auroc(
 ) -> AurocDifference:
     r"""Compares two models on the same bags: DeLong's paired test, clustered by patient.
 
-    $z = (A_2 - A_1) / \sqrt{c^\top S c}$ with $c = (-1, 1)$. The interval joins those of both
-    models (Zou and Donner 2008, from `auroc_interval` and the correlation of S), so that it stays
-    in [-1, 1] and has a width where both are 1.
+    $z = (A_2 - A_1) / \sqrt{c^\top S c}$ with $c = (-1, 1)$; the interval is that of the same
+    normal distribution, cut off at -1 and 1. Where $c^\top S c$ is 0 or unknown, as where both are
+    1, the interval joins those of both models (Zou and Donner 2008, from `auroc_interval` and the
+    correlation of S), so that it has a width there too.
 
     Args:
         labels: as in `delong`.
@@ -228,22 +229,22 @@ def compare_auroc(
     found = delong(labels, np.stack([np.asarray(first), np.asarray(second)]), clusters)
     (a, b), cov = found.values, found.covariance
     value = float(b - a)
+    variance = float(cov[0, 0] + cov[1, 1] - 2 * cov[0, 1])
+    # Equal models differ by the rounding of sums alone.
+    if np.isfinite(variance) and variance > 1e-14:
+        error = float(np.sqrt(variance))
+        half = float(stats.norm.ppf(0.5 + confidence / 2)) * error
+        ends = max(value - half, -1.0), min(value + half, 1.0)
+        return AurocDifference(
+            value, *ends, value / error, float(2 * stats.norm.sf(abs(value / error)))
+        )
     one, two = (interval_of(found, model, confidence=confidence) for model in (0, 1))
     scale = np.sqrt(cov[0, 0] * cov[1, 1])
     rho = float(np.clip(cov[0, 1] / scale, -1, 1)) if scale > 0 else 0.0
-    down, up = (
-        _joined(two.value - two.low, one.high - one.value, rho),
-        _joined(two.high - two.value, one.value - one.low, rho),
-    )
-    variance = float(cov[0, 0] + cov[1, 1] - 2 * cov[0, 1])
-    z = p = None
-    # Equal models differ by the rounding of sums alone.
-    if np.isfinite(variance) and variance > 1e-14:
-        z = value / float(np.sqrt(variance))
-        p = float(2 * stats.norm.sf(abs(z)))
-    elif value == 0 and np.isfinite(variance):
-        p = 1.0
-    return AurocDifference(value, value - down, value + up, z, p)
+    down = _joined(two.value - two.low, one.high - one.value, rho)
+    up = _joined(two.high - two.value, one.value - one.low, rho)
+    p = 1.0 if value == 0 and np.isfinite(variance) else None
+    return AurocDifference(value, value - down, value + up, None, p)
 
 
 def _joined(one: float, other: float, rho: float) -> float:

@@ -175,7 +175,7 @@ def fit_temperature(logits: ArrayLike, labels: ArrayLike) -> float:
         3.64
     """
     z, y = np.asarray(logits, dtype=np.float64), np.asarray(labels)
-    several = z.ndim == 2 and y.ndim == 1
+    several = z.ndim == 2 and y.ndim == 1 and z.shape[1] > 1
     if not len(z) or len(z) != len(y) or not (several or z.shape == y.shape):
         raise ValueError(f"expected logits and labels of some bags, got {z.shape} and {y.shape}")
 
