@@ -44,7 +44,7 @@ def test_a_clean_cohort_has_no_fault(runs):
     levels = {title: finding.level for title, finding in found.items()}
     warned = "Which part chose the threshold, the temperature and the conformal sets"
     assert levels.pop(warned) == "warning"
-    assert "The same part chose the epoch" in found[warned].text
+    assert "split.calibration_share" in found[warned].text
     assert set(levels.values()) == {"fine"}, found
     assert "val/loss" in found["Which part chose the epoch"].text
     assert found["Seeds"].text == "2 seeds: 0, 1."
@@ -166,3 +166,22 @@ def test_standardised_with_test_bags_and_versions_that_differ(runs):
     assert found["What the features are standardised by"].level == "fault"
     assert found["Versions"].level == "warning"
     assert "differ in commit" in found["Versions"].text
+
+
+def test_bags_held_back_to_calibrate_chose_nothing_else(tmp_path):
+    cohort = Cohort(60)
+    of = cohort.fold_of(5)
+    for fold in range(5):
+        folder = tmp_path / "runs" / str(fold)
+        write_config(folder, "abmil", **{"split.fold": fold})
+        logits = cohort.logits(1, fold)
+        held = rows_of(cohort, np.flatnonzero(of == (fold + 1) % 5), "calibration", logits)
+        test = rows_of(cohort, np.flatnonzero(of == fold), "test", logits)
+        write_predictions(folder, merged(held, test))
+        write_summary(folder, {"test/auroc": 0.7})
+    results = gather(survey([tmp_path / "runs"]), ["test/auroc"])
+    assert all(len(part.val) for part in results.pooled[0].parts)
+    found = {each.title: each for each in audit(results.found.finished, results.pooled)}
+    finding = found["Which part chose the threshold, the temperature and the conformal sets"]
+    assert finding.level == "fine"
+    assert "split.calibration_share" in finding.text

@@ -38,8 +38,8 @@ class Calibrated:
 def calibrate(path: str, *, alpha: float = 0.1) -> Calibrated:
     """Fits both on the validation bags of a run, and writes `calibrated.ckpt` beside `best.ckpt`.
 
-    The validation bags are those of the run's `predictions/bags.parquet`, as the best checkpoint
-    predicted them. The new checkpoint is the old one with the calibration in it: what evaluates
+    They are those of the run's `predictions/bags.parquet`, as the best checkpoint predicted them;
+    where bags were held back to calibrate (`split.calibration_share`), those. The new checkpoint is the old one with the calibration in it: what evaluates
     and predicts with it divides the logits by the temperature and writes conformal sets.
 
     Args:
@@ -71,10 +71,12 @@ def calibrate(path: str, *, alpha: float = 0.1) -> Calibrated:
             "may be full"
         )
     monitor = str(stored["config"].get("monitor") or "val/loss")
-    if monitor.startswith("val/"):
+    part = str(predictions.part[0])
+    if part == "val" and monitor.startswith("val/"):
         notes.append(
             f"the validation part chose the epoch too ({monitor}), so sets hold the true class a "
-            "little less often than they promise"
+            "little less often than they promise: split.calibration_share=0.1 holds back patients "
+            "for that alone"
         )
     labels, logits = predictions.y, predictions.predicted("logit")
     if kind == "binary":
@@ -85,7 +87,7 @@ def calibrate(path: str, *, alpha: float = 0.1) -> Calibrated:
         p = _probability(logits / temperature)
         found = class_thresholds(p, labels.astype(int), predictions.clusters, alpha=alpha)
         thresholds = tuple(found.tolist())
-    calibration = Calibration(temperature, thresholds, float(alpha), "val")
+    calibration = Calibration(temperature, thresholds, float(alpha), part)
     target = Path(path).with_name(NAME)
     _write(target, checkpoint, calibration)
     return Calibrated(target, calibration, tuple(stored["class_names"]), notes)
@@ -108,9 +110,10 @@ def _validation(folder: Path, path: str, stored: dict[str, Any]) -> Predictions:
             f"ckpt_path: {folder / FILE} has the classes {', '.join(predictions.class_names)}, the "
             f"checkpoint {', '.join(stored['class_names'])}: they are of different runs"
         )
-    found = predictions.of_part("val").labelled
+    part = "calibration" if "calibration" in predictions.part else "val"
+    found = predictions.of_part(part).labelled
     split = stored["split"]
-    if split is not None and set(found.bag_id) - set(split["val"]):
+    if split is not None and set(found.bag_id) - {*split["val"], *split.get("calibration", ())}:
         raise ValueError(f"ckpt_path: {folder / FILE} is of another split than the checkpoint")
     if not len(found):
         raise ValueError(

@@ -3,6 +3,7 @@
 import csv
 from collections import Counter, defaultdict
 from collections.abc import Sequence
+from itertools import combinations
 
 import numpy as np
 
@@ -12,7 +13,7 @@ from milforge.report.out_of_fold import Member, OutOfFold
 from milforge.report.runs import Run
 from milforge.report.survey import listed
 
-PARTS = ("train", "val", "test")
+PARTS = ("train", "val", "test", "calibration")
 
 
 def audit(runs: Sequence[Run], pooled: Sequence[OutOfFold]) -> list[Finding]:
@@ -71,7 +72,7 @@ def parts_apart(members: Sequence[Member]) -> Finding:
     found: dict[str, tuple[str, str, set[str]]] = {}
     for member in members:
         parts = _bags_of_parts(member)
-        for one, other in (("val", "test"), ("train", "test"), ("train", "val")):
+        for one, other in combinations(("val", "train", "calibration", "test"), 2):
             both = parts[one] & parts[other]
             if both:
                 found[str(member.run.folder)] = (one, other, both)
@@ -90,13 +91,20 @@ def parts_apart(members: Sequence[Member]) -> Finding:
 def chosen_by_report(runs: Sequence[Run], members: Sequence[Member]) -> Finding:
     """Which part chose what this report chooses: threshold, temperature, conformal sets."""
     title = "Which part chose the threshold, the temperature and the conformal sets"
-    if not any(len(member.predictions.of_part("val")) for member in members):
+    if not any(len(member.predictions.of_part(member.chooses_by)) for member in members):
         return Finding(
             "unknown", title, "No run has predictions of validation bags, so nothing was chosen."
         )
+    if all(member.chooses_by == "calibration" for member in members):
+        return Finding(
+            "fine",
+            title,
+            "Bags held back for that (split.calibration_share), which chose no epoch.",
+        )
     by_val = any((run.monitor or "").startswith("val/") for run in runs)
     also = (
-        " The same part chose the epoch, so they are a little optimistic."
+        " The same part chose the epoch, so they are a little optimistic: "
+        "split.calibration_share=0.1 holds back patients for that alone."
         if by_val
         else ""
     )

@@ -40,6 +40,11 @@ class Member:
         return int(text) if text.isdigit() else None
 
     @property
+    def chooses_by(self) -> str:
+        """The part that thresholds and temperature are chosen on."""
+        return "calibration" if "calibration" in self.predictions.part else "val"
+
+    @property
     def round(self) -> tuple[object, ...]:
         """What the runs of one cross-validation have in common: seed, and number of the repeat."""
         again = {
@@ -57,7 +62,8 @@ class Part:
 
     Attributes:
         members: the runs.
-        val: what they predict of their validation bags, averaged; there may be none.
+        val: what they predict, averaged, of the bags held back to calibrate, or where there are
+            none of their validation bags; there may be none.
         test: the same of their test bags.
     """
 
@@ -90,7 +96,8 @@ class OutOfFold:
         found: dict[object, list[Member]] = {}
         for member in self.members:
             key = tuple(
-                frozenset(member.predictions.of_part(part).bag_id) for part in ("val", "test")
+                frozenset(member.predictions.of_part(part).bag_id)
+                for part in (member.chooses_by, "test")
             )
             found.setdefault(key, []).append(member)
         return [
@@ -98,7 +105,7 @@ class OutOfFold:
                 members,
                 *(
                     averaged([m.predictions.of_part(part).labelled for m in members])[0]
-                    for part in ("val", "test")
+                    for part in (members[0].chooses_by, "test")
                 ),
             )
             for members in found.values()

@@ -135,3 +135,12 @@ def test_a_binary_file_and_missing_ones_are_refused(write, tmp_path):
     (tmp_path / "empty").mkdir()
     with pytest.raises(FileNotFoundError, match="found no split file"):
         read_splits(tmp_path / "empty", 0)
+
+
+def test_a_calibration_part_is_written_and_read(tmp_path, write):
+    split = Split(("a", "b"), ("c",), ("d",), ("e", "f"))
+    write_split(split, tmp_path / "s.csv")
+    assert (tmp_path / "s.csv").read_text().startswith(",train,val,test,calibration\n")
+    assert read_splits(tmp_path / "s.csv") == split
+    rows = "bag_name,split\na,train\nb,train\nc,val\nd,test\ne,calibration\nf,calibration\n"
+    assert read_splits(write("t.csv", rows)) == split
