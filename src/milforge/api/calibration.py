@@ -39,8 +39,9 @@ def calibrate(path: str, *, alpha: float = 0.1) -> Calibrated:
     """Fits both on the validation bags of a run, and writes `calibrated.ckpt` beside `best.ckpt`.
 
     They are those of the run's `predictions/bags.parquet`, as the best checkpoint predicted them;
-    where bags were held back to calibrate (`split.calibration_share`), those. The new checkpoint is the old one with the calibration in it: what evaluates
-    and predicts with it divides the logits by the temperature and writes conformal sets.
+    where bags were held back to calibrate (`split.calibration_share`), those. The new checkpoint is
+    the old one with the calibration in it: what evaluates and predicts with it divides the logits
+    by the temperature and writes conformal sets.
 
     Args:
         path: of the run's `best.ckpt`.

@@ -110,7 +110,10 @@ def test_it_is_written_as_clam_does(tmp_path):
     [
         ("", "got an empty file"),
         ("train,test\na,b\n", "expected the columns train, val, test, or bag_name, split, got"),
-        ("bag_name,split\na,train\nb,fold1\n", "one of train, val, test, got 'b, fold1'"),
+        (
+            "bag_name,split\na,train\nb,fold1\n",
+            "one of train, val, test, calibration, got 'b, fold1'",
+        ),
         ("bag_name,split\na\n", "in each row a bag and one of"),
         ("train,val,test\nTrue,False,False\n", "the bag ids in a first column"),
         ('train,val,test\n"a"b,c,d\n', "expected a CSV file in UTF-8"),

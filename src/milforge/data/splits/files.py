@@ -133,4 +133,4 @@ def _from_names(file: Path, header: list[str], rows: list[list[str]]) -> Split:
                 f"{', '.join(row)!r}"
             )
         parts[row[part_column].strip()].append(row[bag_column])
-    return Split(*(tuple(parts[name]) for name in SPLITS))
+    return Split(*map(tuple, parts.values()))
