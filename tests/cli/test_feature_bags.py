@@ -4,6 +4,7 @@ import json
 import shutil
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 import torch
 
@@ -508,3 +509,22 @@ def test_workers_and_two_processes_give_the_same(tmp_path, process):
         run = good(process("train", *RUN, LABELS, change, OMP_NUM_THREADS="1"))
         assert predicted(run)["bag_id"] == predicted(wanted)["bag_id"]
         assert scores(run) == pytest.approx(scores(wanted), abs=1e-5)
+
+
+def test_patients_held_back_are_predicted_and_calibrated_on(fit, here, tmp_path):
+    labelled_bags(tmp_path / "bags", 32)
+    run = good(fit(LABELS, "split.calibration_share=0.25"))
+    split = read_splits(run / "splits.csv")
+    assert len(split.calibration) >= 6
+    rows = pq.read_table(run / "predictions/bags.parquet").to_pylist()
+    parts = {row["bag_id"]: row["part"] for row in rows}
+    for part in ("val", "test", "calibration"):
+        assert {bag for bag, of in parts.items() if of == part} == set(getattr(split, part))
+    assert json.loads((run / "summary.json").read_text())["data"]["bags"]["calibration"] == len(
+        split.calibration
+    )
+    outcome = here("calibrate", f"ckpt_path={run}")
+    assert outcome.returncode == 0, outcome.stderr
+    assert "chose the epoch" not in outcome.stdout
+    stored = torch.load(run / "checkpoints/calibrated.ckpt", weights_only=True)
+    assert stored["milforge"]["task"]["calibration"]["part"] == "calibration"

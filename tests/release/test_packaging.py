@@ -57,6 +57,13 @@ plots: plot_learning_curves plot_predicted plot_report plot_roc_pr plot_sampled_
 plots: plot_stream_weights
 sampling: AttentionSampling AttentionSamplingOutput Expectation ImageSource MultinomialEntropy
 sampling: SamplePatches expectation extract_patches patch_offsets read_patches sample_locations
+statistics: AurocCovariance AurocDifference BootstrapEstimate Comparison Estimate Interval
+statistics: OperatingPoint PermutationTest auroc auroc_interval average_precision
+statistics: benjamini_hochberg bootstrap_interval brier_parts class_thresholds cluster_bootstrap
+statistics: clustered_proportion compare_auroc compare_pairs conformal_sets conformal_threshold
+statistics: debiased_ece decision_curve delong fit_temperature holm operating_point
+statistics: paired_permutation pairs_needed power_of_pairs precision_recall_curve recalibration
+statistics: reliability_bins roc_curve sensitivity_threshold wilson youden_threshold
 tasks: Auto BagInWords Binary Columns Multiclass Multilabel Regression Task
 training: BagPredictions Ensemble MILDataModule MILModule WholeCheckpointIO
 """

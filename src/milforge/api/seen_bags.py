@@ -140,7 +140,8 @@ def seen_in_training(stored: Stored, data: MILDataModule) -> dict[str, Any] | No
     seen: dict[str, set[str]] = {}
     for path, content in stored.items():
         split = content["split"] or {"train": (), "val": ()}
-        if both := tested.intersection([*split["train"], *split["val"]]):
+        known = [*split["train"], *split["val"], *split.get("calibration", ())]
+        if both := tested.intersection(known):
             seen[path] = both
     if not seen:
         return None

@@ -162,9 +162,11 @@ def fit(config: DictConfig, launch: Launch = Launch()) -> Run:  # noqa: B008
         if config.test:
             trainer.test(module, data, ckpt_path=best, weights_only=True, verbose=False)
             metrics |= as_floats(trainer.callback_metrics)
-            if len(data.parts["val"]):  # what chose the epoch is written beside what is reported
-                data.predicted = "val"
-                trainer.predict(module, data, return_predictions=False)
+            # What chose the epoch, and what is to calibrate, is written beside what is reported.
+            for part in ("val", "calibration"):
+                if len(data.parts.get(part, ())):
+                    data.predicted = part
+                    trainer.predict(module, data, return_predictions=False)
         if trainer.is_global_zero:
             write_summary(
                 folder,

@@ -20,12 +20,13 @@ from milforge.tasks import Task
 class PredictionWriter(RecordCollector):
     """Writes `bags.parquet` and `instances.parquet` after test and prediction.
 
-    `bags.parquet`, a row per bag: `bag_id`; `part` (val or test); `patient`, null where unknown;
-    `size`, the number of its instances; `order`, its number in its part; the label, null where
-    unknown, in the columns of the task (`label`, or `label_0`, `label_1`, ... where a bag has
-    several); what is predicted, in the columns of the task (`probability_0`, `probability_1`, ...
-    in the order of the classes); `logit_0`, ...; and the other columns of the label table, with
-    the prefix `table_`. In the file's metadata stand `task` and `class_names`, a line each.
+    `bags.parquet`, a row per bag: `bag_id`; `part` (val, test or calibration); `patient`, null
+    where unknown; `size`, the number of its instances; `order`, its number in its part; the label,
+    null where unknown, in the columns of the task (`label`, or `label_0`, `label_1`, ... where a
+    bag has several); what is predicted, in the columns of the task (`probability_0`,
+    `probability_1`, ... in the order of the classes); `logit_0`, ...; and the other columns of the
+    label table, with the prefix `table_`. In the file's metadata stand `task` and `class_names`, a
+    line each.
 
     `instances.parquet`, a row per instance: `bag_id`; `part`; `index`, the instance's number in
     its bag; `coord_0`, ... where there are coords, null in a bag without them or without that

@@ -28,7 +28,7 @@ class BagRecord:
         size: N.
         images: `(N, C, H, W)` instances, kept for figures only.
         sampled: whether the instances are patches drawn of a large image.
-        part: the part that it is of: val or test.
+        part: the part that it is of: val, test or calibration.
     """
 
     bag_id: str

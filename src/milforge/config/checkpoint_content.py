@@ -108,7 +108,11 @@ def _is_sizes(value: Any) -> bool:
 
 def _is_split(value: Any) -> bool:
     parts = ("train", "val", "test")
-    return value is None or (_is_mapping(value) and all(_are_words(value.get(p)) for p in parts))
+    if value is None:
+        return True
+    if not _is_mapping(value) or not _are_words(value.get("calibration", ())):
+        return False
+    return all(_are_words(value.get(part)) for part in parts)
 
 
 def _are_hashes(value: Any) -> bool:

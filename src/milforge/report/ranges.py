@@ -1,21 +1,9 @@
-"""The values that a metric can have: no interval leaves them."""
+"""The values that the metrics of runs can have: no interval leaves them."""
 
 from collections.abc import Mapping
 from functools import cache
-from typing import NamedTuple
 
-
-class Range(NamedTuple):
-    """The least and the largest value of a metric; None where there is no such limit."""
-
-    low: float | None = None
-    high: float | None = None
-
-    def of_differences(self) -> "Range":
-        """That of the difference of two values."""
-        if self.low is None or self.high is None:
-            return Range()
-        return Range(self.low - self.high, self.high - self.low)
+from milforge.statistics.ranges import Range
 
 
 def range_of(name: str) -> Range:

@@ -32,6 +32,7 @@ class Run:
         written: when its summary was written, in seconds.
         fault: what is wrong with it.
         seen: how many of its test bags its checkpoints were trained on.
+        summary: its `summary.json`.
     """
 
     folder: Path
@@ -44,6 +45,7 @@ class Run:
     written: float = 0.0
     fault: str = ""
     seen: int = 0
+    summary: dict[str, Any] = field(default_factory=dict)
 
 
 def read_run(folder: Path) -> Run:
@@ -78,6 +80,7 @@ def read_run(folder: Path) -> Run:
         written=(folder / "summary.json").stat().st_mtime,
         fault=" ".join(str(summary.get("error") or "").split()),
         seen=_seen(summary.get("seen_in_training")),
+        summary=summary,
     )
 
 

@@ -1,16 +1,19 @@
 """Statistics of groups of runs, as text, Markdown and rows of CSV."""
 
 import html
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from itertools import chain
 from typing import Any
 
 import numpy as np
 
+from milforge.report.external import ExternalRow
 from milforge.report.groups import Group
+from milforge.report.pooled import CORRECTIONS, NAMES, Correction, PooledRow
 from milforge.report.ranges import range_of
-from milforge.report.statistics import Comparison, Interval, bootstrap_interval, compare_pairs
+from milforge.statistics import pairs_needed
+from milforge.statistics.repetitions import Comparison, Interval, bootstrap_interval, compare_pairs
 
 FEW = 10  # below this number of values the report warns that a bootstrap is not to be trusted
 
@@ -28,6 +31,9 @@ class Row:
         interval: of the mean, 95%; None of one.
         baseline: the group compared with; None where there is none.
         comparison: with the baseline; None without one, or without a pair.
+        adjusted: p of the comparison, corrected for the number of groups compared.
+        needed: number of pairs that would tell the difference from noise with 80% power; None
+            where that is not known.
     """
 
     group: Group
@@ -38,6 +44,8 @@ class Row:
     interval: Interval | None
     baseline: Group | None = None
     comparison: Comparison | None = None
+    adjusted: float | None = None
+    needed: int | None = None
 
     @property
     def mean(self) -> float | None:
@@ -56,7 +64,7 @@ def make_row(group: Group, metric: str, baseline: Group | None) -> Row:
         repeat: run.metrics[metric] for repeat, run in group.runs.items() if metric in run.metrics
     }
     values, folds = list(found.values()), [repeat.fold for repeat in found]
-    comparison, within = None, range_of(metric)
+    comparison, needed, within = None, None, range_of(metric)
     if baseline is not None and baseline is not group:
         others = {
             r: run.metrics[metric] for r, run in baseline.runs.items() if metric in run.metrics
@@ -67,6 +75,7 @@ def make_row(group: Group, metric: str, baseline: Group | None) -> Row:
             comparison = compare_pairs(
                 differences, [repeat.fold for repeat in pairs], within=within.of_differences()
             )
+            needed = pairs_needed(differences) if len(differences) > 1 else None
     return Row(
         group,
         metric,
@@ -76,25 +85,67 @@ def make_row(group: Group, metric: str, baseline: Group | None) -> Row:
         interval=bootstrap_interval(values, folds, within=within) if values else None,
         baseline=baseline,
         comparison=comparison,
+        needed=needed,
     )
 
 
 def make_rows(
-    groups: Sequence[Group], metrics: Sequence[str], compared: Sequence[Group | None]
+    groups: Sequence[Group],
+    metrics: Sequence[str],
+    compared: Sequence[Group | None],
+    correction: Correction = "holm",
 ) -> list[Row]:
-    """A row for each metric and group, metric after metric."""
-    return [
-        make_row(group, metric, baseline)
-        for metric in metrics
-        for group, baseline in zip(groups, compared, strict=True)
-    ]
+    """A row for each metric and group, metric after metric.
+
+    The p-values of a metric are corrected for the number of groups that are compared.
+    """
+    rows = []
+    for metric in metrics:
+        found = [
+            make_row(group, metric, baseline)
+            for group, baseline in zip(groups, compared, strict=True)
+        ]
+        p = [row.comparison.p if row.comparison else None for row in found]
+        adjusted = CORRECTIONS[correction]([np.nan if each is None else each for each in p])
+        rows += [
+            row if each is None else replace(row, adjusted=float(corrected))
+            for row, each, corrected in zip(found, p, adjusted, strict=True)
+        ]
+    return rows
 
 
-def terminal_tables(rows: Sequence[Row]) -> str:
+def terminal_tables(rows: Sequence[Row], correction: Correction = "holm") -> str:
     """One table a metric, in columns of one width throughout."""
-    tables = {metric: _cells(part) for metric, part in _by_metric(rows).items()}
+    tables = {metric: _cells(part, correction) for metric, part in _by_metric(rows).items()}
+    return _in_columns(tables, len(rows[0].group.values))
+
+
+def pooled_table(rows: Sequence[PooledRow], correction: Correction = "holm") -> str:
+    """The main metric of the pooled predictions, as a table for the terminal."""
+    title, cells = _pooled_cells(rows, correction)
+    return _in_columns({title: cells}, len(rows[0].group.values))
+
+
+def pooled_markdown(rows: Sequence[PooledRow], correction: Correction = "holm") -> str:
+    """The same in Markdown."""
+    title, cells = _pooled_cells(rows, correction)
+    return f"## {markdown(title)}\n\n{_markdown_table(cells, len(rows[0].group.values))}"
+
+
+def external_table(rows: Sequence[ExternalRow]) -> str:
+    """The main metric on both cohorts, as a table for the terminal."""
+    title, cells = _external_cells(rows)
+    return _in_columns({title: cells}, 1)
+
+
+def external_markdown(rows: Sequence[ExternalRow]) -> str:
+    """The same in Markdown."""
+    title, cells = _external_cells(rows)
+    return f"## {markdown(title)}\n\n{_markdown_table(cells, 1)}"
+
+
+def _in_columns(tables: Mapping[str, list[list[str]]], names: int) -> str:
     widths = [max(map(len, column)) for column in zip(*chain(*tables.values()), strict=True)]
-    names = len(rows[0].group.values)
     blocks = []
     for metric, cells in tables.items():
         lines = [metric]
@@ -108,16 +159,20 @@ def terminal_tables(rows: Sequence[Row]) -> str:
     return "\n\n".join(blocks)
 
 
-def markdown_tables(rows: Sequence[Row]) -> str:
+def markdown_tables(rows: Sequence[Row], correction: Correction = "holm") -> str:
     """One table a metric, under a heading each."""
     names = len(rows[0].group.values)
     blocks = []
     for metric, part in _by_metric(rows).items():
-        head, *body = [[markdown(cell) for cell in line] for line in _cells(part)]
-        rule = ["---" if i < names else "---:" for i in range(len(head))]
-        lines = "\n".join(f"| {' | '.join(line)} |" for line in (head, rule, *body))
+        lines = _markdown_table(_cells(part, correction), names)
         blocks.append(f"## {markdown(metric)}\n\n{lines}")
     return "\n\n".join(blocks)
+
+
+def _markdown_table(cells: list[list[str]], names: int) -> str:
+    head, *body = [[markdown(cell) for cell in line] for line in cells]
+    rule = ["---" if i < names else "---:" for i in range(len(head))]
+    return "\n".join(f"| {' | '.join(line)} |" for line in (head, rule, *body))
 
 
 def markdown(text: str) -> str:
@@ -131,7 +186,7 @@ def markdown(text: str) -> str:
     return html.escape(line, quote=False).replace("|", r"\|").replace("](", r"]\(")
 
 
-def records(rows: Sequence[Row]) -> list[dict[str, Any]]:
+def records(rows: Sequence[Row], correction: Correction = "holm") -> list[dict[str, Any]]:
     """Rows for `report.csv`: unrounded numbers, None where there is nothing to say."""
     found = []
     for row in rows:
@@ -154,12 +209,14 @@ def records(rows: Sequence[Row]) -> list[dict[str, Any]]:
                 "diff_low": diff_low,
                 "diff_high": diff_high,
                 "p": comparison and comparison.p,
+                f"p_{correction}": row.adjusted,
+                "pairs_for_80_power": row.needed,
             }
         )
     return found
 
 
-def explain(rows: Sequence[Row]) -> list[str]:
+def explain(rows: Sequence[Row], correction: Correction = "holm") -> list[str]:
     """What a reader has to know to trust the numbers no more than they deserve."""
     nested = any(row.units < len(row.values) for row in rows)
     folded = any(len({repeat.fold for repeat in row.group.runs}) > 1 for row in rows)
@@ -181,9 +238,10 @@ def explain(rows: Sequence[Row]) -> list[str]:
         notes.append("Of one value (or fold) there is no interval.")
     compared = [row.comparison for row in rows if row.comparison]
     if compared:
+        each = _counted(len(compared) // len(_by_metric(rows)))
         notes.append(
             "Differences: to the baseline in runs of the same seed and fold; p by sign-flip "
-            "permutation, not corrected for the number of comparisons."
+            f"permutation, then corrected for {each} of a metric ({NAMES[correction]})."
         )
         flips = min(comparison.units for comparison in compared)
         if 2 <= flips <= 5:
@@ -203,12 +261,12 @@ def _by_metric(rows: Sequence[Row]) -> dict[str, list[Row]]:
     return parts
 
 
-def _cells(rows: Sequence[Row]) -> list[list[str]]:
+def _cells(rows: Sequence[Row], correction: Correction) -> list[list[str]]:
     """The head of the table of a metric, and its lines."""
     head = [*rows[0].group.values, "n", "mean", "sd", "95% interval"]
     compares = any(row.baseline for row in rows)
     if compares:
-        head += ["difference", "95% interval", "pairs", "p"]
+        head += ["difference", "95% interval", "pairs", "p", f"p {NAMES[correction]}"]
     lines = [head]
     for row in rows:
         runs = len(row.group.runs)
@@ -223,14 +281,56 @@ def _cells(rows: Sequence[Row]) -> list[list[str]]:
 
 def _comparison_cells(row: Row) -> list[str]:
     if row.comparison is None:
-        return ["baseline" if row.is_baseline else "no pairs", "", "", ""]
+        return ["baseline" if row.is_baseline else "no pairs", "", "", "", ""]
     p = row.comparison.p
     return [
         _number(row.comparison.difference, "+"),
         _interval(row.comparison.interval, "+"),
         str(row.comparison.pairs),
         "" if p is None else f"{p:.3g}",
+        "" if row.adjusted is None else f"{row.adjusted:.3g}",
     ]
+
+
+def _pooled_cells(rows: Sequence[PooledRow], correction: Correction) -> tuple[str, list[list[str]]]:
+    """Title, head and lines of the main metric, which comes first."""
+    measure = rows[0].measure
+    shown = [row for row in rows if row.measure == measure]
+    head = [*rows[0].group.values, "bags", "patients", "pooled", "95% interval"]
+    head += ["single models", "mean of runs"]
+    compares = any(row.difference for row in shown)
+    if compares:
+        head += ["difference", "95% interval", "p", f"p {NAMES[correction]}"]
+    lines = [head]
+    for row in shown:
+        line = [*row.group.values.values(), str(row.bags), str(row.patients)]
+        line += [_number(row.estimate.value), _interval(Interval(*row.estimate[1:]))]
+        line += [_number(row.single), _number(row.runs_mean)]
+        if compares:
+            found = row.difference
+            line += ["", ""] if found is None else [
+                _number(found.value, "+"), _interval(Interval(*found[1:]), "+")
+            ]  # fmt: skip
+            line += ["" if p is None else f"{p:.3g}" for p in (row.p, row.adjusted)]
+        lines.append(line)
+    return f"{measure} of the pooled test predictions, interval over patients", lines
+
+
+def _external_cells(rows: Sequence[ExternalRow]) -> tuple[str, list[list[str]]]:
+    measure = rows[0].measure
+    head = ["group", "models", "bags", "patients", "internal", "95% interval"]
+    lines = [[*head, "external", "95% interval", "difference", "95% interval"]]
+    for row in rows:
+        if row.measure == measure:
+            line = [row.group, str(row.models), str(row.bags), str(row.patients)]
+            for found, sign in ((row.internal, ""), (row.external, ""), (row.difference, "+")):
+                line += [_number(found.value, sign), _interval(Interval(*found[1:]), sign)]
+            lines.append(line)
+    return f"{measure} of the internal and of the external cohort", lines
+
+
+def _counted(comparisons: int) -> str:
+    return "1 comparison" if comparisons == 1 else f"{comparisons} comparisons"
 
 
 def _number(value: float | None, sign: str = "") -> str:

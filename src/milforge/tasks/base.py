@@ -131,6 +131,16 @@ class Task(nn.Module, ABC):
             K columns, `name_0`, `name_1` and so on.
         """
 
+    def columns(self, logits: Tensor) -> dict[str, Tensor]:
+        """What is written of each bag: what `predict` gives, and the `logits` beside it.
+
+        A task that was calibrated after training scales the logits before.
+
+        Args:
+            logits: `(B, O)` float32 or float64, of the network.
+        """
+        return {**self.predict(logits), "logits": logits}
+
     @abstractmethod
     def average(self, members: Sequence[Columns]) -> tuple[Tensor, dict[str, Tensor]]:
         """What several models predict together.

@@ -13,6 +13,7 @@ from torchmetrics import Metric
 from milforge.metrics import Kind
 from milforge.plots import plot_confusion, plot_roc_pr
 from milforge.tasks.base import Columns, Task
+from milforge.tasks.calibration import Calibration
 from milforge.tasks.class_weights import balanced, checked_weights, of_mean_one
 from milforge.tasks.mean import logits_of_mean
 from milforge.tasks.reading import names_of
@@ -33,12 +34,14 @@ class Classification(Task):
         one_class: whether a bag has exactly one of the O classes that have logits.
         metric_types: the classes of the task's own metrics, by name.
         weights: `(C,)`, known after `fit`; None where all bags count alike.
+        calibration: what `milforge-calibrate` fitted; None: nothing.
     """
 
     kind: ClassVar[Kind]
     one_class: ClassVar[bool] = False
     metric_types: ClassVar[Mapping[str, type[Metric]]]
     weights: Tensor | None
+    calibration: Calibration | None = None
 
     def __init__(
         self,
@@ -87,6 +90,19 @@ class Classification(Task):
         """`(n,)` int64 numbers of classes, or `(n, C)` of 0 and 1."""
         return y.long()
 
+    def columns(self, logits: Tensor) -> dict[str, Tensor]:
+        """As the base class says; of a calibrated task after its temperature.
+
+        Where it has conformal thresholds, `in_set` `(B, C)` bool says which classes are in the
+        set of each bag.
+        """
+        if self.calibration is None:
+            return super().columns(logits)
+        columns = super().columns(self.calibration.scaled(logits))
+        if self.calibration.thresholds is not None:
+            columns["in_set"] = self.calibration.sets(columns["probability"])
+        return columns
+
     def average(self, members: Sequence[Columns]) -> tuple[Tensor, dict[str, Tensor]]:
         """The mean of the members' probabilities."""
         each = [member["logits"] for member in members]
@@ -111,9 +127,16 @@ class Classification(Task):
         return {name: y == number for number, name in enumerate(self.class_names)}
 
     def state(self) -> dict[str, Any]:
-        """The kind of task, the names of the classes, their weights."""
+        """The kind of task, the names of the classes, their weights, and the calibration."""
         weights = None if self.weights is None else self.weights.tolist()
-        return {"kind": self.kind, "class_names": list(self.class_names), "weights": weights}
+        state: dict[str, Any] = {
+            "kind": self.kind,
+            "class_names": list(self.class_names),
+            "weights": weights,
+        }
+        if self.calibration is not None:
+            state["calibration"] = self.calibration.state()
+        return state
 
     def from_state(self, state: Mapping[str, Any]) -> Self:
         """The task as it was."""
@@ -121,6 +144,7 @@ class Classification(Task):
         self._named = False
         weights = part_of(state, self.kind, "weights")
         self.weights = None if weights is None else torch.tensor(weights)
+        self.calibration = Calibration.from_state(state.get("calibration"), len(self.class_names))
         return self
 
 

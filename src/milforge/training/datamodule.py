@@ -215,6 +215,8 @@ class MILDataModule(L.LightningDataModule):
             BagError: lists all bags that cannot be read.
         """
         names = STAGE_PARTS.get(stage, SPLITS)
+        if stage in ("fit", None) and "calibration" in self._all.parts:
+            names = (*names, "calibration")
         for name in names:
             if name != "val" and len(self._all.parts[name]) == 0:
                 other = "" if self.splitter is None else ": choose another split=..."

@@ -232,8 +232,7 @@ class MILModule(Resumable):
 
     def columns(self, output: BagOutput) -> dict[str, Tensor]:
         """What is predicted of each bag: the columns of the task, and the logits."""
-        logits = output.logits.detach().float()
-        return {**self.task.predict(logits), "logits": logits}
+        return self.task.columns(output.logits.detach().float())
 
     def predictions(
         self, batch: Batch, output: BagOutput, columns: Mapping[str, Tensor]

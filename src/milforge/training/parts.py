@@ -52,7 +52,7 @@ class Parts:
     """The parts of a data set.
 
     Args:
-        parts: train, val and test.
+        parts: train, val and test; calibration where bags are held back for it.
         task: the task, which has seen the labels; None where there are none.
         split: the names of the bags of each part, None where they were not split by name.
         faults: why bags are left out.
@@ -205,10 +205,11 @@ def _split_table(
     groups = None if data.groups is None else [data.groups[row] for row in usable]
     split = splitter.choose(ids, task.strata(y), groups, skipped)
     at = {name: position for position, name in enumerate(ids)}
+    names = [name for name, bags_of in vars(split).items() if bags_of or name in SPLITS]
     places = {
-        name: np.array([at[bag] for bag in getattr(split, name)], dtype=np.int64) for name in SPLITS
+        name: np.array([at[bag] for bag in getattr(split, name)], dtype=np.int64) for name in names
     }
-    rows = {name: usable[places[name]] for name in SPLITS}
+    rows = {name: usable[places[name]] for name in names}
     encoder = _encoder(data, rows["train"], covariates)
 
     def part(name: str) -> LabelledBags[Any]:
@@ -217,7 +218,7 @@ def _split_table(
         known = None if encoder is None else encoder(_columns(data, rows[name]))
         return LabelledBags(chosen, rows[name], torch.from_numpy(y[places[name]]), known)
 
-    parts = {name: part(name) for name in SPLITS}
+    parts = {name: part(name) for name in names}
     _fit(task, parts["train"])
     return _parts_of(data, parts, task, split, faults, encoder)
 

@@ -306,3 +306,31 @@ def test_all_faults_are_told_and_of_many_the_first_ten():
     assert "in the data: x00, x01" in str(caught.value)
     assert "; bags in both val and test: b1" in str(caught.value)
     assert "x00, x01, x02, x03, x04, x05, x06, x07, x08, x09 and 3 more" in str(caught.value)
+
+
+@pytest.mark.parametrize("draw", ["kfold", "random"])
+def test_patients_held_back_to_calibrate(draw):
+    ids = [f"bag_{i:03d}" for i in range(120)]
+    groups = [i // 2 for i in range(120)]
+    labels = [i // 2 % 2 for i in range(120)]
+    options = {"val_share": 0.1, "calibration_share": 0.15, "seed": 3}
+
+    def splits(**more):
+        if draw == "kfold":
+            return kfold_splits(ids, labels, groups, **options | more)
+        return monte_carlo_splits(ids, labels, groups, splits=3, **options | more)
+
+    for split in splits():
+        check_split(split, ids, groups)  # no patient on two sides
+        assert sorted([*split.train, *split.val, *split.test, *split.calibration]) == ids
+        assert len(split.calibration) == pytest.approx(18, abs=4)
+        of = [labels[ids.index(bag)] for bag in split.calibration]
+        assert 0.3 < sum(of) / len(of) < 0.7
+    assert not any(split.calibration for split in splits(calibration_share=0))
+    with pytest.raises(ValueError, match="calibration_share from 0 to less than"):
+        splits(calibration_share=0.8)
+
+
+def test_a_leak_from_the_calibration_part_is_a_fault():
+    with pytest.raises(ValueError, match="patients in both test and calibration: A"):
+        check_split(Split(("b1",), (), ("a1",), ("a2",)), IDS, PATIENTS)

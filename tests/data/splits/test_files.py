@@ -110,7 +110,10 @@ def test_it_is_written_as_clam_does(tmp_path):
     [
         ("", "got an empty file"),
         ("train,test\na,b\n", "expected the columns train, val, test, or bag_name, split, got"),
-        ("bag_name,split\na,train\nb,fold1\n", "one of train, val, test, got 'b, fold1'"),
+        (
+            "bag_name,split\na,train\nb,fold1\n",
+            "one of train, val, test, calibration, got 'b, fold1'",
+        ),
         ("bag_name,split\na\n", "in each row a bag and one of"),
         ("train,val,test\nTrue,False,False\n", "the bag ids in a first column"),
         ('train,val,test\n"a"b,c,d\n', "expected a CSV file in UTF-8"),
@@ -135,3 +138,12 @@ def test_a_binary_file_and_missing_ones_are_refused(write, tmp_path):
     (tmp_path / "empty").mkdir()
     with pytest.raises(FileNotFoundError, match="found no split file"):
         read_splits(tmp_path / "empty", 0)
+
+
+def test_a_calibration_part_is_written_and_read(tmp_path, write):
+    split = Split(("a", "b"), ("c",), ("d",), ("e", "f"))
+    write_split(split, tmp_path / "s.csv")
+    assert (tmp_path / "s.csv").read_text().startswith(",train,val,test,calibration\n")
+    assert read_splits(tmp_path / "s.csv") == split
+    rows = "bag_name,split\na,train\nb,train\nc,val\nd,test\ne,calibration\nf,calibration\n"
+    assert read_splits(write("t.csv", rows)) == split

@@ -1,10 +1,8 @@
 """Whether a split fits the data, and leaks nothing."""
 
 from collections.abc import Hashable, Sequence
-from dataclasses import astuple
 from itertools import combinations
 
-from milforge.data.dataset import SPLITS
 from milforge.data.splits.draw import Split, twice
 
 
@@ -21,14 +19,14 @@ def check_split(split: Split, ids: Sequence[str], groups: Sequence[Hashable] | N
             is in two parts. All faults are in the message, ten ids of each at most. Parts may be
             empty: what a command needs, it says itself.
     """
-    parts = dict(zip(SPLITS, astuple(split), strict=True))
+    parts: dict[str, tuple[str, ...]] = vars(split)
     faults: list[str] = []
     known = set(ids)
     for name, part in parts.items():
         faults += _fault(f"bags twice in {name}", twice(part))
         faults += _fault(f"bags of {name} that are not in the data", sorted(set(part) - known))
     patients = dict(zip(ids, groups, strict=True)) if groups is not None else {}
-    for one, other in combinations(SPLITS, 2):
+    for one, other in combinations(parts, 2):
         shared = set(parts[one]) & set(parts[other])
         faults += _fault(f"bags in both {one} and {other}", sorted(shared))
         sides = [

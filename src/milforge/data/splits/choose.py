@@ -78,6 +78,7 @@ class KFold(_Drawn):
         folds: number of folds.
         repeats: how often the bags are dealt into folds.
         val_share: share of all bags that select and stop; 0 leaves none.
+        calibration_share: share of all bags held back to calibrate; 0 leaves none.
         stratify: whether the classes are spread evenly over the folds.
         seed: seed of the draw, not of a run, so that all runs have the same folds.
 
@@ -95,6 +96,7 @@ class KFold(_Drawn):
     folds: int = 5
     repeats: int = 1
     val_share: float = 0.1
+    calibration_share: float = 0
     stratify: bool = True
     seed: int = 0
 
@@ -111,6 +113,7 @@ class KFold(_Drawn):
             folds=self.folds,
             repeats=self.fold // self.folds + 1,
             val_share=self.val_share,
+            calibration_share=self.calibration_share,
             stratify=stratify,
             seed=self.seed,
         )
@@ -124,6 +127,7 @@ class RandomSplit(_Drawn):
         fold: which of the splits, from 0; any number.
         test_share: share of the bags that are reported on; 0 leaves none, with test=false.
         val_share: share of all bags that select and stop; 0 leaves none.
+        calibration_share: share of all bags held back to calibrate; 0 leaves none.
         stratify: whether the classes are spread evenly over the parts.
         seed: seed of the draw, not of a run, so that all runs have the same splits.
 
@@ -134,6 +138,7 @@ class RandomSplit(_Drawn):
     fold: int = 0
     test_share: float = 0.2
     val_share: float = 0.1
+    calibration_share: float = 0
     stratify: bool = True
     seed: int = 0
 
@@ -151,6 +156,7 @@ class RandomSplit(_Drawn):
             splits=self.fold + 1,
             test_share=self.test_share,
             val_share=self.val_share,
+            calibration_share=self.calibration_share,
             stratify=stratify,
             seed=self.seed,
         )
@@ -209,5 +215,5 @@ def _check_number(name: str, number: int, count: int) -> None:
 
 
 def _leave_out(split: Split, names: Collection[str]) -> Split:
-    parts = (split.train, split.val, split.test)
+    parts = astuple(split)
     return Split(*(tuple(bag for bag in part if bag not in names) for part in parts))

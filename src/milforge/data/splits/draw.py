@@ -12,17 +12,19 @@ Numbers = NDArray[np.int64]
 
 @dataclass(frozen=True)
 class Split:
-    """The bags of the three parts, by id.
+    """The bags of the parts, by id.
 
     Args:
         train: bags to fit on.
         val: bags to select and stop by; there may be none.
         test: bags to report on.
+        calibration: bags held back to fit temperature and conformal sets on; there may be none.
     """
 
     train: tuple[str, ...]
     val: tuple[str, ...]
     test: tuple[str, ...]
+    calibration: tuple[str, ...] = ()
 
 
 def kfold_splits(
@@ -33,6 +35,7 @@ def kfold_splits(
     folds: int = 5,
     repeats: int = 1,
     val_share: float = 0.1,
+    calibration_share: float = 0,
     stratify: bool = True,
     seed: int = 0,
 ) -> list[Split]:
@@ -55,6 +58,8 @@ def kfold_splits(
         repeats: number of repeats, 1 or more.
         val_share: share of all bags that validate, which train and validation have together with
             `1 - 1 / folds`; 0 leaves none to select or stop by.
+        calibration_share: share of all bags that are held back from training and selection to
+            calibrate; with 0 the splits are those without it.
         stratify: whether classes are spread evenly; else labels are ignored.
         seed: 0 or more.
 
@@ -73,14 +78,14 @@ def kfold_splits(
     """
     if folds < 2 or repeats < 1:
         raise ValueError(f"expected folds >= 2 and repeats >= 1, got {folds} and {repeats}")
-    _check_val_share(val_share, 1 - 1 / folds)
+    _check_shares(val_share, calibration_share, 1 - 1 / folds)
     bags = _Bags(ids, labels, groups, folds, f"folds={folds}", stratify)
     splits = []
     for repeat in range(repeats):
         rng = np.random.default_rng((seed, repeat))
         for test in _folds(bags, folds, int(rng.integers(2**31))):
             rest = np.setdiff1d(np.arange(len(bags.ids)), test)
-            splits.append(bags.split(test, bags.draw(rest, val_share, rng, spare=1), val_share))
+            splits.append(bags.parted(test, rest, val_share, calibration_share, rng))
     return splits
 
 
@@ -92,6 +97,7 @@ def monte_carlo_splits(
     splits: int,
     test_share: float = 0.2,
     val_share: float = 0.1,
+    calibration_share: float = 0,
     stratify: bool = True,
     seed: int = 0,
 ) -> list[Split]:
@@ -107,6 +113,7 @@ def monte_carlo_splits(
         splits: number of splits, 1 or more.
         test_share: share of all bags that are reported on; 0 leaves none.
         val_share: share of all bags that validate; 0 leaves none.
+        calibration_share: as in `kfold_splits`.
         stratify: as in `kfold_splits`.
         seed: 0 or more; a longer list of splits begins with the shorter one.
 
@@ -124,8 +131,9 @@ def monte_carlo_splits(
         raise ValueError(f"expected at least one split, got splits={splits}")
     if not 0 <= test_share < 1:
         raise ValueError(f"expected test_share from 0 to less than 1, got {test_share}")
-    _check_val_share(val_share, 1 - test_share)
-    parts = ["train", *["val"] * (val_share > 0), *["test"] * (test_share > 0)]
+    _check_shares(val_share, calibration_share, 1 - test_share)
+    shares = {"val": val_share, "test": test_share, "calibration": calibration_share}
+    parts = ["train", *(name for name, share in shares.items() if share > 0)]
     needed = " and ".join([*[", ".join(parts[:-1])] * (len(parts) > 1), parts[-1]])
     bags = _Bags(ids, labels, groups, len(parts), needed, stratify)
     made = []
@@ -133,8 +141,8 @@ def monte_carlo_splits(
         rng = np.random.default_rng((seed, number))
         everything = np.arange(len(bags.ids))
         test = bags.draw(everything, test_share, rng, spare=len(parts) - 1)
-        val = bags.draw(np.setdiff1d(everything, test), val_share, rng, spare=1)
-        made.append(bags.split(test, val, val_share, test_share))
+        rest = np.setdiff1d(everything, test)
+        made.append(bags.parted(test, rest, val_share, calibration_share, rng, test_share))
     return made
 
 
@@ -143,9 +151,14 @@ def twice(names: Sequence[str]) -> list[str]:
     return sorted(name for name, count in Counter(names).items() if count > 1)
 
 
-def _check_val_share(share: float, below: float) -> None:
-    if not 0 <= share < below:
-        raise ValueError(f"expected val_share from 0 to less than {below:.3g}, got {share}")
+def _check_shares(val: float, calibration: float, below: float) -> None:
+    if not 0 <= val < below:
+        raise ValueError(f"expected val_share from 0 to less than {below:.3g}, got {val}")
+    if not 0 <= calibration < below - val:
+        raise ValueError(
+            f"expected calibration_share from 0 to less than {below - val:.3g}, what val_share "
+            f"leaves, got {calibration}"
+        )
 
 
 class _Bags:
@@ -190,17 +203,31 @@ class _Bags:
                     f"{found}: ask for fewer, or leave out or join rare classes"
                 )
 
-    def split(
-        self, test: Numbers, val: Numbers, val_share: float, test_share: float = 1.0
+    def parted(
+        self,
+        test: Numbers,
+        rest: Numbers,
+        val_share: float,
+        calibration_share: float,
+        rng: np.random.Generator,
+        test_share: float = 1.0,
     ) -> Split:
-        """The split of that test and that validation part; the others train."""
-        train = np.setdiff1d(np.arange(len(self.ids)), np.concatenate([test, val]))
-        parts = [tuple(self.ids[i] for i in sorted(part)) for part in (train, val, test)]
-        shares = (1.0, val_share, test_share)
+        """The split of that test part; validation and calibration are drawn from the rest."""
+        calibrates = calibration_share > 0
+        val = self.draw(rest, val_share, rng, spare=1 + calibrates)
+        left = np.setdiff1d(rest, val)
+        calibration = self.draw(left, calibration_share, rng, spare=1)
+        train = np.setdiff1d(left, calibration)
+        parts = [
+            tuple(self.ids[i] for i in sorted(part)) for part in (train, val, test, calibration)
+        ]
+        shares = (1.0, val_share, test_share, calibration_share)
         if not all(part for part, share in zip(parts, shares, strict=True) if share):
+            names = "train, val and test" + calibrates * ", and calibration"
+            counts = ", ".join(str(len(part)) for part in parts[: 3 + calibrates])
             raise ValueError(
-                f"expected bags for train, val and test, got {', '.join(map(str, map(len, parts)))}"
-                ": the patients are too few for these shares"
+                f"expected bags for {names}, got {counts}: the patients are too few for these "
+                "shares"
             )
         return Split(*parts)
 

@@ -1,7 +1,6 @@
 """Splits on disk, as CLAM and torchmil write them."""
 
 import csv
-from dataclasses import astuple
 from io import StringIO
 from itertools import zip_longest
 from pathlib import Path
@@ -10,6 +9,7 @@ from milforge.data.dataset import SPLITS
 from milforge.data.files import atomic_path
 from milforge.data.splits.draw import Split
 
+CALIBRATION = "calibration"  # a column that may be there besides
 _TORCHMIL = ("bag_name", "split")
 _BOOLS = {"True": True, "False": False}
 
@@ -22,7 +22,8 @@ def read_splits(path: str | Path, fold: int | None = None) -> Split:
             there is none, `splits_0_bool.csv`) or one `splits.csv` (torchmil). The form is found
             by the header: columns `train,val,test`, each a list of bag ids, or of True and False
             for the bag that the first column names; or `bag_name,split`, the latter one of train,
-            val and test. Other columns are passed over. Commas, semicolons or tabs divide cells.
+            val and test. A column, or part, `calibration` may be there besides. Other columns are
+            passed over. Commas, semicolons or tabs divide cells.
         fold: which file of the folder; None: `splits.csv`.
 
     Returns:
@@ -55,19 +56,21 @@ def read_splits(path: str | Path, fold: int | None = None) -> Split:
 def write_split(split: Split, path: str | Path) -> None:
     """Writes a split as CLAM does, with columns `train,val,test` after a numbering one.
 
+    Bags held back to calibrate have a column `calibration`.
+
     Raises:
         ValueError: for an id that is empty, for which a file of this form has no place.
     """
-    parts = astuple(split)
-    if any(bag == "" for part in parts for bag in part):
+    parts = {name: part for name, part in vars(split).items() if part or name in SPLITS}
+    if any(bag == "" for part in parts.values() for bag in part):
         raise ValueError(f"{path}: expected bag ids of at least one character, got an empty one")
     with (
         atomic_path(Path(path)) as partial,
         partial.open("w", newline="", encoding="utf-8") as lines,
     ):
         writer = csv.writer(lines, lineterminator="\n")
-        writer.writerow(["", *SPLITS])
-        for number, row in enumerate(zip_longest(*parts, fillvalue="")):
+        writer.writerow(["", *parts])
+        for number, row in enumerate(zip_longest(*parts.values(), fillvalue="")):
             writer.writerow([number, *row])
 
 
@@ -94,13 +97,14 @@ def _find(path: Path, fold: int | None) -> Path:
 
 def _from_columns(file: Path, header: list[str], rows: list[list[str]]) -> Split:
     """Lists of ids, or of True and False."""
+    names = (*SPLITS, *({CALIBRATION} & set(header)))
     columns = {
         name: [row[header.index(name)] if header.index(name) < len(row) else "" for row in rows]
-        for name in SPLITS
+        for name in names
     }
     cells = {cell.strip() for column in columns.values() for cell in column}
     if not cells or not cells <= set(_BOOLS):
-        return Split(*(tuple(cell for cell in columns[name] if cell) for name in SPLITS))
+        return Split(*(tuple(cell for cell in columns[name] if cell) for name in names))
     if header[0] in SPLITS:
         raise ValueError(
             f"{file}: expected the bag ids in a first column before True and False, got the "
@@ -113,20 +117,20 @@ def _from_columns(file: Path, header: list[str], rows: list[list[str]]) -> Split
                 for row, cell in zip(rows, columns[name], strict=True)
                 if _BOOLS[cell.strip()]
             )
-            for name in SPLITS
+            for name in names
         )
     )
 
 
 def _from_names(file: Path, header: list[str], rows: list[list[str]]) -> Split:
     """A bag a row, and its part."""
-    parts: dict[str, list[str]] = {name: [] for name in SPLITS}
+    parts: dict[str, list[str]] = {name: [] for name in (*SPLITS, CALIBRATION)}
     bag_column, part_column = (header.index(name) for name in _TORCHMIL)
     for row in rows:
         if len(row) != len(header) or row[part_column].strip() not in parts:
             raise ValueError(
-                f"{file}: expected in each row a bag and one of {', '.join(SPLITS)}, got "
+                f"{file}: expected in each row a bag and one of {', '.join(parts)}, got "
                 f"{', '.join(row)!r}"
             )
         parts[row[part_column].strip()].append(row[bag_column])
-    return Split(*(tuple(parts[name]) for name in SPLITS))
+    return Split(*map(tuple, parts.values()))

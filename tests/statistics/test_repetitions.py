@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from milforge.report.ranges import range_of
-from milforge.report.statistics import bootstrap_interval, compare_pairs
+from milforge.statistics.repetitions import bootstrap_interval, compare_pairs
 
 # Multiples of 1/1024: sums are exact, so equal means are equal numbers in any order.
 exact = st.integers(-1024, 1024).map(lambda number: number / 1024)

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
 
-from milforge.report.ranges import Range
+from milforge.statistics.ranges import Range
 
 
 class Interval(NamedTuple):

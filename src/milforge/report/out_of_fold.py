@@ -1,0 +1,280 @@
+"""Every patient predicted by the models of a group that did not see it."""
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from milforge.report.differences import REPETITION
+from milforge.report.groups import Group, Repeat
+from milforge.report.predictions import FILE, Predictions, averaged, read_predictions
+from milforge.report.runs import Run
+from milforge.report.survey import listed
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+
+@dataclass(frozen=True)
+class Member:
+    """A run of a group with what it predicted."""
+
+    run: Run
+    repeat: Repeat
+    predictions: Predictions
+
+    @property
+    def fold(self) -> int | None:
+        """The number of its fold; None where the split has none."""
+        text = self.run.config.get("split.fold", "")
+        return int(text) if text.isdigit() else None
+
+    @property
+    def folds(self) -> int | None:
+        """How many folds the cross-validation has; None where there is none."""
+        text = self.run.config.get("split.folds", "")
+        return int(text) if text.isdigit() else None
+
+    @property
+    def chooses_by(self) -> str:
+        """The part that thresholds and temperature are chosen on."""
+        return "calibration" if "calibration" in self.predictions.part else "val"
+
+    @property
+    def round(self) -> tuple[object, ...]:
+        """What the runs of one cross-validation have in common: seed, and number of the repeat."""
+        again = {
+            key: value
+            for key, value in self.run.config.items()
+            if REPETITION.search(key) and key != "split.fold"
+        }
+        number = self.fold // self.folds if self.fold is not None and self.folds else self.fold
+        return (*sorted(again.items()), number)
+
+
+@dataclass(frozen=True)
+class Part:
+    """Runs with the same validation and the same test bags: the seeds of a fold.
+
+    Attributes:
+        members: the runs.
+        val: what they predict, averaged, of the bags held back to calibrate, or where there are
+            none of their validation bags; there may be none.
+        test: the same of their test bags.
+    """
+
+    members: list[Member]
+    val: Predictions
+    test: Predictions
+
+
+@dataclass(frozen=True)
+class OutOfFold:
+    """What a group predicts of the bags that it did not see.
+
+    Attributes:
+        group: the group.
+        members: its runs with predictions of labelled test bags.
+        predictions: each bag once, averaged over the models that did not see it.
+        models: `(n,)` how many these are.
+        notes: what a reader should know.
+    """
+
+    group: Group
+    members: list[Member]
+    predictions: Predictions
+    models: NDArray[np.int64]
+    notes: list[str] = field(default_factory=list)
+
+    @cached_property
+    def parts(self) -> list[Part]:
+        """The runs by what they were validated and tested on."""
+        found: dict[object, list[Member]] = {}
+        for member in self.members:
+            key = tuple(
+                frozenset(member.predictions.of_part(part).bag_id)
+                for part in (member.chooses_by, "test")
+            )
+            found.setdefault(key, []).append(member)
+        return [
+            Part(
+                members,
+                *(
+                    averaged([m.predictions.of_part(part).labelled for m in members])[0]
+                    for part in (members[0].chooses_by, "test")
+                ),
+            )
+            for members in found.values()
+        ]
+
+    @cached_property
+    def rounds(self) -> list[Predictions]:
+        """Single models: the test bags of each cross-validation, or of each run without folds."""
+        found: dict[object, list[Predictions]] = {}
+        for member in self.members:
+            test = member.predictions.of_part("test").labelled
+            found.setdefault(member.round, []).append(test)
+        return [averaged(each)[0] for each in found.values()]
+
+    @property
+    def is_cross_validation(self) -> bool:
+        """Whether the bags were tested in several folds."""
+        return len({frozenset(part.test.bag_id) for part in self.parts}) > 1
+
+
+def collect(groups: Sequence[Group]) -> tuple[list[OutOfFold], list[str]]:
+    """Reads the predictions of all groups.
+
+    Returns:
+        Those that have any, all of one task with the same classes; and sentences on what is missing
+        or does not fit.
+    """
+    notes: list[str] = []
+    without: list[str] = []
+    members: dict[int, list[Member]] = {}
+    for number, group in enumerate(groups):
+        for repeat, run in group.runs.items():
+            if not (run.folder / FILE).is_file():
+                without.append(str(run.folder))
+                continue
+            try:
+                predictions = read_predictions(run.folder)
+            except ValueError as error:
+                notes.append(f"Predictions left out: {error}.")
+                continue
+            if not predictions.labels or not len(predictions.of_part("test").labelled):
+                notes.append(f"Predictions left out: {run.folder} has no labelled test bags.")
+                continue
+            members.setdefault(number, []).append(Member(run, repeat, predictions))
+    if without:
+        notes.append(
+            f"Without {FILE}, so not among the pooled predictions: {listed(without)}; "
+            "milforge-evaluate writes it from a checkpoint."
+        )
+    kinds = Counter(_kind(each) for found in members.values() for each in found)
+    if len(kinds) > 1:
+        ((kept, _),) = kinds.most_common(1)
+        left = [
+            str(each.run.folder)
+            for found in members.values()
+            for each in found
+            if _kind(each) != kept
+        ]
+        notes.append(
+            f"Runs of other tasks or classes than {_in_words(kept)}, which are left out of pooled "
+            f"predictions: {listed(left)} (report them by themselves)."
+        )
+        members = {
+            number: [each for each in found if _kind(each) == kept]
+            for number, found in members.items()
+        }
+    pooled = [_pool(groups[number], found) for number, found in members.items() if found]
+    for each in pooled:
+        name = f"{each.group.label}: " if len(pooled) > 1 else ""
+        notes += [f"{name}{note}" for note in each.notes]
+    return pooled, notes + _different_labels(pooled)
+
+
+def out_of_fold_table(pooled: Sequence[OutOfFold], *, single: bool) -> "pa.Table":
+    """The bags of all groups as a table.
+
+    Args:
+        pooled: the groups.
+        single: a row per bag and run that did not see it, rather than per bag.
+    """
+    import pyarrow as pa
+
+    rows: list[dict[str, object]] = []
+    for each in pooled:
+        if single:
+            for member in each.members:
+                keys = {"run": str(member.run.folder), "fold": member.run.config.get("split.fold")}
+                keys["seed"] = member.run.config.get("seed")
+                test = member.predictions.of_part("test").labelled
+                rows += _rows({"group": each.group.label, **keys}, test)
+        else:
+            counts = [{"models": count} for count in each.models.tolist()]
+            found = _rows({"group": each.group.label}, each.predictions)
+            rows += [row | count for row, count in zip(found, counts, strict=True)]
+    names = dict.fromkeys(name for row in rows for name in row)
+    return pa.table({name: pa.array([row.get(name) for row in rows]) for name in names})
+
+
+def _rows(keys: dict[str, object], predictions: Predictions) -> list[dict[str, object]]:
+    columns = {
+        "bag_id": predictions.bag_id.tolist(),
+        "patient": predictions.patient.tolist(),
+        "size": predictions.size.tolist(),
+        **{name: values.tolist() for name, values in predictions.labels.items()},
+        **{name: values.tolist() for name, values in predictions.columns.items()},
+        **{f"table_{name}": values.tolist() for name, values in predictions.table.items()},
+    }
+    return [
+        {**keys, **dict(zip(columns, row, strict=True))}
+        for row in zip(*columns.values(), strict=True)
+    ]
+
+
+def _pool(group: Group, members: list[Member]) -> OutOfFold:
+    tests = [member.predictions.of_part("test").labelled for member in members]
+    predictions, models = averaged(tests)
+    return OutOfFold(group, members, predictions, models, _fold_faults(members))
+
+
+def _fold_faults(members: Sequence[Member]) -> list[str]:
+    """Folds that overlap or are missing, for each cross-validation of a seed."""
+    notes = []
+    rounds: dict[object, list[Member]] = {}
+    for member in members:
+        if member.folds:
+            rounds.setdefault(member.round, []).append(member)
+    missing, twice = set(), set()
+    for found in rounds.values():
+        folds = found[0].folds or 0
+        missing |= set(range(folds)) - {(each.fold or 0) % folds for each in found}
+        counts = Counter(
+            bag for each in found for bag in each.predictions.of_part("test").bag_id.tolist()
+        )
+        twice |= {bag for bag, count in counts.items() if count > 1}
+    if missing:
+        numbers = ", ".join(map(str, sorted(missing)))
+        notes.append(
+            f"Folds without a run (of a seed at least): {numbers}; pooled numbers are those of "
+            "the bags that were tested."
+        )
+    if twice:
+        notes.append(
+            f"Folds that overlap: {len(twice)} bags, {listed(sorted(twice)[:3])} among them, are "
+            "in the test part of several folds of one cross-validation."
+        )
+    return notes
+
+
+def _different_labels(pooled: Sequence[OutOfFold]) -> list[str]:
+    known: dict[tuple[str, str], float] = {}
+    different = set()
+    for each in pooled:
+        for member in each.members:
+            for name, values in member.predictions.labels.items():
+                for bag, value in zip(member.predictions.bag_id, values.tolist(), strict=True):
+                    if value == value and known.setdefault((name, bag), value) != value:
+                        different.add(bag)
+    if not different:
+        return []
+    return [
+        f"Bags with other labels in other runs: {listed(sorted(different))}; the tables of labels "
+        "differ, so their pooled numbers are not to be trusted."
+    ]
+
+
+def _kind(member: Member) -> tuple[str, tuple[str, ...]]:
+    return member.predictions.task, member.predictions.class_names
+
+
+def _in_words(kind: tuple[str, tuple[str, ...]]) -> str:
+    task, names = kind
+    return f"{task} ({', '.join(names)})" if names else task

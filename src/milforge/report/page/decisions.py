@@ -1,0 +1,188 @@
+"""What a threshold does: decision curves, operating points, confusion, conformal sets."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from milforge.report.chosen_on_validation import at_threshold, conformal, is_classification
+from milforge.report.gather import Results
+from milforge.report.page.charts import Series, chart
+from milforge.report.page.html import Section, interval, join, number, paragraph, table, tag
+from milforge.report.predictions import Predictions
+from milforge.statistics import (
+    Estimate,
+    decision_curve,
+    sensitivity_threshold,
+    youden_threshold,
+)
+
+WANTED = 0.95  # sensitivity
+ALPHA = 0.1
+THRESHOLDS = np.linspace(0.01, 0.99, 99)
+SAMPLES = 200
+RULES: dict[str, Callable[[NDArray[np.float64], NDArray[np.float64]], float]] = {
+    "Youden": youden_threshold,
+    f"sensitivity {WANTED:g}": partial(sensitivity_threshold, wanted=WANTED),
+}
+
+
+def decision_curves(results: Results) -> Section:
+    """Net benefit against treating all and none."""
+    title = "Decision curve"
+    series: list[Series] = []
+    base: Series | None = None
+    for each in results.pooled:
+        predictions = each.predictions
+        if not _is_binary(predictions):
+            continue
+        curve = decision_curve(predictions.y, predictions.columns["probability_1"], THRESHOLDS)
+        low, high = _band(predictions)
+        t = THRESHOLDS.tolist()
+        series.append(Series(each.group.label, t, curve.model.tolist(), low, high))
+        base = base or Series("treat all", t, curve.treat_all.tolist(), plain=True)
+    if base is None:
+        return Section("decisions", title, None, "no group predicts two classes")
+    top = max(max(each.y) for each in series)
+    lowest = -0.1 * max(top, 0.1)
+    within = sum(value >= lowest for value in base.y)  # it falls all the way
+    base = replace(base, x=base.x[:within], y=base.y[:within])
+    none = Series("treat none", [0, 1], [0, 0], plain=True)
+    figure = chart(
+        [*series, base, none],
+        title="Net benefit of the pooled test predictions",
+        x="threshold probability",
+        y="net benefit",
+        xlim=(0, 1),
+        ylim=(lowest, 1.15 * max(top, 0.1)),
+    )
+    note = paragraph(
+        "Net benefit TP/n - FP/n · t/(1 - t) (Vickers and Elkin 2006). Bands: 95%, bootstrap of "
+        "patients. A model helps where it is above both grey lines."
+    )
+    return Section("decisions", title, join(note, tag("div", figure, class_="figures")))
+
+
+def operating_points(results: Results) -> Section:
+    """Thresholds chosen on validation, and what comes of them on test; confusion."""
+    title = "Operating points and confusion"
+    rows: list[list[Any]] = []
+    others = []
+    for each in results.pooled:
+        if _is_binary(each.predictions):
+            for rule, choose in RULES.items():
+                found = at_threshold(each, choose)
+                if found is None:
+                    rows.append([each.group.label, rule, "no validation part has both classes"])
+                    continue
+                point = found.point
+                low, high = min(found.thresholds), max(found.thresholds)
+                shown = f"{low:.3f}" if low == high else f"{low:.3f} to {high:.3f}"
+                tn, fp, fn, tp = point.confusion
+                rows.append(
+                    [
+                        each.group.label,
+                        rule,
+                        shown,
+                        *_share(point.sensitivity),
+                        *_share(point.specificity),
+                        *_share(point.positive_value),
+                        *_share(point.negative_value),
+                        tn,
+                        fp,
+                        fn,
+                        tp,
+                    ]
+                )
+        elif is_classification(each.predictions):
+            others.append(_confusion(each.group.label, each.predictions))
+    parts = []
+    if rows:
+        head = ["group", "rule", "threshold", "sensitivity", "95%", "specificity", "95%"]
+        head += ["PPV", "95%", "NPV", "95%", "TN", "FP", "FN", "TP"]
+        rows = [row + [""] * (len(head) - len(row)) for row in rows]
+        note = paragraph(
+            "The threshold of each fold is chosen on its validation part and applied to its test "
+            "part: it was never chosen on test. Intervals: Wilson, over patients."
+        )
+        parts += [note, table(head, rows, "Operating points fixed on validation")]
+    if not parts and not others:
+        return Section("operating", title, None, "no group predicts classes")
+    return Section("operating", title, join(*parts, *others))
+
+
+def conformal_section(results: Results) -> Section:
+    """Sets of classes with a promised coverage."""
+    title = "Conformal sets"
+    rows = []
+    names: tuple[str, ...] = ()
+    for each in results.pooled:
+        if not is_classification(each.predictions):
+            continue
+        names = each.predictions.class_names
+        found = conformal(each, ALPHA)
+        if found is None:
+            continue
+        by_class = [cell for one in found.by_class for cell in _share(one)]
+        rows.append(
+            [
+                each.group.label,
+                *_share(found.coverage),
+                *by_class,
+                (number(found.size, 2), found.size),
+                *_share(found.single),
+                found.full,
+            ]
+        )
+    if not rows:
+        return Section("conformal", title, None, "no run has validation bags with classes")
+    head = ["group", "coverage", "95%"]
+    head += [cell for name in names for cell in (f"of {name}", "95%")]
+    head += ["mean size", "sets of one class", "95%", "folds with full sets"]
+    note = paragraph(
+        f"Each set is to hold the true class of {100 * (1 - ALPHA):g}% of patients. Thresholds: "
+        f"quantiles of 1 - p over the validation patients of each fold, by class where a class has "
+        f"at least {1 / ALPHA - 1:.0f}. Where these also chose the epoch, coverage is a little too "
+        "low; with too few of them sets are full."
+    )
+    return Section("conformal", title, join(note, table(head, rows, title)))
+
+
+def _is_binary(predictions: Predictions) -> bool:
+    return is_classification(predictions) and len(predictions.class_names) == 2
+
+
+def _band(predictions: Predictions) -> tuple[list[float], list[float]]:
+    """95% of the curves of samples of patients, at each threshold."""
+    generator = np.random.default_rng(0)
+    _, of_bag = np.unique(predictions.clusters.astype(str), return_inverse=True)
+    y, p = predictions.y.astype(bool), predictions.columns["probability_1"]
+    odds = THRESHOLDS / (1 - THRESHOLDS)
+    treated = p[None, :] >= THRESHOLDS[:, None]
+    gains = (treated & y) - (treated & ~y) * odds[:, None]
+    drawn = generator.multinomial(
+        of_bag.max() + 1, np.full(of_bag.max() + 1, 1 / (of_bag.max() + 1)), size=SAMPLES
+    )[:, of_bag]
+    samples = drawn @ gains.T / drawn.sum(1, keepdims=True)
+    low, high = np.quantile(samples, [0.025, 0.975], axis=0)
+    return low.tolist(), high.tolist()
+
+
+def _share(found: Estimate | None) -> list[Any]:
+    if found is None:
+        return ["none", ""]
+    return [(number(found.value), found.value), interval(found)]
+
+
+def _confusion(label: str, predictions: Predictions) -> Any:
+    names = predictions.class_names
+    called = predictions.predicted("probability").argmax(1)
+    rows = [
+        [name, *(int(((predictions.y == c) & (called == k)).sum()) for k in range(len(names)))]
+        for c, name in enumerate(names)
+    ]
+    head = ["true class", *(f"called {name}" for name in names)]
+    return table(head, rows, f"Confusion: {label} (the most probable class)")

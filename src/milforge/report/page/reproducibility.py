@@ -1,0 +1,194 @@
+"""The external cohort, the audit, and the methods paragraph."""
+
+from milforge.report.audit import audit
+from milforge.report.chosen_on_validation import is_classification, temperature_scaled
+from milforge.report.gather import Results
+from milforge.report.out_of_fold import OutOfFold
+from milforge.report.page.charts import forest
+from milforge.report.page.decisions import ALPHA, WANTED
+from milforge.report.page.html import (
+    Section,
+    bullets,
+    interval,
+    join,
+    number,
+    paragraph,
+    table,
+    tag,
+)
+from milforge.report.pooled import NAMES, RESAMPLES
+
+WORDS = {"fault": "✗ fault", "warning": "! warning", "fine": "✓ fine", "unknown": "? unknown"}
+REFERENCES = {
+    "DeLong": "DeLong, DeLong and Clarke-Pearson, Biometrics 1988; Obuchowski, Biometrics 1997.",
+    "Newcombe": "Newcombe, Statistics in Medicine 2006, part 2, method 5.",
+    "Wilson": "Wilson, JASA 1927; Rao and Scott, Biometrics 1992.",
+    "BCa": "Efron, JASA 1987.",
+    "Holm": "Holm, Scandinavian Journal of Statistics 1979.",
+    "Benjamini": "Benjamini and Hochberg, JRSS B 1995.",
+    "permutation": "Phipson and Smyth, Statistical Applications in Genetics 2010.",
+    "temperature": "Guo et al., ICML 2017.",
+    "net benefit": "Vickers and Elkin, Medical Decision Making 2006.",
+    "conformal": "Vovk, ACML 2012.",
+    "attention": "Ilse, Tomczak and Welling, ICML 2018.",
+}
+
+
+def external(results: Results) -> Section:
+    """The external cohort beside the internal one."""
+    title = "External cohort"
+    if results.external is None or not results.external.rows:
+        return Section("external", title, None, "no evaluation of one was given (--external RUNS)")
+    rows = [
+        [
+            row.measure,
+            row.group,
+            row.models,
+            row.bags,
+            row.patients,
+            (number(row.internal.value), row.internal.value),
+            interval(row.internal),
+            (number(row.external.value), row.external.value),
+            interval(row.external),
+            (number(row.difference.value, sign="+"), row.difference.value),
+            interval(row.difference, sign="+"),
+        ]
+        for row in results.external.rows
+    ]
+    head = ["metric", "group", "models", "bags", "patients", "internal", "95% interval"]
+    head += ["external", "95% interval", "external - internal", "95% interval"]
+    main = results.external.rows[0].measure
+    plotted = [
+        (f"{row.group}, {name}", *found)
+        for row in results.external.rows
+        if row.measure == main
+        for name, found in (("internal", row.internal), ("external", row.external))
+    ]
+    figure = forest(plotted, title=f"{main} on both cohorts", x=main, zero=None)
+    return Section("external", title, join(table(head, rows, title), figure))
+
+
+def audit_section(results: Results) -> Section:
+    """What each check found."""
+    findings = audit(results.found.finished, results.pooled)
+    order = ["fault", "warning", "unknown", "fine"]
+    rows = [
+        [
+            (tag("span", WORDS[f.level], class_=f"level {f.level}"), order.index(f.level)),
+            f.title,
+            f.text,
+        ]
+        for f in sorted(findings, key=lambda f: order.index(f.level))
+    ]
+    return Section("audit", "Audit", table(["", "check", "finding"], rows, "What was checked"))
+
+
+def methods(results: Results) -> Section:
+    """A paragraph with the facts of the runs, to be edited."""
+    runs = results.found.finished
+    facts = [*_data(results), *_training(results), *_statistics(results)]
+    used = " ".join(facts)
+    references = [text for word, text in REFERENCES.items() if word.lower() in used.lower()]
+    first = runs[0].summary.get("versions")
+    found = first if isinstance(first, dict) else {}
+    told = ", ".join(
+        f"{name} {found[name]}" for name in ("python", "torch", "milforge") if name in found
+    )
+    if told:
+        facts.append(f"Software: {told}.")
+    return Section(
+        "methods",
+        "Methods paragraph",
+        join(
+            paragraph("Ready to edit; check each sentence against what you did."),
+            tag("div", paragraph(" ".join(facts)), class_="methods", contenteditable="true"),
+            tag("h3", "References"),
+            bullets(references),
+        ),
+    )
+
+
+def _data(results: Results) -> list[str]:
+    if not results.pooled:
+        return []
+    each = results.pooled[0]
+    predictions = each.predictions
+    patients = len(set(predictions.clusters))
+    counts = ""
+    if predictions.class_names and predictions.y.ndim == 1:
+        numbers = [
+            f"{int((predictions.y == c).sum())} {name}"
+            for c, name in enumerate(predictions.class_names)
+        ]
+        counts = f" ({', '.join(numbers)})"
+    text = f"We analysed {len(predictions)} bags{counts} of {patients} patients."
+    folds = {member.folds for member in each.members} - {None}
+    grouped = any(patient is not None for patient in predictions.patient.tolist())
+    if each.is_cross_validation and folds:
+        least = int(each.models.min())
+        how = "grouped by patient" if grouped else "by bag"
+        text += (
+            f" Models were evaluated by {max(f for f in folds if f)}-fold cross-validation, {how}; "
+            "each bag was predicted by the models that had not seen it, averaged over "
+            f"{least} model{'s' * (least > 1)}."
+        )
+    else:
+        text += " Models were evaluated on one held-out test part."
+    return [text]
+
+
+def _training(results: Results) -> list[str]:
+    runs = results.found.finished
+    groups = ", ".join(group.label for group in results.grouping.groups)
+    seeds = {run.config.get("seed") for run in runs} - {None}
+    monitors = sorted({run.monitor for run in runs if run.monitor})
+    epochs = sorted({run.config.get("trainer.max_epochs", "null") for run in runs} - {"null"})
+    text = [f"We trained {len(runs)} models ({groups}) with {len(seeds)} seeds"]
+    if epochs:
+        text.append(f"for at most {' or '.join(epochs)} epochs")
+    sentence = " ".join(text)
+    if monitors:
+        sentence += f"; the epoch was chosen by {' and '.join(monitors)}"
+    return [f"{sentence}."]
+
+
+def _statistics(results: Results) -> list[str]:
+    found = []
+    methods = {row.method for row in results.pooled_rows}
+    if any("Newcombe" in method for method in methods):
+        found.append(
+            "AUROC intervals (95%) are Newcombe's score intervals with the design effect of "
+            "DeLong's variance clustered by patient."
+        )
+    if any("Wilson" in method for method in methods):
+        found.append("Intervals of proportions are Wilson's, with a design effect by patient.")
+    if any("BCa" in method for method in methods):
+        found.append(
+            f"Other intervals are BCa bootstrap intervals ({RESAMPLES:,} samples of patients)."
+        )
+    tests = sorted({row.test for row in results.pooled_rows if row.test})
+    if tests:
+        compared = len({row.group.label for row in results.pooled_rows if row.test})
+        found.append(
+            f"{compared} group{'s were' if compared > 1 else ' was'} compared with the baseline by "
+            f"{' or '.join(tests)}; p-values were corrected by the method of "
+            f"{NAMES[results.correction]}."
+        )
+    if any(temperature_scaled(each) is not None for each in _classified(results)):
+        found.append(
+            "Temperature, decision thresholds (Youden; sensitivity "
+            f"{WANTED:g}) and conformal sets (alpha {ALPHA:g}) were fitted on the validation part "
+            "of each fold. Decision curves show net benefit."
+        )
+    main = results.pooled_rows[0].measure if results.pooled_rows else None
+    for row in results.pooled_rows:
+        if row.measure == main:
+            found.append(
+                f"{row.group.label}: pooled {main} {number(row.estimate.value)} "
+                f"(95% interval {interval(row.estimate)})."
+            )
+    return found
+
+
+def _classified(results: Results) -> list[OutOfFold]:
+    return [each for each in results.pooled if is_classification(each.predictions)]
