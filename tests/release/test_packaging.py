@@ -35,14 +35,16 @@ data: collate_bags collate_images differs_by_epoch digits_bags digits_grid draw_
 data: feature_moments image_folder inspect_folder kfold_splits low_resolution megapixel mnist_bags
 data: monte_carlo_splits open_reader open_source read_idx read_labels read_splits set_epoch
 data: stored_labels two_stream_digits unbatch write_split
-functional: binary_cross_entropy cross_entropy dirichlet_energy focal_loss huber_loss known_mean
-functional: mean_absolute_error mean_squared_error relative_dirichlet_energy segment_auroc
-functional: segment_average_precision segment_index segment_max segment_mean segment_softmax
-functional: segment_sum segment_weighted_sum
+functional: Steps binary_cross_entropy brier_score concordance_index cox_nll cross_entropy
+functional: cumulative_dynamic_auc dirichlet_energy discrete_survival_nll focal_loss huber_loss
+functional: kaplan_meier known_mean mean_absolute_error mean_squared_error relative_dirichlet_energy
+functional: segment_auroc segment_average_precision segment_index segment_max segment_mean
+functional: segment_softmax segment_sum segment_weighted_sum weibull_nll
 graph: AdjacencyBuilder build_adjacency check_adjacency count_isolated grid_stride
 graph: normalize_adjacency radius_from_tiles
-metrics: CalibrationError Kind LocalisationAUROC LocalisationAveragePrecision MAE MacroAUROC
-metrics: MacroAveragePrecision Pearson R2 RMSE Spearman build_metrics direction_of higher_is_better
+metrics: CalibrationError ConcordanceIndex CumulativeDynamicAUC IntegratedBrierScore Kind
+metrics: LocalisationAUROC LocalisationAveragePrecision MAE MacroAUROC MacroAveragePrecision Pearson
+metrics: R2 RMSE Spearman UnoConcordanceIndex build_metrics direction_of higher_is_better
 metrics: missing_options named_values
 models: Auxiliary BagNetwork BagOutput SamplingNetwork
 nn: AttentionCNN AttentionPool ConcatStreams EachStream IdentityEncoder LeNetEncoder MLPEncoder

@@ -1,5 +1,7 @@
 """Stateless tensor operators."""
 
+from milforge.functional.censoring import Steps, kaplan_meier
+from milforge.functional.concordance import concordance_index
 from milforge.functional.dirichlet import dirichlet_energy, relative_dirichlet_energy
 from milforge.functional.losses import (
     binary_cross_entropy,
@@ -19,13 +21,22 @@ from milforge.functional.segment import (
     segment_sum,
     segment_weighted_sum,
 )
+from milforge.functional.survival import cox_nll, discrete_survival_nll, weibull_nll
+from milforge.functional.survival_scores import brier_score, cumulative_dynamic_auc
 
 __all__ = [
+    "Steps",
     "binary_cross_entropy",
+    "brier_score",
+    "concordance_index",
+    "cox_nll",
     "cross_entropy",
+    "cumulative_dynamic_auc",
     "dirichlet_energy",
+    "discrete_survival_nll",
     "focal_loss",
     "huber_loss",
+    "kaplan_meier",
     "known_mean",
     "mean_absolute_error",
     "mean_squared_error",
@@ -38,4 +49,5 @@ __all__ = [
     "segment_softmax",
     "segment_sum",
     "segment_weighted_sum",
+    "weibull_nll",
 ]

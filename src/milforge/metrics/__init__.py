@@ -15,12 +15,21 @@ from milforge.metrics.configured import (
 )
 from milforge.metrics.localisation import LocalisationAUROC, LocalisationAveragePrecision
 from milforge.metrics.regression import MAE, R2, RMSE, Pearson, Spearman
+from milforge.metrics.survival import (
+    ConcordanceIndex,
+    CumulativeDynamicAUC,
+    IntegratedBrierScore,
+    UnoConcordanceIndex,
+)
 
 __all__ = [
     "MAE",
     "R2",
     "RMSE",
     "CalibrationError",
+    "ConcordanceIndex",
+    "CumulativeDynamicAUC",
+    "IntegratedBrierScore",
     "Kind",
     "LocalisationAUROC",
     "LocalisationAveragePrecision",
@@ -28,6 +37,7 @@ __all__ = [
     "MacroAveragePrecision",
     "Pearson",
     "Spearman",
+    "UnoConcordanceIndex",
     "build_metrics",
     "direction_of",
     "higher_is_better",
