@@ -31,21 +31,22 @@ data: GraphCounts ImageBags ImageBatch ImageDataset ImageFolder Inspection KFold
 data: LabelTable LabelledBags LabelledDataset Labels LargeImage Loader MegapixelImages RandomSplit
 data: SPLITS SlideSource Split SplitFiles Splitter TensorSource TiffSource TrainBatches
 data: WrappedDataset as_dataset bag_outline bag_sizes changes_nothing check_split close_files
-data: collate_bags collate_images differs_by_epoch digits_bags digits_grid draw_bags feature_bags
-data: feature_moments image_folder inspect_folder kfold_splits low_resolution megapixel mnist_bags
-data: monte_carlo_splits open_reader open_source read_idx read_labels read_splits set_epoch
-data: stored_labels two_stream_digits unbatch write_split
-functional: Steps binary_cross_entropy brier_score concordance_index cox_nll cross_entropy
-functional: cumulative_dynamic_auc dirichlet_energy discrete_survival_nll focal_loss huber_loss
-functional: kaplan_meier known_mean mean_absolute_error mean_squared_error relative_dirichlet_energy
-functional: segment_auroc segment_average_precision segment_index segment_max segment_mean
-functional: segment_softmax segment_sum segment_weighted_sum weibull_nll
+data: collate_bags collate_images differs_by_epoch digits_bags digits_grid digits_survival draw_bags
+data: feature_bags feature_moments image_folder inspect_folder kfold_splits low_resolution megapixel
+data: mnist_bags monte_carlo_splits open_reader open_source read_idx read_labels read_splits
+data: set_epoch stored_labels two_stream_digits unbatch write_split
+functional: Steps baseline_hazard binary_cross_entropy brier_score concordance_index conditional_nll
+functional: cox_nll cross_entropy cumulative_dynamic_auc cumulative_nll dirichlet_energy
+functional: discrete_survival_nll focal_loss huber_loss kaplan_meier known_mean mean_absolute_error
+functional: mean_squared_error relative_dirichlet_energy segment_auroc segment_average_precision
+functional: segment_index segment_max segment_mean segment_softmax segment_sum segment_weighted_sum
+functional: weibull_nll
 graph: AdjacencyBuilder build_adjacency check_adjacency count_isolated grid_stride
 graph: normalize_adjacency radius_from_tiles
 metrics: CalibrationError ConcordanceIndex CumulativeDynamicAUC IntegratedBrierScore Kind
-metrics: LocalisationAUROC LocalisationAveragePrecision MAE MacroAUROC MacroAveragePrecision Pearson
-metrics: R2 RMSE Spearman UnoConcordanceIndex build_metrics direction_of higher_is_better
-metrics: missing_options named_values
+metrics: LocalisationAUROC LocalisationAveragePrecision MAE MacroAUROC MacroAveragePrecision
+metrics: OfTarget Pearson R2 RMSE Spearman UnoConcordanceIndex build_metrics direction_of
+metrics: higher_is_better missing_options named_values
 models: Auxiliary BagNetwork BagOutput SamplingNetwork
 nn: AttentionCNN AttentionPool ConcatStreams EachStream IdentityEncoder LeNetEncoder MLPEncoder
 nn: MaxPool MeanPool PatchCNN Sm SmAttentionPool Standardise StreamFusion
@@ -55,7 +56,8 @@ plots: plot_learning_curves plot_predicted plot_report plot_roc_pr plot_sampled_
 plots: plot_stream_weights
 sampling: AttentionSampling AttentionSamplingOutput Expectation ImageSource MultinomialEntropy
 sampling: SamplePatches expectation extract_patches patch_offsets read_patches sample_locations
-tasks: Auto BagInWords Binary Columns Multiclass Multilabel Regression Task
+tasks: Auto BagInWords Binary Columns Cox Multi Multiclass Multilabel Ordinal Regression Survival
+tasks: SurvivalDiscrete Task Weibull
 training: BagPredictions Ensemble MILDataModule MILModule WholeCheckpointIO
 """
 PUBLIC: dict[str, list[str]] = {}

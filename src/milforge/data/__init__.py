@@ -20,6 +20,7 @@ from milforge.data.examples.canvas import Canvas
 from milforge.data.examples.digit_bags import ImageBags, draw_bags
 from milforge.data.examples.digits import digits_bags
 from milforge.data.examples.digits_grid import digits_grid
+from milforge.data.examples.digits_survival import digits_survival
 from milforge.data.examples.idx import read_idx
 from milforge.data.examples.megapixel import MegapixelImages, megapixel
 from milforge.data.examples.mnist import mnist_bags
@@ -110,6 +111,7 @@ __all__ = [
     "differs_by_epoch",
     "digits_bags",
     "digits_grid",
+    "digits_survival",
     "draw_bags",
     "feature_bags",
     "feature_moments",

@@ -1,6 +1,6 @@
 """Stateless tensor operators."""
 
-from milforge.functional.censoring import Steps, kaplan_meier
+from milforge.functional.censoring import Steps, baseline_hazard, kaplan_meier
 from milforge.functional.concordance import concordance_index
 from milforge.functional.dirichlet import dirichlet_energy, relative_dirichlet_energy
 from milforge.functional.losses import (
@@ -12,6 +12,7 @@ from milforge.functional.losses import (
     mean_absolute_error,
     mean_squared_error,
 )
+from milforge.functional.ordinal import conditional_nll, cumulative_nll
 from milforge.functional.ranking import segment_auroc, segment_average_precision
 from milforge.functional.segment import (
     segment_index,
@@ -26,12 +27,15 @@ from milforge.functional.survival_scores import brier_score, cumulative_dynamic_
 
 __all__ = [
     "Steps",
+    "baseline_hazard",
     "binary_cross_entropy",
     "brier_score",
     "concordance_index",
+    "conditional_nll",
     "cox_nll",
     "cross_entropy",
     "cumulative_dynamic_auc",
+    "cumulative_nll",
     "dirichlet_energy",
     "discrete_survival_nll",
     "focal_loss",

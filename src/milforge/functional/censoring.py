@@ -67,3 +67,35 @@ def kaplan_meier(time: Tensor, event: Tensor, *, of_censoring: bool = False) -> 
     at_risk = sizes.flip(0).cumsum(0).flip(0).double()
     left, gone = (at_risk - deaths, sizes - deaths) if of_censoring else (at_risk, deaths)
     return Steps(times, (1 - gone / left.clamp(min=1)).cumprod(0))
+
+
+def baseline_hazard(risk: Tensor, time: Tensor, event: Tensor) -> Steps:
+    r"""Breslow's estimate of the cumulative hazard of a bag whose risk is 0.
+
+    $$ H_0(t) = \sum_{s \le t} d_s / \sum_{j: t_j \ge s} e^{r_j} $$
+
+    With all risks 0 it is that of Nelson and Aalen. A bag of risk r lives beyond t with the
+    probability `exp(-H_0(t) e^r)`. (Breslow, discussion of Cox, JRSS B 1972.)
+
+    Args:
+        risk: `(n,)` float, log hazards.
+        time: `(n,)` float.
+        event: `(n,)`, 1 where the event has happened.
+
+    Returns:
+        The times and the cumulative hazard from each of them on, which rises: of a `Steps` only
+        these two are to be used.
+
+    Example:
+        >>> time, event = torch.tensor([1.0, 2.0]), torch.tensor([1, 1])
+        >>> baseline_hazard(torch.zeros(2), time, event).values
+        tensor([0.5000, 1.5000], dtype=torch.float64)
+    """
+    times, place = torch.unique(time.double(), return_inverse=True)
+    deaths = torch.zeros_like(times).index_add(0, place, (event > 0).double())
+    # The largest risk is taken out, or its exponent might be infinite.
+    most = risk.double().max() if len(risk) else times.new_zeros(())
+    alike = torch.zeros_like(times).index_add(0, place, (risk.double() - most).exp())
+    at_risk = alike.flip(0).cumsum(0).flip(0)
+    tiny = torch.finfo(torch.float64).tiny
+    return Steps(times, (deaths / at_risk.clamp(min=tiny)).cumsum(0) * (-most).exp())

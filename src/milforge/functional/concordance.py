@@ -42,8 +42,8 @@ def concordance_index(
     lower, equal = count_before(rank[later], after, rank)
     w = torch.ones_like(risk, dtype=torch.float64) if weight is None else weight.double()
     w = w * happened
-    good: Tensor = (w * (lower + equal / 2)).sum()
-    return good / (w * after).sum()
+    share: Tensor = (w * (lower + equal / 2)).sum() / (w * after).sum()
+    return share
 
 
 def count_before(values: Tensor, ends: Tensor, wanted: Tensor) -> tuple[Tensor, Tensor]:

@@ -14,6 +14,7 @@ from milforge.metrics.configured import (
     named_values,
 )
 from milforge.metrics.localisation import LocalisationAUROC, LocalisationAveragePrecision
+from milforge.metrics.of_target import OfTarget
 from milforge.metrics.regression import MAE, R2, RMSE, Pearson, Spearman
 from milforge.metrics.survival import (
     ConcordanceIndex,
@@ -35,6 +36,7 @@ __all__ = [
     "LocalisationAveragePrecision",
     "MacroAUROC",
     "MacroAveragePrecision",
+    "OfTarget",
     "Pearson",
     "Spearman",
     "UnoConcordanceIndex",

@@ -31,6 +31,7 @@ from milforge.data.features.find_faults import find_faults
 from milforge.data.features.folder import log_progress
 from milforge.data.splits.out_of_fold import OutOfFold
 from milforge.tasks import Task
+from milforge.training.patients import unlike_patients
 
 logger = logging.getLogger(__name__)
 
@@ -192,6 +193,13 @@ def _split_table(
         rest = data.labels.take(usable)
         task = task.resolve(rest)
         y = task.encode(rest)
+    unlike = unlike_patients(data, task, y, usable)
+    if unlike:
+        faults += unlike
+        _raise_if(data, faults)
+        known = {fault.bag_id for fault in unlike}
+        kept = np.array([data.ids[row] not in known for row in usable])
+        usable, y = usable[kept], y[kept]
     _raise_if(data, faults)
     skipped = _names(faults)
     if splitter is None:

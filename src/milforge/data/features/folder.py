@@ -36,6 +36,7 @@ def feature_bags(
     id_column: str | None = None,
     label_column: str | Sequence[str] | None = None,
     group_column: str | None = None,
+    censorship_column: str | None = None,
     feature_columns: Sequence[str] | None = None,
     exclude_columns: Sequence[str] = (),
     slide_table: str | None = None,
@@ -64,6 +65,7 @@ def feature_bags(
         id_column: column of the bag; see `milforge.data.read_labels`.
         label_column: column of the label, or several.
         group_column: column of the patient.
+        censorship_column: column of `labels` in which 1 means that the time is censored.
         feature_columns: where a table holds the instances: the columns of the features, in order.
             None: all columns of numbers, but row numbers without a name. A checkpoint keeps them.
         exclude_columns: columns of such a table that are no features.
@@ -87,6 +89,11 @@ def feature_bags(
     if check not in ("full", "headers"):
         raise ValueError(f"expected data.check to be full or headers, got {check!r}")
     check_on_error(on_error)
+    if censorship_column is not None and labels is None:
+        raise ValueError(
+            f"data.censorship_column={censorship_column}: expected a table of labels that has it, "
+            "got none: give data.labels, or leave it out"
+        )
     folder = Path(root).expanduser()
     columns: dict[str, Any] = {
         "id_column": id_column,
@@ -118,7 +125,13 @@ def feature_bags(
     table = (
         stored_labels(reader, strict=False)
         if labels is None
-        else read_labels(labels, **columns, slide_table=slide_table, strict=False)
+        else read_labels(
+            labels,
+            **columns,
+            censorship_column=censorship_column,
+            slide_table=slide_table,
+            strict=False,
+        )
     )
     found = inspect_folder(reader, table, deep=on_error == "skip", progress=log_progress)
     if found.same:
