@@ -46,6 +46,8 @@ class OfTarget(WrapperMetric):
             inputs: `(B, ...)` each, of all targets.
         """
         known = inputs[f"{self.name}/known"]
+        if not bool(known.any()):  # which not all metrics take
+            return
         taken: Collection[str] = inspect.signature(self.metric.update).parameters
         self.metric.update(
             **{

@@ -78,8 +78,8 @@ class Multi(Task):
         problems: dict[int, list[Problem]] = {}
         parts = []
         for name, target in self.targets.items():
-            rows = np.flatnonzero(target.present(labels))
             with naming(name):
+                rows = np.flatnonzero(target.present(labels))
                 if not len(rows):
                     raise LabelError(
                         f"expected labels in {', '.join(target.columns)}, got none in "
@@ -178,7 +178,10 @@ class Multi(Task):
 
     def teaches(self, y: Tensor) -> bool:
         """Whether any target is taught."""
-        return any(target.task.teaches(part[known]) for _, target, part, known in self._each(y))
+        return any(
+            bool(known.any()) and target.task.teaches(part[known])
+            for _, target, part, known in self._each(y)
+        )
 
     def loss(self, logits: Tensor, target: Tensor) -> Tensor:
         """The weighted sum of the tasks' own losses, each weighted as its task does."""

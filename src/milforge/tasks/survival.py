@@ -239,12 +239,13 @@ def _report_times(
     Raises:
         LabelError: where nothing happened, or one is beyond the data.
     """
-    happened, last = y[y[:, 1] == 1, 0], float(y[:, 0].max())
+    happened = y[y[:, 1] == 1, 0].astype(np.float64)
     if not len(happened):
         raise LabelError(
             f"expected events of 1 for task={kind}, got none in {len(y)} bags: where 1 means "
             "censored, name the column by data.censorship_column"
         )
+    last = float(y[:, 0].max())
     if times is None:
         deciles = np.quantile(happened, np.arange(1, 10) / 10)
         rounded = {float(f"{each:.3g}") for each in deciles}

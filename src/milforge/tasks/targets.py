@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from milforge.data.labels import LabelError, Labels
 from milforge.tasks.base import Task
-from milforge.tasks.reading import columns_named, texts
+from milforge.tasks.reading import texts
 
 _KEYS = ("task", "columns", "weight")
 
@@ -41,7 +41,13 @@ class Target:
         Raises:
             LabelError: where one is not there.
         """
-        columns_named(labels, self.columns)
+        lacking = [name for name in self.columns if name not in labels.columns]
+        if lacking:
+            raise LabelError(
+                f"expected the label columns {', '.join(self.columns)}, got "
+                f"{', '.join(labels.names)}: {', '.join(lacking)} is not there; list all label "
+                "columns in data.label_column, and those of each target in its columns"
+            )
         return labels.only(self.columns)
 
     def present(self, labels: Labels) -> NDArray[np.bool_]:

@@ -65,7 +65,8 @@ def feature_bags(
         id_column: column of the bag; see `milforge.data.read_labels`.
         label_column: column of the label, or several.
         group_column: column of the patient.
-        censorship_column: column of `labels` in which 1 means that the time is censored.
+        censorship_column: column in which 1 means that the time is censored; not used without
+            `labels`.
         feature_columns: where a table holds the instances: the columns of the features, in order.
             None: all columns of numbers, but row numbers without a name. A checkpoint keeps them.
         exclude_columns: columns of such a table that are no features.
@@ -89,11 +90,6 @@ def feature_bags(
     if check not in ("full", "headers"):
         raise ValueError(f"expected data.check to be full or headers, got {check!r}")
     check_on_error(on_error)
-    if censorship_column is not None and labels is None:
-        raise ValueError(
-            f"data.censorship_column={censorship_column}: expected a table of labels that has it, "
-            "got none: give data.labels, or leave it out"
-        )
     folder = Path(root).expanduser()
     columns: dict[str, Any] = {
         "id_column": id_column,
