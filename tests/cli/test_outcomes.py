@@ -6,7 +6,7 @@ import torch
 
 import survival_oracles as oracle
 from bag_folders import labelled_bags, write_labels
-from predicted import bags
+from predicted import bags, instances
 
 RUN = (
     *("data=feature_bags", "data.root=bags", "data.labels=labels.csv"),
@@ -103,6 +103,19 @@ def test_another_model_learns_several_targets(command, read_summary):
     quiet = ("logger=none", "callbacks.figures=null")
     again = command("evaluate", f"ckpt_path={run}/checkpoints/best.ckpt", *quiet)
     assert of_test(again, read_summary) == metrics
+
+
+def test_a_patient_is_a_bag_and_a_slide_a_column(command, cohort):
+    options = ("data.bag=patient", "task=weibull", "model=sm_abmil", "graph=grid")
+    run = command("train", *RUN, *TIMES, *options)
+    found, each = bags(run), instances(run)
+    patients = {row["patient"]: [] for row in cohort.values()}
+    for row in cohort.values():
+        patients[row["patient"]].append(row["slide_id"])
+    assert found["table_slides"] == [";".join(patients[name]) for name in found["bag_id"]]
+    assert found["patient"] == found["bag_id"]
+    sizes = [5 + int(cohort[s]["slide_id"][1:]) % 4 for p in found["bag_id"] for s in patients[p]]
+    assert each["slide"] == [n % 2 for n, size in enumerate(sizes) for _ in range(size)]
 
 
 def test_all_that_is_wrong_with_the_table_is_told_at_once_before_training(here, cohort, tmp_path):

@@ -28,13 +28,13 @@ callbacks: SamplingFigures SmoothingMonitor progress
 data: AllBags ArraySource Bag BagBatch BagDataset BagError BagHeader BagList BagReader BagSplits
 data: BagTable CachedReader Canvas CovariateEncoder EvaluationBags Fault FeatureBags GraphBags
 data: GraphCounts ImageBags ImageBatch ImageDataset ImageFolder Inspection KFold LabelError
-data: LabelTable LabelledBags LabelledDataset Labels LargeImage Loader MegapixelImages RandomSplit
-data: SPLITS SlideSource Split SplitFiles Splitter TensorSource TiffSource TrainBatches
+data: LabelTable LabelledBags LabelledDataset Labels LargeImage Loader MegapixelImages PatientBags
+data: RandomSplit SPLITS SlideSource Split SplitFiles Splitter TensorSource TiffSource TrainBatches
 data: WrappedDataset as_dataset bag_outline bag_sizes changes_nothing check_split close_files
 data: collate_bags collate_images differs_by_epoch digits_bags digits_grid digits_survival draw_bags
 data: feature_bags feature_moments image_folder inspect_folder kfold_splits low_resolution megapixel
-data: mnist_bags monte_carlo_splits open_reader open_source read_idx read_labels read_splits
-data: set_epoch stored_labels two_stream_digits unbatch write_split
+data: mnist_bags monte_carlo_splits open_reader open_source patients_of read_idx read_labels
+data: read_splits set_epoch stored_labels two_stream_digits unbatch write_split
 functional: Steps baseline_hazard binary_cross_entropy brier_score concordance_index conditional_nll
 functional: cox_nll cross_entropy cumulative_dynamic_auc cumulative_nll dirichlet_energy
 functional: discrete_survival_nll focal_loss huber_loss kaplan_meier known_mean mean_absolute_error

@@ -49,6 +49,7 @@ from milforge.data.labelled_bags import LabelledBags
 from milforge.data.labels import LabelError, Labels
 from milforge.data.loader import Loader
 from milforge.data.parts import BagSplits, BagTable, changes_nothing
+from milforge.data.patients import PatientBags, patients_of
 from milforge.data.samplers import TrainBatches
 from milforge.data.splits.check import check_split
 from milforge.data.splits.choose import AllBags, KFold, RandomSplit, SplitFiles, Splitter
@@ -91,6 +92,7 @@ __all__ = [
     "LargeImage",
     "Loader",
     "MegapixelImages",
+    "PatientBags",
     "RandomSplit",
     "SlideSource",
     "Split",
@@ -124,6 +126,7 @@ __all__ = [
     "monte_carlo_splits",
     "open_reader",
     "open_source",
+    "patients_of",
     "read_idx",
     "read_labels",
     "read_splits",

@@ -81,8 +81,8 @@ def digits_survival(
             f"expected data.label_column among {', '.join(COLUMNS)}, each once, got "
             f"{', '.join(map(str, names)) or 'none'}"
         )
-    for name, value, least in (("follow_up", follow_up, 0.0), ("mean_size", mean_size, 1.0)):
-        if not least <= value < np.inf or value == 0:
+    for name, value, least in (("follow_up", follow_up, 1e-3), ("mean_size", mean_size, 1.0)):
+        if not least <= value < np.inf:
             raise ValueError(f"expected data.{name} of at least {least:g}, got {value}")
     if not 0 <= missing < 1:
         raise ValueError(f"expected data.missing from 0 to below 1, got {missing}")

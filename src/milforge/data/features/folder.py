@@ -18,6 +18,7 @@ from milforge.data.features.readers.table_columns import describe_columns
 from milforge.data.features.same_bags import describe_same
 from milforge.data.labels import Labels
 from milforge.data.parts import BagTable, changes_nothing, check_on_error
+from milforge.data.patients import patients_of
 
 logger = logging.getLogger(__name__)
 
@@ -27,6 +28,7 @@ def feature_bags(
     root: str,
     labels: str | None = None,
     *,
+    bag: Literal["slide", "patient"] = "slide",
     layout: str | None = None,
     streams: Sequence[str] | Mapping[str, str] | None = None,
     features_key: str | None = None,
@@ -55,6 +57,7 @@ def feature_bags(
         root: the folder, or the table.
         labels: table with a row per bag: CSV, TSV or Parquet. None where the layout stores labels,
             or bags are only to be predicted.
+        bag: what is a bag: a slide, or all slides of a patient; see `patients_of`.
         layout: clam, trident, torchmil, stamp, plain or table; None finds out.
         streams: several feature sets per bag: names of TRIDENT's encoders, or a mapping from name
             to folder. None: the one that there is.
@@ -90,6 +93,8 @@ def feature_bags(
     if check not in ("full", "headers"):
         raise ValueError(f"expected data.check to be full or headers, got {check!r}")
     check_on_error(on_error)
+    if bag not in ("slide", "patient"):
+        raise ValueError(f"expected data.bag to be slide or patient, got {bag!r}")
     folder = Path(root).expanduser()
     columns: dict[str, Any] = {
         "id_column": id_column,
@@ -144,7 +149,7 @@ def feature_bags(
     def bags(most: int | None) -> FeatureBags:
         return FeatureBags(reader, ids, sizes=sizes, max_instances_per_bag=most, seed=seed)
 
-    return BagTable(
+    slides = BagTable(
         bags(None),
         tuple(ids),
         # Instances are left out to save memory in training; nothing is gained by it elsewhere.
@@ -157,6 +162,7 @@ def feature_bags(
         check=check == "full" and on_error == "raise",
         **_known(table, folder),
     )
+    return slides if bag == "slide" else patients_of(slides)
 
 
 def _known(table: LabelTable | None, folder: Path) -> dict[str, Any]:
