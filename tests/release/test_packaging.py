@@ -37,10 +37,10 @@ data: mnist_bags monte_carlo_splits open_reader open_source patients_of read_idx
 data: read_splits set_epoch stored_labels two_stream_digits unbatch write_split
 functional: Steps baseline_hazard binary_cross_entropy brier_score concordance_index conditional_nll
 functional: cox_nll cross_entropy cumulative_dynamic_auc cumulative_nll dirichlet_energy
-functional: discrete_survival_nll focal_loss huber_loss kaplan_meier known_mean mean_absolute_error
-functional: mean_squared_error relative_dirichlet_energy segment_auroc segment_average_precision
-functional: segment_index segment_max segment_mean segment_softmax segment_sum segment_weighted_sum
-functional: weibull_nll
+functional: discrete_survival_nll focal_loss huber_loss kaplan_meier known_mean log_rank
+functional: mean_absolute_error mean_squared_error relative_dirichlet_energy segment_auroc
+functional: segment_average_precision segment_index segment_max segment_mean segment_softmax
+functional: segment_sum segment_weighted_sum weibull_nll
 graph: AdjacencyBuilder build_adjacency check_adjacency count_isolated grid_stride
 graph: normalize_adjacency radius_from_tiles
 metrics: CalibrationError ConcordanceIndex CumulativeDynamicAUC IntegratedBrierScore Kind
@@ -51,9 +51,9 @@ models: Auxiliary BagNetwork BagOutput SamplingNetwork
 nn: AttentionCNN AttentionPool ConcatStreams EachStream IdentityEncoder LeNetEncoder MLPEncoder
 nn: MaxPool MeanPool PatchCNN Sm SmAttentionPool Standardise StreamFusion
 plots: BagStrip GroupResult SampledImage plot_attention_bars plot_attention_comparison
-plots: plot_attention_maps plot_attention_over_epochs plot_bag_strips plot_confusion
-plots: plot_learning_curves plot_predicted plot_report plot_roc_pr plot_sampled_patches
-plots: plot_stream_weights
+plots: plot_attention_maps plot_attention_over_epochs plot_bag_strips plot_calibration_at
+plots: plot_confusion plot_kaplan_meier plot_learning_curves plot_predicted plot_report plot_roc_pr
+plots: plot_sampled_patches plot_scores_over_time plot_stream_weights plot_survival_curves
 sampling: AttentionSampling AttentionSamplingOutput Expectation ImageSource MultinomialEntropy
 sampling: SamplePatches expectation extract_patches patch_offsets read_patches sample_locations
 tasks: Auto BagInWords Binary Columns Cox Multi Multiclass Multilabel Ordinal Regression Survival

@@ -3,6 +3,7 @@
 from milforge.functional.censoring import Steps, baseline_hazard, kaplan_meier
 from milforge.functional.concordance import concordance_index
 from milforge.functional.dirichlet import dirichlet_energy, relative_dirichlet_energy
+from milforge.functional.log_rank import log_rank
 from milforge.functional.losses import (
     binary_cross_entropy,
     cross_entropy,
@@ -42,6 +43,7 @@ __all__ = [
     "huber_loss",
     "kaplan_meier",
     "known_mean",
+    "log_rank",
     "mean_absolute_error",
     "mean_squared_error",
     "relative_dirichlet_energy",

@@ -1,18 +1,19 @@
 """What the tasks share that predict how long until an event, of bags that may be censored."""
 
 from abc import abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from itertools import pairwise
 from typing import Any, ClassVar, Self
 
 import numpy as np
 import torch
+from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from torch import Tensor
 from torchmetrics import Metric
 
 from milforge.data.labels import LabelError, Labels
-from milforge.functional import kaplan_meier
+from milforge.functional import Steps, kaplan_meier
 from milforge.metrics import (
     ConcordanceIndex,
     CumulativeDynamicAUC,
@@ -23,6 +24,7 @@ from milforge.tasks.base import BagInWords, Columns, Task
 from milforge.tasks.censored_labels import read_times
 from milforge.tasks.states import part_of
 from milforge.tasks.survival_curves import PREFIX, curve_at, median_of
+from milforge.tasks.survival_figures import survival_figures
 
 
 class Survival(Task):
@@ -186,6 +188,11 @@ class Survival(Task):
     def metric_options(self) -> dict[str, Any]:
         """`times`, and `censoring`, how long the training bags were watched."""
         return {"times": list(self._times), "censoring": self._censoring}
+
+    def figures(self) -> dict[str, Callable[[Columns, Tensor], Figure]]:
+        """Risk groups, curves of some bags, calibration at the middle time, scores over time."""
+        watched = Steps(*(torch.tensor(each, dtype=torch.float64) for each in self._censoring))
+        return survival_figures(self._times, float(self.median_risk), watched, self.unit)
 
     def label_columns(self, y: Tensor) -> dict[str, Tensor]:
         """`time`, and `event` of 0 and 1."""
