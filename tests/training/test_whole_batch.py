@@ -160,6 +160,19 @@ def test_what_an_epoch_said_is_kept_where_a_run_goes_on():
     assert other.train_metrics.outputs() is None
 
 
+def test_the_task_learns_from_the_epoch_before_it_is_validated():
+    """Or the survival that is measured would be that of another baseline."""
+    strategy = SimpleNamespace(root_device=torch.device("cpu"))
+    module, bags = make_module("cox", make_bags(), strategy=strategy)
+    module.training_step(collate_bags(bags), 0)
+    mean = module(collate_bags(bags)).logits.mean()
+    module.on_validation_start()
+    torch.testing.assert_close(module.task.centre, mean.detach())
+    other, _ = make_module("cox", make_bags(), strategy=strategy, sanity_checking=True)
+    other.on_validation_start()
+    assert other.task.centre == 0
+
+
 def test_accumulated_gradients_are_refused():
     module, _ = make_module("cox", make_bags(), accumulate_grad_batches=4)
     with pytest.raises(ValueError, match=r"accumulate_grad_batches=4: the loss of the task Cox is"):
