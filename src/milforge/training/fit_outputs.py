@@ -33,8 +33,10 @@ def check_accumulation(task: Task, trainer: L.Trainer) -> None:
     Raises:
         ValueError: where the loss is that of the whole batch, and gradients are accumulated.
     """
+    if not task.whole_batch:
+        return
     accumulated = trainer.accumulate_grad_batches
-    if task.whole_batch and accumulated > 1:
+    if accumulated > 1:
         raise ValueError(
             f"trainer.accumulate_grad_batches={accumulated}: the loss of the task "
             f"{type(task).__name__} is that of a whole batch, which adding up gradients of parts "
