@@ -159,6 +159,7 @@ def patients_of(table: BagTable[Bag]) -> BagTable[Bag]:
         ids=ids,
         labels=None if table.labels is None else table.labels.take(firsts),
         groups=ids,
+        places=tuple(table.places[row] for row in firsts) if table.places else table.places,
         columns=columns,
         faults=tuple(faults),
     )

@@ -137,7 +137,7 @@ def read_labels(
         by_patient = zip(labels, table.rows(others), strict=True)
         rows, faults = _join(path, table.texts(patient), list(by_patient), slides)
     found = _check(path, rows, names, others, faults)
-    if censorship_column is not None:
+    if censorship_column is not None and found.labels is not None:
         found = replace(found, labels=replace(found.labels, censorship=censorship_column))
     if strict:
         found.raise_if_faulty()
