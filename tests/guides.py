@@ -19,6 +19,7 @@ GUIDES = (
     "own_module.md",
     "own_task.md",
     "own_package.md",
+    "outcomes.md",
     "streams.md",
     "own_experiment.md",
 )

@@ -12,7 +12,15 @@ import torch.distributed as dist
 from torch.multiprocessing import start_processes
 from torchmetrics.utilities.prints import rank_zero_only
 
-from milforge.metrics import LocalisationAUROC, LocalisationAveragePrecision, build_metrics
+from milforge.metrics import (
+    ConcordanceIndex,
+    CumulativeDynamicAUC,
+    IntegratedBrierScore,
+    LocalisationAUROC,
+    LocalisationAveragePrecision,
+    UnoConcordanceIndex,
+    build_metrics,
+)
 from milforge.tasks import Binary, Multiclass, Multilabel, Regression
 
 pytestmark = [
@@ -75,6 +83,31 @@ def make_instance_batches():
     return batches
 
 
+def make_time_batches():
+    """Risks, times, events and the survival at two times, for metrics that are fed by keyword."""
+    generator = torch.Generator().manual_seed(3)
+    return [
+        {
+            "risk": torch.randint(5, (size,), generator=generator).bfloat16(),
+            "time": torch.randint(1, 9, (size,), generator=generator).double(),
+            "event": torch.randint(2, (size,), generator=generator),
+            "survival": torch.rand(size, 2, generator=generator),
+        }
+        for size in (7, 1, 12, 5)
+    ]
+
+
+def time_metrics():
+    watched = [1.0, 4.0, 8.0], [0.9, 0.6, 0.3]
+    own = {
+        "c": ConcordanceIndex(),
+        "uno": UnoConcordanceIndex(watched),
+        "auc": CumulativeDynamicAUC([4.0, 6.0], watched, average=None),
+        "ibs": IntegratedBrierScore([4.0, 6.0], watched),
+    }
+    return build_metrics(own, {}, make_time_batches()[0])
+
+
 def make_metrics():
     """Name -> (metric, its batches)."""
     metrics = {}
@@ -84,6 +117,7 @@ def make_metrics():
     for outputs in (1, 2):
         own = own_metrics(Regression(), kind="regression", columns=["x", "y"][:outputs])
         metrics[f"regression {outputs}"] = own, make_number_batches(outputs)
+    metrics["times"] = time_metrics(), make_time_batches()
     metrics["inst_auroc"] = (LocalisationAUROC(), make_instance_batches())
     metrics["inst_ap"] = (LocalisationAveragePrecision(), make_instance_batches())
     return metrics
@@ -93,7 +127,8 @@ def evaluate(numbers):
     results = {}
     for name, (metric, batches) in make_metrics().items():
         for number in numbers:
-            metric.update(*batches[number])
+            batch = batches[number]
+            metric.update(**batch) if isinstance(batch, dict) else metric.update(*batch)
         results[name] = metric.compute()
     return results
 

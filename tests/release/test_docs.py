@@ -55,6 +55,12 @@ def test_own_model(followed):
     ruff(followed.folder, "src/milforge/models/instance_max.py")
 
 
+def test_outcomes(followed):
+    (told,) = [run for config, run in followed.runs if config.get("run") == "cox_again"]
+    assert told["task"]["name"] == "Cox"
+    assert 0 <= told["metrics"]["test/c_index"] <= 1
+
+
 def test_own_dataset(followed):
     looked = followed.output("data.setup()")
     assert "train 200 bags" in looked

@@ -28,43 +28,47 @@ callbacks: SamplingFigures SmoothingMonitor progress
 data: AllBags ArraySource Bag BagBatch BagDataset BagError BagHeader BagList BagReader BagSplits
 data: BagTable CachedReader Canvas CovariateEncoder EvaluationBags Fault FeatureBags GraphBags
 data: GraphCounts ImageBags ImageBatch ImageDataset ImageFolder Inspection KFold LabelError
-data: LabelTable LabelledBags LabelledDataset Labels LargeImage Loader MegapixelImages RandomSplit
-data: SPLITS SlideSource Split SplitFiles Splitter TensorSource TiffSource TrainBatches
+data: LabelTable LabelledBags LabelledDataset Labels LargeImage Loader MegapixelImages PatientBags
+data: RandomSplit SPLITS SlideSource Split SplitFiles Splitter TensorSource TiffSource TrainBatches
 data: WrappedDataset as_dataset bag_outline bag_sizes changes_nothing check_split close_files
-data: collate_bags collate_images differs_by_epoch digits_bags digits_grid draw_bags feature_bags
-data: feature_moments image_folder inspect_folder kfold_splits low_resolution megapixel mnist_bags
-data: monte_carlo_splits open_reader open_source read_idx read_labels read_splits set_epoch
-data: stored_labels two_stream_digits unbatch write_split
-functional: attention_entropy attention_pool attention_supervision bag_attention
-functional: binary_cross_entropy cross_entropy dirichlet_energy focal_loss huber_loss keyed_uniform
-functional: known_mean linear_scan mean_absolute_error mean_squared_error relative_dirichlet_energy
+data: collate_bags collate_images differs_by_epoch digits_bags digits_grid digits_survival draw_bags
+data: feature_bags feature_moments image_folder inspect_folder kfold_splits low_resolution megapixel
+data: mnist_bags monte_carlo_splits open_reader open_source patients_of read_idx read_labels
+data: read_splits set_epoch stored_labels two_stream_digits unbatch write_split
+functional: Steps attention_entropy attention_pool attention_supervision bag_attention
+functional: baseline_hazard binary_cross_entropy brier_score concordance_index conditional_nll
+functional: cox_nll cross_entropy cumulative_dynamic_auc cumulative_nll dirichlet_energy
+functional: discrete_survival_nll focal_loss huber_loss kaplan_meier keyed_uniform known_mean
+functional: linear_scan log_rank mean_absolute_error mean_squared_error relative_dirichlet_energy
 functional: segment_argmax segment_auroc segment_average_precision segment_index segment_max
-functional: segment_mean segment_rank segment_softmax segment_sum segment_weighted_sum
+functional: segment_mean segment_rank segment_softmax segment_sum segment_weighted_sum weibull_nll
 functional: weighted_sums
 graph: AdjacencyBuilder build_adjacency check_adjacency count_isolated grid_stride
 graph: normalize_adjacency radius_from_tiles
-metrics: CalibrationError Kind LocalisationAUROC LocalisationAveragePrecision MAE MacroAUROC
-metrics: MacroAveragePrecision Pearson R2 RMSE Spearman build_metrics direction_of higher_is_better
-metrics: missing_options named_values
+metrics: CalibrationError ConcordanceIndex CumulativeDynamicAUC IntegratedBrierScore Kind
+metrics: LocalisationAUROC LocalisationAveragePrecision MAE MacroAUROC MacroAveragePrecision
+metrics: OfTarget Pearson R2 RMSE Spearman UnoConcordanceIndex build_metrics direction_of
+metrics: higher_is_better missing_options named_values
 models: ACMIL AdditiveABMIL Auxiliary BagNetwork BagOutput CLAM DSMIL DTFD FeatureNetwork ILRA MHIM
 models: MambaMIL PatchGCN RRT SamplingNetwork TransMIL Transformer WiKG
 nn: AttentionCNN AttentionHeads AttentionPool AttentionVariancePool ConcatStreams EachStream
 nn: FlattenEncoder IdentityEncoder LeNetEncoder MLPEncoder MaxPool MeanPool MultiHeadAttentionPool
 nn: PatchCNN Sm SmAttentionPool Standardise StreamFusion
 plots: BagStrip GroupResult SampledImage plot_attention_bars plot_attention_comparison
-plots: plot_attention_maps plot_attention_over_epochs plot_bag_strips plot_confusion
-plots: plot_learning_curves plot_predicted plot_report plot_roc_pr plot_sampled_patches
-plots: plot_stream_weights
+plots: plot_attention_maps plot_attention_over_epochs plot_bag_strips plot_calibration_at
+plots: plot_confusion plot_kaplan_meier plot_learning_curves plot_predicted plot_report plot_roc_pr
+plots: plot_sampled_patches plot_scores_over_time plot_stream_weights plot_survival_curves
 sampling: AttentionSampling AttentionSamplingOutput Expectation ImageSource MultinomialEntropy
 sampling: SamplePatches expectation extract_patches patch_offsets read_patches sample_locations
 statistics: AurocCovariance AurocDifference BootstrapEstimate Comparison Estimate Interval
-statistics: OperatingPoint PermutationTest auroc auroc_interval average_precision
-statistics: benjamini_hochberg bootstrap_interval brier_parts class_thresholds cluster_bootstrap
-statistics: clustered_proportion compare_auroc compare_pairs conformal_sets conformal_threshold
-statistics: debiased_ece decision_curve delong fit_temperature holm operating_point
-statistics: paired_permutation pairs_needed power_of_pairs precision_recall_curve recalibration
-statistics: reliability_bins roc_curve sensitivity_threshold wilson youden_threshold
-tasks: Auto BagInWords Binary Columns Multiclass Multilabel Regression Task
+statistics: OperatingPoint PermutationTest auroc auroc_interval average_precision benjamini_hochberg
+statistics: bootstrap_interval brier_parts class_thresholds cluster_bootstrap clustered_proportion
+statistics: compare_auroc compare_pairs conformal_sets conformal_threshold debiased_ece
+statistics: decision_curve delong fit_temperature holm operating_point paired_permutation
+statistics: pairs_needed power_of_pairs precision_recall_curve recalibration reliability_bins
+statistics: roc_curve sensitivity_threshold wilson youden_threshold
+tasks: Auto BagInWords Binary Columns Cox Multi Multiclass Multilabel Ordinal Regression Survival
+tasks: SurvivalDiscrete Task Weibull
 training: BagPredictions Ensemble MILDataModule MILModule WholeCheckpointIO
 """
 PUBLIC: dict[str, list[str]] = {}

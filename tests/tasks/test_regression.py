@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 from scipy.stats import pearsonr
 from sklearn.metrics import mean_absolute_error
@@ -148,6 +148,7 @@ def test_one_member_averaged_is_itself(values, outputs):
 
 @given(st.lists(st.floats(-1e6, 1e6, width=32), min_size=1, max_size=12))
 def test_labels_come_back_as_a_column(values):
+    assume(len(values) == 1 or len(set(values)) > 1)
     task = Regression()
     y = torch.as_tensor(task.encode(Labels({"age": np.array([repr(v) for v in values])})))
     (column,) = task.label_columns(y).values()
@@ -161,7 +162,7 @@ def test_labels_come_back_as_a_column(values):
 @pytest.mark.parametrize("value", [0.0, 0.1, 1e6])
 def test_labels_all_alike_are_not_scaled(value):
     task = Regression()
-    y = torch.as_tensor(task.encode(labels(age=[value] * 3)))
+    y = torch.as_tensor(task.encode(labels(age=[value] * 3 + [value + 1])))[:3]
     task.fit(y)
     assert task.std.tolist() == [1.0]
     assert task.target(y).tolist() == [[0.0]] * 3
@@ -246,3 +247,12 @@ def test_the_figure_is_drawn(outputs):
     figure = draw(task.predict(torch.randn(20, outputs)), y)
     titles = [ax.get_title().split("\n")[0] for ax in figure.axes]
     assert titles == ["c0", "c1"][:outputs]
+
+
+def test_a_target_that_is_constant_is_refused_before_training():
+    told = "different numbers in the label column 'b', got 7 for all 2 bags: there is nothing to"
+    with pytest.raises(LabelError, match=told):
+        Regression().encode(labels(a=["1", "2"], b=["7", "7.0"]))
+    task, _ = make_task()
+    assert task.encode(labels(c0=["7", "7"])).tolist() == [7, 7]  # of a cohort that is evaluated
+    assert Regression().encode(labels(a=["1"])).tolist() == [1]

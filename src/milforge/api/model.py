@@ -103,7 +103,9 @@ class Model:
             else:
                 if graph is not None:
                     items = [
-                        bag if bag.adj is not None else replace(bag, adj=graph(bag.coords, bag.x))
+                        bag
+                        if bag.adj is not None
+                        else replace(bag, adj=graph(bag.coords, bag.x, bag.slide))
                         for bag in items
                     ]
                 batch = collate_bags(items)

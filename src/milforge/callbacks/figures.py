@@ -142,5 +142,6 @@ def bag_strip(record: BagRecord, task: Task) -> BagStrip:
         prediction=description.prediction,
         probability=description.probability,
         y_inst=record.y_inst,
-        coords=record.coords,
+        # Slides of a patient would lie upon each other on one map.
+        coords=record.coords if record.slide is None or not record.slide.any() else None,
     )

@@ -29,7 +29,8 @@ class PredictionWriter(RecordCollector):
     line each.
 
     `instances.parquet`, a row per instance: `bag_id`; `part`; `index`, the instance's number in
-    its bag; `coord_0`, ... where there are coords, null in a bag without them or without that
+    its bag; `slide`, of bags that are patients, its number among the bag's `table_slides`, from 0;
+    `coord_0`, ... where there are coords, null in a bag without them or without that
     axis; attention `score` and `weight`, null where the pooling has none; `label`, null where
     unknown.
 
@@ -126,6 +127,9 @@ def instances_table(records: list[BagRecord]) -> pa.Table:
         "part": pa.DictionaryArray.from_arrays(bag.int().numpy(), part).dictionary_decode(),
         "index": index.numpy(),
     }
+    slides = [record.slide for record in records if record.slide is not None]
+    if slides and len(slides) == len(records):
+        columns["slide"] = torch.cat(slides).numpy()
     coords = [record.coords for record in records if record.coords is not None]
     for axis in range(max((each.shape[1] for each in coords), default=0)):
         columns[f"coord_{axis}"] = _coords(records, axis)

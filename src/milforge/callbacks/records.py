@@ -29,6 +29,7 @@ class BagRecord:
         images: `(N, C, H, W)` instances, kept for figures only.
         sampled: whether the instances are patches drawn of a large image.
         part: the part that it is of: val, test or calibration.
+        slide: `(N,)` which slide of a patient an instance is of, None where bags are slides.
     """
 
     bag_id: str
@@ -42,6 +43,7 @@ class BagRecord:
     images: Tensor | None = None
     sampled: bool = False
     part: str = "test"
+    slide: Tensor | None = None
 
 
 def stacked(records: Sequence[BagRecord]) -> dict[str, Tensor]:
@@ -165,7 +167,13 @@ def records_of(
         strict=True,
     )
     sampled = isinstance(batch, ImageBatch)
-    return [replace(BagRecord(*row), sampled=sampled, part=part) for row in rows]
+    slides: Sequence[Tensor | None] = [None] * len(batch)
+    if isinstance(batch, BagBatch) and batch.slide is not None:
+        slides = [_own(each) for each in torch.split(batch.slide, sizes)]
+    return [
+        replace(BagRecord(*row), sampled=sampled, part=part, slide=slide)
+        for row, slide in zip(rows, slides, strict=True)
+    ]
 
 
 def predicted_part(trainer: L.Trainer) -> str:

@@ -20,6 +20,7 @@ from milforge.data.examples.canvas import Canvas
 from milforge.data.examples.digit_bags import ImageBags, draw_bags
 from milforge.data.examples.digits import digits_bags
 from milforge.data.examples.digits_grid import digits_grid
+from milforge.data.examples.digits_survival import digits_survival
 from milforge.data.examples.idx import read_idx
 from milforge.data.examples.megapixel import MegapixelImages, megapixel
 from milforge.data.examples.mnist import mnist_bags
@@ -48,6 +49,7 @@ from milforge.data.labelled_bags import LabelledBags
 from milforge.data.labels import LabelError, Labels
 from milforge.data.loader import Loader
 from milforge.data.parts import BagSplits, BagTable, changes_nothing
+from milforge.data.patients import PatientBags, patients_of
 from milforge.data.samplers import TrainBatches
 from milforge.data.splits.check import check_split
 from milforge.data.splits.choose import AllBags, KFold, RandomSplit, SplitFiles, Splitter
@@ -90,6 +92,7 @@ __all__ = [
     "LargeImage",
     "Loader",
     "MegapixelImages",
+    "PatientBags",
     "RandomSplit",
     "SlideSource",
     "Split",
@@ -110,6 +113,7 @@ __all__ = [
     "differs_by_epoch",
     "digits_bags",
     "digits_grid",
+    "digits_survival",
     "draw_bags",
     "feature_bags",
     "feature_moments",
@@ -122,6 +126,7 @@ __all__ = [
     "monte_carlo_splits",
     "open_reader",
     "open_source",
+    "patients_of",
     "read_idx",
     "read_labels",
     "read_splits",

@@ -20,6 +20,7 @@ class Bag:
         y_inst: `(N,)` instance labels, 0 or 1, -1 where unknown.
         bag_id: name of the bag.
         covariates: `(C,)` float: what is known of the bag as a whole, beside its instances.
+        slide: `(N,)` int64: which slide of a patient an instance is of, rising; None: all of one.
 
     Raises:
         ValueError: where the parts do not describe the same instances.
@@ -37,6 +38,7 @@ class Bag:
     y_inst: Tensor | None = None
     bag_id: str = ""
     covariates: Tensor | None = None
+    slide: Tensor | None = None
 
     def __post_init__(self) -> None:
         named = {"x": self.x} if isinstance(self.x, Tensor) else dict(self.x)
@@ -66,7 +68,13 @@ class Bag:
                 f"bag {self.bag_id!r}: expected covariates of shape (C,), got "
                 f"{tuple(self.covariates.shape)}"
             )
-        for name, part in (("y_inst", self.y_inst), ("coords", self.coords)):
+        if self.slide is not None and (self.slide.ndim != 1 or bool((self.slide.diff() < 0).any())):
+            raise ValueError(
+                f"bag {self.bag_id!r}: expected slide of shape (N,), the instances of a slide one "
+                "below the other and their numbers rising, got others"
+            )
+        parts = {"y_inst": self.y_inst, "coords": self.coords, "slide": self.slide}
+        for name, part in parts.items():
             if part is not None:
                 self._check_rows(name, part)
         if self.adj is not None:

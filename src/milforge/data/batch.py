@@ -10,6 +10,7 @@ from torch import Tensor
 
 from milforge.data.bag import Bag
 from milforge.functional import segment_index
+from milforge.graph.csr import block_diagonal
 
 
 @dataclass(frozen=True, eq=False)
@@ -25,6 +26,7 @@ class BagBatch:
         coords: `(N, 2)` or `(N, 3)`, or None.
         bag_id: the names of the bags.
         covariates: `(B, C)` float, or None.
+        slide: `(N,)` int64, which slide of its patient an instance is of, or None.
         seeds: `(B,)` int64 in host memory, of what a network draws at random for each bag, or None.
     """
 
@@ -37,6 +39,7 @@ class BagBatch:
     bag_id: list[str]
     covariates: Tensor | None = None
     seeds: Tensor | None = None
+    slide: Tensor | None = None
 
     def __len__(self) -> int:
         """Number of bags."""
@@ -119,8 +122,8 @@ def collate_bags(bags: Sequence[Bag]) -> BagBatch:
     """Packs bags into a batch: for `DataLoader(..., collate_fn=collate_bags)`.
 
     Args:
-        bags: at least one bag. Labels, coords, adjacencies and covariates must be present in all
-            of them or in none; missing instance labels become -1.
+        bags: at least one bag. Labels, coords, adjacencies, covariates and slides must be present
+            in all of them or in none; missing instance labels become -1.
 
     Raises:
         ValueError: where a bag does not fit the others; the message names it.
@@ -132,7 +135,7 @@ def collate_bags(bags: Sequence[Bag]) -> BagBatch:
     """
     if not bags:
         raise ValueError("expected at least one bag, got an empty list")
-    for part in ("y", "coords", "adj", "covariates"):
+    for part in ("y", "coords", "adj", "covariates", "slide"):
         _check_all_or_none(bags, part)
     sizes = torch.tensor([0, *map(len, bags)])
     y = None
@@ -147,6 +150,7 @@ def collate_bags(bags: Sequence[Bag]) -> BagBatch:
     covariates = None
     if bags[0].covariates is not None:
         covariates = _join(bags, "covariates", [bag.covariates for bag in bags], torch.stack)
+    slides = [bag.slide for bag in bags]
     return BagBatch(
         x=_collate_x(bags),
         ptr=sizes.cumsum(0),
@@ -156,6 +160,7 @@ def collate_bags(bags: Sequence[Bag]) -> BagBatch:
         coords=coords,
         bag_id=[bag.bag_id for bag in bags],
         covariates=covariates,
+        slide=None if bags[0].slide is None else _join(bags, "slide", slides, torch.cat),
     )
 
 
@@ -215,15 +220,8 @@ def _instance_labels(bag: Bag) -> Tensor:
 def _block_diagonal(bags: Sequence[Bag]) -> Tensor:
     """The adjacencies, sparse CSR, one after the other along the diagonal."""
     parts = [bag.adj for bag in bags if bag.adj is not None]
-    sizes = [0, *(len(part) for part in parts)]
-    starts = torch.tensor(sizes).cumsum(0)
-    edges = torch.tensor([0, *(part.values().shape[0] for part in parts)]).cumsum(0)
-    crow = [parts[0].crow_indices()[:1]]
-    crow += [part.crow_indices()[1:] + edges[i] for i, part in enumerate(parts)]
-    columns = torch.cat([part.col_indices() + starts[i] for i, part in enumerate(parts)])
-    values = _join(bags, "adj", [part.values() for part in parts], torch.cat)
-    size = (int(starts[-1]), int(starts[-1]))
-    return torch.sparse_csr_tensor(torch.cat(crow), columns, values, size, check_invariants=False)
+    _join(bags, "adj", [part.values() for part in parts], torch.cat)  # checks their dtypes
+    return block_diagonal(parts)
 
 
 def _pin(tensor: Tensor) -> Tensor:

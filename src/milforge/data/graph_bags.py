@@ -146,7 +146,8 @@ class GraphBags(WrappedDataset[Bag]):
         x = self._features(bag)
         counted = x if self.build.needs_features else None
         options = replace(self.build, cache=None)
-        key = content_key("graph", _FORMAT, options, len(bag), bag.coords, counted)
+        slides = () if bag.slide is None else (bag.slide,)
+        key = content_key("graph", _FORMAT, options, len(bag), bag.coords, counted, *slides)
         # What is kept is the first of each bag: else those of every epoch would pile up.
         if self._keys.setdefault(index, key) != key:
             return self._lay(bag, x)
@@ -174,7 +175,7 @@ class GraphBags(WrappedDataset[Bag]):
     def _lay(self, bag: Bag, x: Tensor) -> Tensor:
         assert self.build is not None
         try:
-            return self.build(bag.coords, x)
+            return self.build(bag.coords, x, bag.slide)
         except ValueError as error:
             raise ValueError(f"bag {bag.bag_id!r}: {error}") from error
 

@@ -20,6 +20,8 @@ class Labels:
             data set has them.
         class_names: the names of the classes, where the data set knows them: numbers in a single
             column then count the classes from 0, negative first. Empty: the task finds them.
+        censorship: the name of the column in which 1 means that a time is censored, where there is
+            one; elsewhere 1 means that the event has happened.
 
     Raises:
         ValueError: where there is no column, or they differ in length.
@@ -31,6 +33,7 @@ class Labels:
 
     columns: Mapping[str, NDArray[Any]]
     class_names: tuple[str, ...] = ()
+    censorship: str | None = None
 
     def __post_init__(self) -> None:
         lengths = {name: len(column) for name, column in self.columns.items()}
@@ -55,7 +58,11 @@ class Labels:
         """The labels of some bags, by their numbers."""
         chosen = np.asarray(rows, dtype=np.int64)
         columns = {name: column[chosen] for name, column in self.columns.items()}
-        return Labels(columns, self.class_names)
+        return Labels(columns, self.class_names, self.censorship)
+
+    def only(self, names: Sequence[str]) -> "Labels":
+        """Some of the columns."""
+        return Labels({name: self.columns[name] for name in names}, (), self.censorship)
 
 
 class LabelError(ValueError):

@@ -4,9 +4,11 @@ import math
 from dataclasses import dataclass
 from typing import ClassVar
 
+import torch
 from torch import Tensor
 
 from milforge.graph.build import build_adjacency, check_names
+from milforge.graph.csr import block_diagonal
 from milforge.graph.stride import radius_from_tiles
 
 RADIUS_UNITS = ("tiles", "coords")
@@ -89,12 +91,19 @@ class AdjacencyBuilder:
         """Whether the adjacency depends on the features."""
         return self.method == "feature_knn" or self.weight == "cosine"
 
-    def __call__(self, coords: Tensor | None = None, features: Tensor | None = None) -> Tensor:
+    def __call__(
+        self,
+        coords: Tensor | None = None,
+        features: Tensor | None = None,
+        slide: Tensor | None = None,
+    ) -> Tensor:
         """The adjacency of a bag.
 
         Args:
             coords: `(N, d)` numbers.
             features: `(N, ...)` floats; looked at only where `needs_features`.
+            slide: `(N,)` which slide an instance is of, rising: each has a graph of its own, and no
+                edge joins two. None: all are of one.
 
         Returns:
             Sparse CSR `(N, N)` float32, normalised.
@@ -102,6 +111,13 @@ class AdjacencyBuilder:
         Raises:
             ValueError: as `build_adjacency` does.
         """
+        if slide is not None and len(slide):
+            sizes = torch.unique_consecutive(slide, return_counts=True)[1].tolist()
+            rows = [
+                [None] * len(sizes) if each is None else torch.split(each, sizes)
+                for each in (coords, features)
+            ]
+            return block_diagonal([self(c, f) for c, f in zip(*rows, strict=True)])
         wanted = self.needs_features or coords is None  # if only to know how many there are
         vectors = features.flatten(1) if features is not None and wanted else None
         parts = (coords, vectors)

@@ -1,5 +1,6 @@
 """Between sparse CSR tensors and SciPy's matrices, which share their memory."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -54,3 +55,26 @@ def from_scipy(matrix: Any, dtype: torch.dtype) -> Tensor:
         matrix.shape,
         check_invariants=False,
     )
+
+
+def block_diagonal(parts: Sequence[Tensor]) -> Tensor:
+    """Sparse CSR tensors of one dtype along the diagonal of a larger one, in order.
+
+    Args:
+        parts: at least one, `(n, n)` each.
+
+    Returns:
+        `(N, N)` sparse CSR, N the sum of the n.
+
+    Example:
+        >>> block_diagonal([torch.eye(2).to_sparse_csr(), torch.eye(1).to_sparse_csr()]).shape
+        torch.Size([3, 3])
+    """
+    starts = torch.tensor([0, *map(len, parts)]).cumsum(0)
+    edges = torch.tensor([0, *(part.values().shape[0] for part in parts)]).cumsum(0)
+    crow = [parts[0].crow_indices()[:1]]
+    crow += [part.crow_indices()[1:] + edges[i] for i, part in enumerate(parts)]
+    columns = torch.cat([part.col_indices() + starts[i] for i, part in enumerate(parts)])
+    values = torch.cat([part.values() for part in parts])
+    size = (int(starts[-1]), int(starts[-1]))
+    return torch.sparse_csr_tensor(torch.cat(crow), columns, values, size, check_invariants=False)

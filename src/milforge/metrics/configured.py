@@ -8,8 +8,6 @@ from typing import Any, Literal
 from torch import Tensor
 from torchmetrics import Metric, MetricCollection
 
-from milforge.metrics.all_predictions import AllPredictions
-
 Direction = Literal["min", "max"]
 
 _NO_VALUE = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
@@ -54,7 +52,7 @@ def build_metrics(
     # Given, not found out at the first update: a process that never has one needs them too.
     groups: dict[Any, list[str]] = {}
     for name, metric in metrics.items():
-        key = metric.keeps if isinstance(metric, AllPredictions) else ("alone", name)
+        key = getattr(metric, "keeps", ("alone", name))
         groups.setdefault(key, []).append(name)
     # Those that share go first, so that wrong shapes get their error.
     ordered = sorted(groups.values(), key=lambda names: -len(names))

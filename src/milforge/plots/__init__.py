@@ -8,6 +8,12 @@ from milforge.plots.predicted import plot_predicted
 from milforge.plots.report import GroupResult, plot_report
 from milforge.plots.sampling import SampledImage, plot_sampled_patches
 from milforge.plots.stream_weights import plot_stream_weights
+from milforge.plots.survival import (
+    plot_calibration_at,
+    plot_kaplan_meier,
+    plot_scores_over_time,
+    plot_survival_curves,
+)
 
 __all__ = [
     "BagStrip",
@@ -18,11 +24,15 @@ __all__ = [
     "plot_attention_maps",
     "plot_attention_over_epochs",
     "plot_bag_strips",
+    "plot_calibration_at",
     "plot_confusion",
+    "plot_kaplan_meier",
     "plot_learning_curves",
     "plot_predicted",
     "plot_report",
     "plot_roc_pr",
     "plot_sampled_patches",
+    "plot_scores_over_time",
     "plot_stream_weights",
+    "plot_survival_curves",
 ]

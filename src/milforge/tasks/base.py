@@ -48,6 +48,9 @@ class Task(nn.Module, ABC):
         metric_types: the classes of its own metrics, by name, for what must be known of them
             before there are data.
         input_names: the names of what `inputs` gives.
+        whole_batch: whether the loss of a bag depends on the bags beside it. It is then given those
+            of the global batch, of all processes together; in evaluation those of the whole part.
+        learns_from_outputs: whether `fit_outputs` is to be called.
     """
 
     num_outputs: int
@@ -55,6 +58,8 @@ class Task(nn.Module, ABC):
     monitor: str = "val/loss"
     metric_types: ClassVar[Mapping[str, type[Metric]]] = {}
     input_names: tuple[str, ...] = ("preds", "target")
+    whole_batch: bool = False
+    learns_from_outputs: bool = False
 
     @property
     def is_known(self) -> bool:
@@ -91,6 +96,23 @@ class Task(nn.Module, ABC):
 
     def fit(self, y: Tensor) -> None:
         """Learns from the labels of the training part, `(n,)` or `(n, C)`."""
+
+    def fit_outputs(self, logits: Tensor, target: Tensor) -> None:
+        """Learns from what was said of the training bags: in each epoch, before it is validated.
+
+        Args:
+            logits: `(n, O)` as the weights were when each bag was seen: of the bags of all
+                processes, on each of them.
+            target: as `target` gives it.
+        """
+
+    def of_patient(self, y: NDArray[Any]) -> NDArray[Any] | None:
+        """What of the labels `(n, ...)` is the same for all bags of a patient; None: nothing."""
+        return None
+
+    def teaches(self, y: Tensor) -> bool:
+        """Whether a batch of bags with these labels, `(B,)` or `(B, C)`, teaches anything."""
+        return True
 
     def target(self, y: Tensor) -> Tensor:
         """The labels of a batch as losses take them.

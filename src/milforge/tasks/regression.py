@@ -88,6 +88,7 @@ class Regression(Task):
                     y[row, place] = value
         raise_problems(problems)
         if not self._columns:
+            _refuse_constant(names, y)
             self._settle(names)
         return y[:, 0] if len(names) == 1 else y
 
@@ -210,6 +211,20 @@ def _refuse_words(name: str, found: Sequence[str]) -> None:
             f"{', '.join(map(repr, words[:3]))}{' ...' if len(words) > 3 else ''}: task=auto "
             "finds the classes of words"
         )
+
+
+def _refuse_constant(names: Sequence[str], y: NDArray[np.float32]) -> None:
+    """Raises where several bags all have the same number.
+
+    Raises:
+        LabelError: names the column.
+    """
+    for name, column in zip(names, y.T, strict=True):
+        if len(column) > 1 and (column == column[0]).all():
+            raise LabelError(
+                f"expected different numbers in the label column {name!r}, got {column[0]:g} for "
+                f"all {len(column)} bags: there is nothing to learn; name another column"
+            )
 
 
 def _problem(name: str, text: str) -> Problem:

@@ -1,5 +1,6 @@
 """The DataLoaders of one process: which bags make its batches, and how they are read."""
 
+import logging
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
@@ -22,6 +23,8 @@ from milforge.data import (
 from milforge.processes.lightning_private import batches_done, epochs_done
 from milforge.tasks import Task
 from milforge.training.loader import TrainLoader, outlast_signals
+
+logger = logging.getLogger(__name__)
 
 Collate = Callable[[Sequence[Any]], Any]
 
@@ -65,11 +68,12 @@ def train_batches(
         world_size: the number of processes.
 
     Raises:
-        ValueError: where classes are to be balanced, and the task has none.
+        ValueError: where classes are to be balanced, and the task has none; or where no batch
+            teaches the task anything.
     """
     sizes = bag_sizes(bags)
     classes = classes_to_balance(bags.labels, task) if loader.balanced else None
-    return TrainBatches(
+    batches = TrainBatches(
         len(bags),
         loader.batch_size,
         seed,
@@ -79,6 +83,35 @@ def train_batches(
         max_instances=loader.max_instances,
         balanced_by=classes,
         on_epoch=partial(set_epoch, bags),
+    )
+    if task.whole_batch and bags.labels is not None:
+        _check_batches(batches, bags.labels, task, loader)
+    return batches
+
+
+def _check_batches(batches: TrainBatches, labels: Tensor, task: Task, loader: Loader) -> None:
+    """Checks that batches of which the bags are compared hold bags that can be.
+
+    Raises:
+        ValueError: where none does.
+    """
+    numbers = batches.global_batches()
+    idle = [batch for batch in numbers if not task.teaches(labels[batch])]
+    bags = f"{len(labels) / len(numbers):.3g} bags on average"
+    if len(idle) == len(numbers):
+        raise ValueError(
+            f"loader.batch_size={loader.batch_size}: the task {type(task).__name__} compares the "
+            f"bags of a batch, and of {len(numbers)} batches of {bags} none holds an event and "
+            "another bag that lives as long: raise it to 32 or more, and loader.max_instances as "
+            "far as memory allows"
+        )
+    say = logger.warning if idle else logger.info
+    say(
+        "the risk sets of %d batches hold %s; %d of them have no event to learn from%s",
+        len(numbers),
+        bags,
+        len(idle),
+        ": raise loader.batch_size" if idle else "",
     )
 
 

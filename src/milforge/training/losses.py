@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from milforge.data import BagBatch
 from milforge.functional import attention_supervision
 from milforge.models import BagOutput
+from milforge.processes.collectives import gather_rows
 from milforge.tasks import Task
 from milforge.training.predictions import attention_scores
 
@@ -17,14 +18,20 @@ from milforge.training.predictions import attention_scores
 Loss = Callable[[Tensor, Tensor], Tensor]
 
 
-def bag_losses(loss: Loss, task: Task, logits: Tensor, target: Tensor) -> Tensor:
+def bag_losses(
+    loss: Loss, task: Task, logits: Tensor, target: Tensor, *, processes: int = 1
+) -> Tensor:
     """The loss of each bag, weighted.
+
+    A loss that depends on the whole batch (`Task.whole_batch`) gets the logits and targets of all
+    processes, with gradient; each keeps the losses of its own bags.
 
     Args:
         loss: maps logits and targets to losses.
         task: knows the weights.
         logits: `(B, O)`; half precision is made single.
         target: as `Task.target` gives it.
+        processes: how many take part in the step.
 
     Returns:
         `(B,)`.
@@ -34,9 +41,15 @@ def bag_losses(loss: Loss, task: Task, logits: Tensor, target: Tensor) -> Tensor
             without a word.
     """
     logits = logits if logits.dtype == torch.float64 else logits.float()
-    losses = loss(logits, target)
-    shapes = f"logits of shape {tuple(logits.shape)} and labels of shape {tuple(target.shape)}"
-    _check_shape(f"loss of {shapes}", losses, len(logits))
+    mine = slice(None)
+    everywhere, of_all = logits, target
+    if task.whole_batch and processes > 1:
+        everywhere, mine = gather_rows(logits)
+        of_all, _ = gather_rows(target)
+    losses = loss(everywhere, of_all)
+    shapes = f"logits of shape {tuple(everywhere.shape)} and labels of shape {tuple(of_all.shape)}"
+    _check_shape(f"loss of {shapes}", losses, len(everywhere))
+    losses = losses[mine]
     weight = task.weight(target)
     return losses if weight is None else losses * weight
 
@@ -67,7 +80,14 @@ def check_loss(loss: Loss, task: Task, y: Tensor) -> None:
 
 
 def auxiliary_loss(
-    network: nn.Module, task: Task, loss: Loss, batch: Any, output: BagOutput, target: Tensor
+    network: nn.Module,
+    task: Task,
+    loss: Loss,
+    batch: Any,
+    output: BagOutput,
+    target: Tensor,
+    *,
+    processes: int = 1,
 ) -> Tensor | None:
     """What a network adds to the loss of each bag.
 
@@ -83,6 +103,7 @@ def auxiliary_loss(
         batch: what the network has seen.
         output: its output.
         target: as `Task.target` gives it.
+        processes: how many take part in the step.
 
     Returns:
         `(B,)`; None where nothing is added.
@@ -92,7 +113,7 @@ def auxiliary_loss(
     """
     added: list[Tensor] = []
     for logits, bag, weight in output.auxiliary:
-        each = bag_losses(loss, task, logits, target[bag])
+        each = bag_losses(loss, task, logits, target[bag], processes=processes)
         sums = each.new_zeros(len(target)).index_add(0, bag, each)
         counts = torch.bincount(bag, minlength=len(target)).clamp(min=1)
         added.append(weight * sums / counts)

@@ -17,6 +17,7 @@ from milforge.metrics import build_metrics
 from milforge.models import BagOutput
 from milforge.tasks import Task
 from milforge.training.finite import check_monitor, not_finite, over_processes
+from milforge.training.fit_outputs import check_accumulation, fit_outputs
 from milforge.training.freeze import freeze_parts
 from milforge.training.losses import (
     Loss,
@@ -30,6 +31,7 @@ from milforge.training.predictions import BagPredictions, attention_scores, pred
 from milforge.training.resumable import Resumable
 from milforge.training.seeds import draw_seed
 from milforge.training.stage_metrics import Instances, StageMetrics
+from milforge.training.whole_loss import WholeLoss
 
 Batch = BagBatch | ImageBatch
 
@@ -94,9 +96,14 @@ class MILModule(Resumable):
         self.configured_metrics = dict(metrics or {})
         bags = build_metrics(task.metrics(), self.configured_metrics, task.input_names)
         self.train_metrics, self.val_metrics, self.test_metrics = (
-            StageMetrics(stage, bags, task.class_names, self.logged)
+            StageMetrics(stage, bags, task.class_names, self.logged, self._whole_loss(stage))
             for stage in ("train", "val", "test")
         )
+
+    def _whole_loss(self, stage: str) -> WholeLoss | None:
+        """In training the loss is that of the steps."""
+        whole = self.task.whole_batch and stage != "train"
+        return WholeLoss(self.loss, self.task.num_outputs) if whole else None
 
     @cached_property
     def logged(self) -> tuple[str, ...]:
@@ -160,9 +167,12 @@ class MILModule(Resumable):
         """
         batch = self.prepared(batch)
         output = self(batch)
-        losses, target = self._losses(output.logits, batch)
+        processes = self.trainer.world_size
+        losses, target = self._losses(output.logits, batch, processes)
         weighted = losses * getattr(self.network, "loss_weight", 1.0)
-        added = auxiliary_loss(self.network, self.task, self.loss, batch, output, target)
+        added = auxiliary_loss(
+            self.network, self.task, self.loss, batch, output, target, processes=processes
+        )
         if added is not None:
             weighted = weighted + added
         if self.instances:
@@ -191,6 +201,7 @@ class MILModule(Resumable):
         Here, because Lightning steps it after the epoch's checkpoint is written, and a run that
         goes on from that would lack the step.
         """
+        fit_outputs(self.task, self.train_metrics, self.trainer)  # where nothing is validated
         self._log(self.train_metrics)
         if self.instances and not self._labelled_instances:
             rank_zero_warn(
@@ -207,6 +218,19 @@ class MILModule(Resumable):
 
     def lr_scheduler_step(self, scheduler: Any, metric: Any) -> None:
         """Nothing; see `on_train_epoch_end`."""
+
+    def on_fit_start(self) -> None:
+        """Checks that the steps of the optimiser are those of the batches.
+
+        Raises:
+            ValueError: where the loss is that of the whole batch, and gradients are accumulated.
+        """
+        super().on_fit_start()
+        check_accumulation(self.task, self.trainer)
+
+    def on_validation_start(self) -> None:
+        """Has the task learn from the training bags, before others are predicted."""
+        fit_outputs(self.task, self.train_metrics, self.trainer)
 
     def validation_step(self, batch: Batch, batch_idx: int) -> BagPredictions:
         """Adds a batch to the validation metrics."""
@@ -271,12 +295,13 @@ class MILModule(Resumable):
         columns = self._measure(metrics, batch, output, losses, target)
         return self.predictions(batch, output, columns)
 
-    def _losses(self, logits: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
+    def _losses(self, logits: Tensor, batch: Batch, processes: int = 1) -> tuple[Tensor, Tensor]:
         """`(B,)`, the weighted loss of each bag; and the labels as losses take them."""
         if batch.y is None:
             raise ValueError("expected labelled bags to train or evaluate, got bags without y")
         target = self.task.target(batch.y)
-        return bag_losses(self.loss, self.task, logits, target), target
+        losses = bag_losses(self.loss, self.task, logits, target, processes=processes)
+        return losses, target
 
     def _measure(
         self,
@@ -288,11 +313,13 @@ class MILModule(Resumable):
     ) -> dict[str, Tensor]:
         """Adds a batch to the metrics of a stage; gives the columns of its bags."""
         columns = self.columns(output)
+        kept = self.task.learns_from_outputs if self.training else self.task.whole_batch
         means = {"loss": losses, **{name: output.details[name] for name in self.logged}}
         metrics.update(
             {name: each.detach() for name, each in means.items()},
             self.task.inputs(columns, target),
             self._instances(batch, output),
+            (columns["logits"], target) if kept else None,
         )
         return columns
 

@@ -31,6 +31,7 @@ from milforge.data.features.find_faults import find_faults
 from milforge.data.features.folder import log_progress
 from milforge.data.splits.out_of_fold import OutOfFold
 from milforge.tasks import Task
+from milforge.training.patients import unlike_patients
 
 logger = logging.getLogger(__name__)
 
@@ -187,12 +188,20 @@ def _split_table(
             Fault(data.ids[row], data.source, f"{where(row)}: {message}", remedy)
             for row, (message, remedy) in error.problems.items()
         ]
-        _raise_if(data, faults)
-        usable = np.array([row for row in usable if row not in error.problems])
+        usable = np.array([row for row in usable if row not in error.problems], dtype=np.int64)
         rest = data.labels.take(usable)
-        task = task.resolve(rest)
-        y = task.encode(rest)
+        try:
+            task = task.resolve(rest)
+            y = task.encode(rest)
+        except LabelError:
+            _raise_if(data, faults)
+            raise
+    unlike = unlike_patients(data, task, y, usable)
+    faults += unlike
     _raise_if(data, faults)
+    of_unlike = {fault.bag_id for fault in unlike}
+    kept = np.array([data.ids[row] not in of_unlike for row in usable], dtype=np.bool_)
+    usable, y = usable[kept], y[kept]
     skipped = _names(faults)
     if splitter is None:
         raise ValueError(

@@ -7,7 +7,7 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import pad
-from torchmetrics import MeanMetric, MetricCollection
+from torchmetrics import MeanMetric, Metric, MetricCollection
 
 from milforge.metrics import (
     LocalisationAUROC,
@@ -16,6 +16,7 @@ from milforge.metrics import (
     named_values,
 )
 from milforge.processes.lightning_private import state_names
+from milforge.training.whole_loss import WholeLoss
 
 # Instances that may wait to be measured: enough for thousands of small bags, little memory.
 _MOST_WAITING = 2**18
@@ -23,6 +24,9 @@ _MOST_WAITING = 2**18
 # Attention scores and labels of instances, sizes of their bags, and whether these are positive.
 Instances = tuple[Tensor, Tensor, Tensor, Tensor]
 Seen = dict[str, Tensor]
+
+# How logits and labels are called among what was seen; no argument of a metric can be.
+_OUTPUTS = ("output logits", "output labels")
 
 
 class StageMetrics(nn.Module):
@@ -36,6 +40,7 @@ class StageMetrics(nn.Module):
         bags: the metrics of the bags; cloned.
         class_names: the classes of the task; they name the values of a metric of each class.
         means: names of values besides the loss of which there is one per bag, to be averaged.
+        whole_loss: the loss, where it is that of all bags together; None: the mean over the bags.
     """
 
     def __init__(
@@ -44,6 +49,7 @@ class StageMetrics(nn.Module):
         bags: MetricCollection,
         class_names: Sequence[str] = (),
         means: Sequence[str] = (),
+        whole_loss: WholeLoss | None = None,
     ) -> None:
         super().__init__()
         self.stage = stage
@@ -51,6 +57,8 @@ class StageMetrics(nn.Module):
         self.mean_names = ("loss", *means)
         # A loss that diverged must show. (So set, the metric takes no weights: one value a bag.)
         self.means = nn.ModuleList(MeanMetric(nan_strategy="disable") for _ in self.mean_names)
+        if whole_loss is not None:
+            self.means[0] = whole_loss
         self.bags = bags.clone(prefix=f"{stage}/")
         self.instances = MetricCollection(
             {"inst_auroc": LocalisationAUROC(), "inst_ap": LocalisationAveragePrecision()},
@@ -92,7 +100,11 @@ class StageMetrics(nn.Module):
         return higher_is_better(known[max(fitting, key=len)])
 
     def update(
-        self, means: Mapping[str, Tensor], inputs: Mapping[str, Tensor], instances: Instances | None
+        self,
+        means: Mapping[str, Tensor],
+        inputs: Mapping[str, Tensor],
+        instances: Instances | None,
+        outputs: tuple[Tensor, Tensor] | None = None,
     ) -> None:
         """Adds a batch.
 
@@ -102,10 +114,13 @@ class StageMetrics(nn.Module):
                 the arguments of their `update`.
             instances: `(N,)` attention scores, `(N,)` instance labels, `(B,)` sizes of the bags
                 and `(B,)` whether they are positive; None where there are no labels or scores.
+            outputs: `(B, O)` logits and `(B, ...)` labels, where they are kept for the whole loss
+                or for `outputs`.
         """
         if len(means["loss"]) == 0:  # a process may have no bag in a step
             return
-        self._seen.append({**means, **inputs})
+        kept = {} if outputs is None else dict(zip(_OUTPUTS, outputs, strict=True))
+        self._seen.append({**means, **inputs, **kept})
         if instances is not None:
             self._waiting.append(instances)
             self._waiting_instances += len(instances[0])
@@ -117,8 +132,10 @@ class StageMetrics(nn.Module):
         self._locate()
         if self._seen:
             seen = self._columns()
+            outputs = [seen.pop(name) for name in _OUTPUTS if name in seen]
             for name, mean in self._means():
-                mean.update(seen.pop(name))
+                of_each = seen.pop(name)
+                mean.update(*outputs) if isinstance(mean, WholeLoss) else mean.update(of_each)
             self.bags.update(**seen)
         values = {f"{self.stage}/{name}": mean.compute() for name, mean in self._means()}
         # Nothing here may depend on what one process alone has seen: a collective would hang.
@@ -134,6 +151,16 @@ class StageMetrics(nn.Module):
             mean.reset()
         self._seen = []
         return values
+
+    def outputs(self) -> tuple[Tensor, Tensor] | None:
+        """The logits and labels that this process has seen since the last `compute`.
+
+        None where they are not kept, or there were no bags.
+        """
+        if not self._seen or _OUTPUTS[0] not in self._seen[0]:
+            return None
+        logits, labels = (torch.cat([each[name] for each in self._seen]) for name in _OUTPUTS)
+        return logits, labels
 
     def seen(self) -> Seen:
         """What this process has seen since the last `compute`, to be kept in a checkpoint.
@@ -177,8 +204,8 @@ class StageMetrics(nn.Module):
             for state in state_names(metric):
                 yield f"{name}/{state}", getattr(metric, state)
 
-    def _means(self) -> list[tuple[str, MeanMetric]]:
-        metrics = cast(Iterable[MeanMetric], self.means)
+    def _means(self) -> list[tuple[str, Metric]]:
+        metrics = cast(Iterable[Metric], self.means)
         return list(zip(self.mean_names, metrics, strict=True))
 
     def _locate(self) -> None:

@@ -18,6 +18,7 @@ from milforge.data.features.readers.table_columns import describe_columns
 from milforge.data.features.same_bags import describe_same
 from milforge.data.labels import Labels
 from milforge.data.parts import BagTable, changes_nothing, check_on_error
+from milforge.data.patients import patients_of
 
 logger = logging.getLogger(__name__)
 
@@ -27,6 +28,7 @@ def feature_bags(
     root: str,
     labels: str | None = None,
     *,
+    bag: Literal["slide", "patient"] = "slide",
     layout: str | None = None,
     streams: Sequence[str] | Mapping[str, str] | None = None,
     features_key: str | None = None,
@@ -36,6 +38,7 @@ def feature_bags(
     id_column: str | None = None,
     label_column: str | Sequence[str] | None = None,
     group_column: str | None = None,
+    censorship_column: str | None = None,
     feature_columns: Sequence[str] | None = None,
     exclude_columns: Sequence[str] = (),
     slide_table: str | None = None,
@@ -54,6 +57,7 @@ def feature_bags(
         root: the folder, or the table.
         labels: table with a row per bag: CSV, TSV or Parquet. None where the layout stores labels,
             or bags are only to be predicted.
+        bag: what is a bag: a slide, or all slides of a patient; see `patients_of`.
         layout: clam, trident, torchmil, stamp, plain or table; None finds out.
         streams: several feature sets per bag: names of TRIDENT's encoders, or a mapping from name
             to folder. None: the one that there is.
@@ -64,6 +68,8 @@ def feature_bags(
         id_column: column of the bag; see `milforge.data.read_labels`.
         label_column: column of the label, or several.
         group_column: column of the patient.
+        censorship_column: column in which 1 means that the time is censored; not used without
+            `labels`.
         feature_columns: where a table holds the instances: the columns of the features, in order.
             None: all columns of numbers, but row numbers without a name. A checkpoint keeps them.
         exclude_columns: columns of such a table that are no features.
@@ -87,6 +93,8 @@ def feature_bags(
     if check not in ("full", "headers"):
         raise ValueError(f"expected data.check to be full or headers, got {check!r}")
     check_on_error(on_error)
+    if bag not in ("slide", "patient"):
+        raise ValueError(f"expected data.bag to be slide or patient, got {bag!r}")
     folder = Path(root).expanduser()
     columns: dict[str, Any] = {
         "id_column": id_column,
@@ -118,7 +126,13 @@ def feature_bags(
     table = (
         stored_labels(reader, strict=False)
         if labels is None
-        else read_labels(labels, **columns, slide_table=slide_table, strict=False)
+        else read_labels(
+            labels,
+            **columns,
+            censorship_column=censorship_column,
+            slide_table=slide_table,
+            strict=False,
+        )
     )
     found = inspect_folder(reader, table, deep=on_error == "skip", progress=log_progress)
     if found.same:
@@ -135,7 +149,7 @@ def feature_bags(
     def bags(most: int | None) -> FeatureBags:
         return FeatureBags(reader, ids, sizes=sizes, max_instances_per_bag=most, seed=seed)
 
-    return BagTable(
+    slides = BagTable(
         bags(None),
         tuple(ids),
         # Instances are left out to save memory in training; nothing is gained by it elsewhere.
@@ -148,6 +162,7 @@ def feature_bags(
         check=check == "full" and on_error == "raise",
         **_known(table, folder),
     )
+    return slides if bag == "slide" else patients_of(slides)
 
 
 def _known(table: LabelTable | None, folder: Path) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -74,6 +74,7 @@ def read_labels(
     id_column: str | None = None,
     label_column: str | Sequence[str] | None = None,
     group_column: str | None = None,
+    censorship_column: str | None = None,
     slide_table: str | Path | None = None,
     strict: bool = True,
 ) -> LabelTable:
@@ -90,6 +91,8 @@ def read_labels(
             without labels, whose bags are to be predicted.
         group_column: column of the patient; None looks for `case_id`, `patient`, `patient_id`,
             `PATIENT` and `group`, and does without where there is none.
+        censorship_column: column in which 1 means that a time is censored; it is the last of the
+            label columns. None: there is none.
         slide_table: STAMP's second table: it says by `FILENAME` and `PATIENT` which slides are a
             patient's, and `path` has one row per patient.
         strict: whether a faulty row is an error; else it is left out, and is in `faults`.
@@ -107,6 +110,13 @@ def read_labels(
     )
     option = "data.label_column (or [] for a table without labels, to predict)"
     names = [table.find(name, LABEL_COLUMN, option=option) for name in given]
+    if censorship_column is not None and names:
+        names.append(table.find(censorship_column, option="data.censorship_column"))
+        if names.count(censorship_column) > 1:
+            raise ValueError(
+                f"{path}: expected data.censorship_column beside data.label_column, got "
+                f"{censorship_column!r} in both: name it as data.censorship_column alone"
+            )
     labels = table.rows(names)
     faults: list[Fault] = []
     if slide_table is None:
@@ -127,6 +137,8 @@ def read_labels(
         by_patient = zip(labels, table.rows(others), strict=True)
         rows, faults = _join(path, table.texts(patient), list(by_patient), slides)
     found = _check(path, rows, names, others, faults)
+    if censorship_column is not None and found.labels is not None:
+        found = replace(found, labels=replace(found.labels, censorship=censorship_column))
     if strict:
         found.raise_if_faulty()
     return found

@@ -71,6 +71,7 @@ def image_folder(
     id_column: str | None = None,
     label_column: str | Sequence[str] | None = None,
     group_column: str | None = None,
+    censorship_column: str | None = None,
     low_size: Sequence[int] | None = None,
     low_scale: float = 1 / 32,
     level: int = 0,
@@ -88,6 +89,7 @@ def image_folder(
         id_column: column of the image; see `milforge.data.read_labels`.
         label_column: column of the label, or several.
         group_column: column of the patient.
+        censorship_column: column of `labels` in which 1 means that the time is censored.
         low_size: height and width of the low-resolution views; None: by `low_scale`.
         low_scale: what the sides are multiplied by where there is no `low_size`; images of
             different sizes then need batches of one.
@@ -118,8 +120,14 @@ def image_folder(
             on_error=on_error,
             source=folder,
         )
-    columns = {"id_column": id_column, "label_column": label_column, "group_column": group_column}
-    table = read_labels(labels, **columns, strict=False)  # type: ignore[arg-type]
+    table = read_labels(
+        labels,
+        id_column=id_column,
+        label_column=label_column,
+        group_column=group_column,
+        censorship_column=censorship_column,
+        strict=False,
+    )
     faulty = {fault.bag_id for fault in table.faults}
     unlabelled = [name for name in named if name not in faulty]
     faults += [*table.faults, *unmatched(unlabelled, table.ids, table.source)]
