@@ -96,6 +96,8 @@ class Sweep(Callback):
         try:
             check_metric(config.get("optimized_metric"))
             _check_slurm(hydra)
+            if is_search(hydra):
+                hydra.sweeper.get("direction")  # what is wrong with the metric shows by this
             folder = Path(hydra.sweep.dir)
         except (ValueError, OmegaConfBaseException) as error:
             sys.exit(f"error: {explain(error, str(hydra.job.config_name))}")

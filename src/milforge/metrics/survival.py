@@ -64,6 +64,8 @@ class _Ranked(_AllTimes):
     """A figure of the ranking of the bags by risk."""
 
     higher_is_better = True
+    plot_lower_bound = 0.0
+    plot_upper_bound = 1.0
 
     @property
     def keeps(self) -> Hashable:
@@ -232,6 +234,7 @@ class IntegratedBrierScore(_Weighted, _AllTimes):
     """
 
     higher_is_better = False
+    plot_lower_bound = 0.0
 
     def __init__(self, times: Sequence[float], censoring: Curve) -> None:
         super().__init__(censoring)

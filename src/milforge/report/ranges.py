@@ -1,13 +1,20 @@
 """The values that the metrics of runs can have: no interval leaves them."""
 
-from collections.abc import Mapping
-from functools import cache
-
 from milforge.statistics.ranges import Range
+
+SHARE = Range(0.0, 1.0)
+# Written down, because their classes bring torch along; a test compares them.
+RANGES = {
+    **dict.fromkeys(("accuracy", "ap", "auroc", "ece", "f1", "inst_ap", "inst_auroc"), SHARE),
+    **dict.fromkeys(("auc", "c_index", "c_uno"), SHARE),
+    **dict.fromkeys(("kappa", "pearson", "spearman"), Range(-1.0, 1.0)),
+    **dict.fromkeys(("ibs", "mae", "rmse"), Range(0.0, None)),
+    "r2": Range(None, 1.0),
+}
 
 
 def range_of(name: str) -> Range:
-    """The range of a metric of a task, as its class states it; of others nothing is known.
+    """The range of a metric of a task of ours; of others nothing is known.
 
     Args:
         name: as it is logged, such as `test/auroc`, or `test/auroc_<class>` of one class.
@@ -17,21 +24,5 @@ def range_of(name: str) -> Range:
         (Range(low=0.0, high=1.0), Range(low=0.0, high=1.0), Range(low=None, high=None))
     """
     bare = name.partition("/")[2] or name
-    known = _ranges()
-    fitting = [each for each in known if bare == each or bare.startswith(f"{each}_")]
-    return known[max(fitting, key=len)] if fitting else Range()
-
-
-@cache
-def _ranges() -> Mapping[str, Range]:
-    # Imported here, because they bring torch along.
-    from milforge import tasks
-    from milforge.metrics import LocalisationAUROC, LocalisationAveragePrecision
-
-    kinds = [getattr(tasks, name) for name in tasks.__all__]
-    classes = {"inst_auroc": LocalisationAUROC, "inst_ap": LocalisationAveragePrecision}
-    for kind in kinds:
-        classes |= getattr(kind, "metric_types", {})
-    return {
-        name: Range(each.plot_lower_bound, each.plot_upper_bound) for name, each in classes.items()
-    }
+    fitting = [each for each in RANGES if bare == each or bare.startswith(f"{each}_")]
+    return RANGES[max(fitting, key=len)] if fitting else Range()
