@@ -133,6 +133,19 @@ def collate_bags(bags: Sequence[Bag]) -> BagBatch:
         >>> batch.x.shape, batch.ptr, batch.y
         (torch.Size([5, 5]), tensor([0, 2, 5]), tensor([0, 1]))
     """
+    return collate_onto(bags, None)
+
+
+def collate_onto(bags: Sequence[Bag], x: Tensor | Mapping[str, Tensor] | None) -> BagBatch:
+    """The same of bags whose instances lie in memory one bag below the other: that is `x`.
+
+    Args:
+        bags: at least one bag.
+        x: their instances; None: they are copied.
+
+    Raises:
+        ValueError: where a bag does not fit the others; the message names it.
+    """
     if not bags:
         raise ValueError("expected at least one bag, got an empty list")
     for part in ("y", "coords", "adj", "covariates", "slide"):
@@ -152,7 +165,7 @@ def collate_bags(bags: Sequence[Bag]) -> BagBatch:
         covariates = _join(bags, "covariates", [bag.covariates for bag in bags], torch.stack)
     slides = [bag.slide for bag in bags]
     return BagBatch(
-        x=_collate_x(bags),
+        x=_collate_x(bags) if x is None else x,
         ptr=sizes.cumsum(0),
         adj=None if bags[0].adj is None else _block_diagonal(bags),
         y=y,

@@ -1,6 +1,6 @@
 """What a data set of bags offers."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any, Protocol, TypeVar
 
@@ -59,6 +59,19 @@ class OfferedByDataset(Protocol[Item_co]):
         """The bag as `__getitem__` gives it, but `x` is `(N, 0)`: `bag_outline`."""
         ...
 
+    def read_into(
+        self, index: int, out: Mapping[str, Tensor] | None = None, *, coords: bool = True
+    ) -> Item_co:
+        """The bag as `__getitem__` gives it, by a thread, into memory that is given: `reads_into`.
+
+        Args:
+            index: number of the bag.
+            out: `(N, ...)` memory for the instances of each stream, by its name; of a bag with one
+                stream the name is `x`. Where they do not fit it, `x` of the bag is other memory.
+            coords: whether the bag needs its coords.
+        """
+        ...
+
     def set_epoch(self, epoch: int) -> None:
         """Sets the epoch, for bags that differ between epochs: `set_epoch`.
 
@@ -93,6 +106,39 @@ def set_epoch(bags: LabelledDataset[Item], epoch: int) -> None:
 def differs_by_epoch(bags: LabelledDataset[Item]) -> bool:
     """Whether the bags of a data set differ from epoch to epoch."""
     return hasattr(bags, "set_epoch")
+
+
+def reads_into(bags: LabelledDataset[Any]) -> bool:
+    """Whether the bags can be read into memory that is given, by any number of threads.
+
+    Not so where a class changes what `__getitem__` gives without saying how it is read so.
+    """
+    if not declares(bags, "read_into", ("__getitem__",)):
+        return False
+    inner = getattr(bags, "bags", None)
+    return inner is None or reads_into(inner)
+
+
+def declares(thing: object, name: str, methods: Sequence[str]) -> bool:
+    """Whether what a class says by an attribute holds for all of these methods.
+
+    A subclass that overrides one of them without saying it again may do something else.
+
+    Example:
+        >>> class Plain:
+        ...     quick = True
+        ...     def run(self): ...
+        >>> class Other(Plain):
+        ...     def run(self): ...
+        >>> declares(Plain(), "quick", ["run"]), declares(Other(), "quick", ["run"])
+        (True, False)
+    """
+    for each in type(thing).__mro__:
+        if name in vars(each):
+            return True
+        if any(method in vars(each) for method in methods):
+            return False
+    return False
 
 
 class BagList(list[Item]):

@@ -5,6 +5,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from time import monotonic
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -97,6 +98,23 @@ class GraphBags(WrappedDataset[Bag]):
         """
         bag = self.bags[index]
         return bag if self.build is None else replace(bag, adj=self._adjacency(index, bag))
+
+    def read_into(
+        self, index: int, out: Mapping[str, Tensor] | None = None, *, coords: bool = True
+    ) -> Bag:
+        """The same into memory that is given: see `OfferedByDataset.read_into`.
+
+        Raises:
+            ValueError: where no graph can be laid over the bag; the message names it.
+            OSError: where a file of the cache cannot be written.
+        """
+        bags: Any = self.bags
+        known = self._keys.get(index % len(self)) in self._built
+        laid = self.build is None or (known and not differs_by_epoch(self.bags))
+        bag: Bag = bags.read_into(index, out, coords=coords or not laid)
+        if self.build is None:
+            return bag
+        return replace(bag, adj=self._adjacency(index, bag), coords=bag.coords if coords else None)
 
     def prepare(self) -> GraphCounts:
         """Builds or checks all adjacencies, and counts; the second call costs nothing.

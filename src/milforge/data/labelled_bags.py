@@ -1,5 +1,6 @@
 """Some bags of a data set, with the labels and covariates that are known of them."""
 
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -55,7 +56,16 @@ class LabelledBags(WrappedDataset[Item]):
             IndexError: where there is no such bag.
             ValueError: for a large image with covariates.
         """
-        bag = super().__getitem__(int(self.numbers[index]))
+        return self._labelled(super().__getitem__(int(self.numbers[index])), index)
+
+    def read_into(
+        self, index: int, out: Mapping[str, Tensor] | None = None, *, coords: bool = True
+    ) -> Item:
+        """The same into memory that is given: see `OfferedByDataset.read_into`."""
+        bags: Any = self.bags
+        return self._labelled(bags.read_into(int(self.numbers[index]), out, coords=coords), index)
+
+    def _labelled(self, bag: Item, index: int) -> Item:
         given: dict[str, Any] = {}
         if self._labels is not None:
             y = self._labels[index]

@@ -10,6 +10,7 @@ from torch import Tensor
 from milforge.data.bag import Bag
 from milforge.data.content_cache import ContentCache, content_key
 from milforge.data.features.readers import BagHeader, BagReader, Rows
+from milforge.data.features.readers.bag_reader import ONE_STREAM, Out, into
 from milforge.data.features.readers.folder_reader import FolderReader
 
 
@@ -100,7 +101,9 @@ class CachedReader:
         """See `BagReader.group`."""
         return self.reader.group(bag_id)
 
-    def read(self, bag_id: str, rows: Rows | None = None) -> Bag:
+    def read(
+        self, bag_id: str, rows: Rows | None = None, *, out: Out | None = None, coords: bool = True
+    ) -> Bag:
         """The bag, or the instances of those numbers, from its copy; see `BagReader.read`.
 
         Raises:
@@ -109,9 +112,20 @@ class CachedReader:
         """
         key = self._key(bag_id)
         if key is None:  # a file is missing, which the reader tells
-            return self.reader.read(bag_id, rows)
+            return self.reader.read(bag_id, rows, out=out, coords=coords)
         arrays = self.copies.get(key, lambda: dict(_arrays_of(self.reader.read(bag_id))))
-        return _bag_of(bag_id, {name: _take(each, rows) for name, each in arrays.items()})
+        if not coords:
+            arrays.pop("coords", None)
+        taken = {name: _take(each, rows) for name, each in arrays.items()}
+        for name, each in taken.items():
+            stream = name.removeprefix("x/")
+            if stream != name:
+                taken[name] = into(out, stream or ONE_STREAM, each)
+        return _bag_of(bag_id, taken)
+
+    def content(self, bag_id: str) -> str | None:
+        """The name of the copy."""
+        return self._key(bag_id)
 
     def coords(self, bag_id: str) -> Tensor | None:
         """The coords alone, from the copy where there is one; see `BagReader.coords`."""

@@ -1,7 +1,9 @@
 """Whether features and coords are numbers, cheaply enough for every read."""
 
 from collections.abc import Mapping
+from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -10,15 +12,21 @@ from milforge.data.faults import Fault, bag_error
 from milforge.data.features.readers import BagReader, Rows
 from milforge.data.features.readers.bag_reader import ONE_STREAM
 
+# The bits of positive infinity, the lowest that are not finite.
+_INFINITY: dict[torch.dtype, tuple[Any, Any, int]] = {
+    torch.float16: (np.int16, np.uint16, 0x7C00),
+    torch.float32: (np.int32, np.uint32, 0x7F800000),
+}
+_AT_A_TIME = 1 << 19  # so that both maxima find the values in the processor's cache
 _REMEDY = "extract the bag again, or remove these instances"
 
 
 def check_finite(bag: Bag, reader: BagReader, rows: Rows | None = None) -> None:
     """Checks that no feature and no coordinate is NaN or infinite.
 
-    Rows are summed: the sum of one with NaN or infinity is neither finite. That takes 2.4 ms for
-    20,000 x 1,024 float16, where `isfinite` of each value takes 100. Sums may overflow in float16
-    where nothing is wrong, so that the values of suspicious rows are looked at.
+    NaN and infinity are the floating-point numbers whose exponent is all ones. Taken as integers,
+    these are the largest of those with a sign and the largest of those without: two maxima tell
+    whether there is any, at the speed of memory and on one thread.
 
     Args:
         bag: as it was read.
@@ -43,10 +51,23 @@ def check_finite(bag: Bag, reader: BagReader, rows: Rows | None = None) -> None:
 
 def _bad_rows(values: Tensor) -> Tensor:
     """Numbers of the rows that hold NaN or infinity."""
-    if not values.is_floating_point():
+    if not values.is_floating_point() or _is_finite(values):
         return torch.zeros(0, dtype=torch.int64)
-    suspects = (~torch.isfinite(values.sum(dim=1))).nonzero()[:, 0]
-    return suspects[~torch.isfinite(values[suspects]).all(dim=1)] if len(suspects) else suspects
+    return (~torch.isfinite(values).all(dim=1)).nonzero()[:, 0]
+
+
+def _is_finite(values: Tensor) -> bool:
+    """Whether no value is NaN or infinite; also False for a dtype that is not looked at."""
+    if values.dtype not in _INFINITY:
+        return False
+    signed, unsigned, infinity = _INFINITY[values.dtype]
+    numbers = values.contiguous().numpy().reshape(-1)
+    sign = np.iinfo(unsigned).max ^ np.iinfo(signed).max
+    for start in range(0, len(numbers), _AT_A_TIME):
+        part = numbers[start : start + _AT_A_TIME]
+        if part.view(signed).max() >= infinity or part.view(unsigned).max() >= sign | infinity:
+            return False
+    return True
 
 
 def _describe(what: str, values: Tensor, bad: Tensor, rows: Rows | None) -> str:

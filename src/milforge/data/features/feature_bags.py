@@ -1,7 +1,7 @@
 """Bags on disk as a data set."""
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from milforge.data.bag import Bag
 from milforge.data.features.check_finite import check_finite
 from milforge.data.features.readers import BagReader, Rows
+from milforge.data.features.readers.bag_reader import Out
 
 _THREADS = 8
 
@@ -18,7 +19,8 @@ _THREADS = 8
 class FeatureBags:
     """A `BagDataset` of the bags of a reader, each read when it is asked for.
 
-    Each bag is checked for NaN and infinity when it is read. With `max_instances_per_bag`, larger
+    Each bag is checked for NaN and infinity when it is first read, and again when its files have
+    changed. With `max_instances_per_bag`, larger
     bags give that many instances, drawn anew in each epoch; which ones depends on seed, epoch and
     name of the bag alone, and they keep their order.
 
@@ -62,6 +64,8 @@ class FeatureBags:
         self.max_instances_per_bag = max_instances_per_bag
         self.seed = seed
         self._stored_sizes = sizes
+        # What the files held that were found to be finite: without coords, and with them.
+        self._finite: dict[tuple[str, bool], Hashable] = {}
         # In memory that worker processes share: those that live on see the next epoch too.
         self._epoch = torch.zeros((), dtype=torch.int64)
         if max_instances_per_bag is not None:
@@ -103,9 +107,24 @@ class FeatureBags:
             IndexError: where there is no such bag.
             BagError: where it is faulty; it names the file.
         """
+        return self.read_into(index)
+
+    def read_into(self, index: int, out: Out | None = None, *, coords: bool = True) -> Bag:
+        """The bag of that number, its instances in memory that is given: see `OfferedByDataset`.
+
+        Raises:
+            IndexError: where there is no such bag.
+            BagError: where it is faulty; it names the file.
+        """
         bag_id, rows = self._id(index), self._draw(index)
-        bag = self.reader.read(bag_id, rows)
-        check_finite(bag, self.reader, rows)
+        before = self.reader.content(bag_id)
+        bag = self.reader.read(bag_id, rows, out=out, coords=coords)
+        content = self.reader.content(bag_id)
+        known = (bag_id, coords and bag.coords is not None)
+        if content is None or content != before or self._finite.get(known) != content:
+            check_finite(bag, self.reader, rows)
+            if rows is None and content is not None:
+                self._finite[known] = content
         return bag
 
     def outline(self, index: int) -> Bag:

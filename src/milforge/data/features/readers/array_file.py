@@ -14,6 +14,7 @@ from torch import Tensor
 
 from milforge.data.faults import BagError, Fault, bag_error
 from milforge.data.features.readers.bag_reader import Rows
+from milforge.data.features.readers.places import Places, Stamp
 from milforge.data.files import kind_of
 
 ARRAY_SUFFIXES = (".h5", ".hdf5", ".npy", ".pt")
@@ -31,6 +32,8 @@ class StoredArray:
         dtype: its dtype by NumPy's or PyTorch's name.
         load: reads it, or the rows of those numbers.
         find_attribute: what the file says about it under that name, None where it says nothing.
+        find_places: where its values lie in the file, given the stamp of the file; None where the
+            library must decode them.
     """
 
     path: Path
@@ -39,6 +42,7 @@ class StoredArray:
     dtype: str
     load: Callable[[Rows | None], NDArray[Any] | Tensor]
     find_attribute: Callable[[str], Any] = lambda name: None
+    find_places: Callable[[Stamp], Places | None] = lambda stamp: None
 
     def read(self, rows: Rows | None = None) -> Tensor:
         """The array, or some of its rows, in memory of its own.
@@ -57,13 +61,7 @@ class StoredArray:
         Raises:
             BagError: where the file is damaged.
         """
-        values = self._load(rows)
-        if isinstance(values, Tensor):
-            return values if values.dtype == torch.float16 else values.to(torch.float32)
-        if values.dtype != np.float16:
-            with np.errstate(over="ignore"):  # what is infinite then is found later
-                values = values.astype(np.float32, copy=False)
-        return torch.from_numpy(values)
+        return as_features(self._load(rows))
 
     def read_values(self, rows: Rows | None = None) -> NDArray[Any]:
         """The same for labels, which may be words.
@@ -81,9 +79,29 @@ class StoredArray:
         shape = (*self.shape[:axis], *self.shape[axis + 1 :])
         return replace(self, shape=shape, load=partial(_load_without, self.load, axis))
 
+    def places(self, stamp: Stamp) -> Places | None:
+        """Where its values lie in the file; None where the library must read them.
+
+        Raises:
+            BagError: where the file is damaged.
+        """
+        with name_damage(self.path):
+            found = self.find_places(stamp)
+        return None if found is None else replace(found, shape=self.shape)
+
     def _load(self, rows: Rows | None) -> NDArray[Any] | Tensor:
         with name_damage(self.path):
             return self.load(rows)
+
+
+def as_features(values: NDArray[Any] | Tensor) -> Tensor:
+    """Numbers of a file as features: float16 stays, all others become float32."""
+    if isinstance(values, Tensor):
+        return values if values.dtype == torch.float16 else values.to(torch.float32)
+    if values.dtype != np.float16:
+        with np.errstate(over="ignore"):  # what is infinite then is found later
+            values = values.astype(np.float32, copy=False)
+    return torch.from_numpy(values)
 
 
 def _load_without(

@@ -1,6 +1,6 @@
 """What every reader of bags offers."""
 
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, Protocol
@@ -13,7 +13,16 @@ from milforge.data.bag import Bag
 
 Unit = Literal["px", "um"]
 Rows = NDArray[np.int64]
+Out = Mapping[str, Tensor]
 ONE_STREAM = "x"  # the name of features that have no other
+
+
+def into(out: Out | None, name: str, x: Tensor) -> Tensor:
+    """Features in the memory that is given for those of a stream; as they are, where none fits."""
+    given = None if out is None else out.get(name)
+    if given is None or given.shape != x.shape or given.dtype != x.dtype:
+        return x
+    return given.copy_(x)
 
 
 @dataclass(frozen=True)
@@ -87,13 +96,30 @@ class BagReader(Protocol):
         """
         ...
 
-    def read(self, bag_id: str, rows: Rows | None = None) -> Bag:
+    def read(
+        self, bag_id: str, rows: Rows | None = None, *, out: Out | None = None, coords: bool = True
+    ) -> Bag:
         """The bag, or the instances of those numbers, which must ascend; `y` is None.
 
         Features are float16 where they are stored so, else float32; coords are float32.
 
+        Args:
+            bag_id: name of the bag.
+            rows: numbers of the instances; None reads all.
+            out: `(n, D)` memory for the features of each stream, by its name. `x` of the bag is
+                that memory where the features fit it, else memory of its own, and that is what
+                the caller looks at. None: memory of its own.
+            coords: whether coords are read.
+
         Raises:
             BagError: where the bag is faulty.
+        """
+        ...
+
+    def content(self, bag_id: str) -> Hashable | None:
+        """What stands for the content of the features of a bag that was read.
+
+        It is the same as long as the files of the bag are; None where that is not known.
         """
         ...
 

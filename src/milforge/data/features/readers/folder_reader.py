@@ -1,7 +1,7 @@
 """Bags of a folder in which each bag has files of its own."""
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack
+from collections.abc import Hashable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -9,17 +9,33 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from milforge.data.bag import Bag
 from milforge.data.faults import BagError, Fault, bag_error
-from milforge.data.features.readers.array_file import WHOLE, StoredArray, open_arrays
+from milforge.data.features.readers.array_file import (
+    WHOLE,
+    StoredArray,
+    as_features,
+    open_arrays,
+)
 from milforge.data.features.readers.bag_check import OpenBag, check_bag, header_of
-from milforge.data.features.readers.bag_reader import ONE_STREAM, BagHeader, Rows, Unit
+from milforge.data.features.readers.bag_places import BagPlaces, Found
+from milforge.data.features.readers.bag_reader import (
+    ONE_STREAM,
+    BagHeader,
+    Out,
+    Rows,
+    Unit,
+    into,
+)
 from milforge.data.features.readers.instance_labels import InstanceLabel, map_instance_labels
 from milforge.data.features.readers.layout import SideFiles, StreamFiles
+from milforge.data.features.readers.places import Places
 from milforge.data.features.readers.torchmil import LABELS_KEYS
 
+_FEW = 64  # rows that the library reads sooner than it says where all rows lie
 _OWN_FOLDER = None  # the option that names the key of a file whose folder says what it holds
 
 
@@ -88,24 +104,46 @@ class FolderReader:
         Raises:
             BagError: where the bag is faulty; it holds all faults that can be seen so.
         """
-        with ExitStack() as stack:
-            return header_of(self._open(bag_id, stack))
+        with self._opened(bag_id) as opened:
+            return header_of(opened)
 
-    def read(self, bag_id: str, rows: Rows | None = None) -> Bag:
-        """The bag, or the instances of those numbers, which must ascend; `y` is None.
+    def read(
+        self, bag_id: str, rows: Rows | None = None, *, out: Out | None = None, coords: bool = True
+    ) -> Bag:
+        """The bag, or the instances of those numbers, which must ascend; see `BagReader.read`.
+
+        Where the values of all that is read lie in the files as they are, they are read from there;
+        else the library of the file does it.
 
         Raises:
             BagError: where the bag is faulty.
         """
-        with ExitStack() as stack:
-            opened = self._open(bag_id, stack)
-            x = {name: array.read_features(rows) for name, array in opened.features.items()}
+        parts = ("features", "instance_labels", *(("coords",) if coords else ()))
+        few = rows is not None and len(rows) <= _FEW
+        places = None if few else self._places.of(bag_id, parts)
+        if places is not None:
+            bag = self._read_places(bag_id, places, rows, out)
+            if bag is not None:
+                return bag
+            self._places.forget(bag_id)
+        with self._opened(bag_id) as opened:
+            x = {
+                name: into(out, name, array.read_features(rows))
+                for name, array in opened.features.items()
+            }
+            labels = opened.instance_labels
             return Bag(
                 x=x if len(x) > 1 else next(iter(x.values())),
-                coords=_read_coords(opened, rows),
-                y_inst=self._read_instance_labels(opened, rows),
+                coords=_read_coords(opened, rows) if coords else None,
+                y_inst=None
+                if labels is None
+                else self._map_instance_labels(bag_id, labels.read_values(rows), labels.path),
                 bag_id=bag_id,
             )
+
+    def content(self, bag_id: str) -> Hashable | None:
+        """See `BagReader.content`."""
+        return self._places.content(bag_id)
 
     def coords(self, bag_id: str) -> Tensor | None:
         """`(N, 2)` or `(N, 3)` float32 coords alone, None where the bag has none.
@@ -113,8 +151,13 @@ class FolderReader:
         Raises:
             BagError: where the bag is faulty.
         """
-        with ExitStack() as stack:
-            opened = self._open(bag_id, stack)
+        places = self._places.of(bag_id, ["coords"])
+        if places is not None:
+            read = [(each.path, _read(each, None)) for each in places["coords"]]
+            if all(each is not None for _, each in read):
+                return _agreeing(bag_id, [(path, each) for path, each in read if each is not None])
+            self._places.forget(bag_id)
+        with self._opened(bag_id) as opened:
             return _read_coords(opened, None)
 
     def label(self, bag_id: str) -> str | tuple[int, ...] | None:
@@ -146,6 +189,41 @@ class FolderReader:
     def group(self, bag_id: str) -> str | None:
         """None: no layout of files stores patients."""
         return None
+
+    @cached_property
+    def _places(self) -> BagPlaces:
+        return BagPlaces(self._opened)
+
+    def _read_places(
+        self, bag_id: str, places: Found, rows: Rows | None, out: Out | None
+    ) -> Bag | None:
+        """The bag from its places in the files; None where those have changed."""
+        x: dict[str, Tensor] = {}
+        for name, place in zip(self.sources, places["features"], strict=True):
+            features = _read_features(place, rows, out, name)
+            if features is None:
+                return None
+            x[name] = features
+        coords = [(each.path, _read(each, rows)) for each in places.get("coords", ())]
+        labels = [(each.path, _read(each, rows)) for each in places["instance_labels"]]
+        if any(each is None for _, each in (*coords, *labels)):
+            return None
+        known = [(path, each) for path, each in coords if each is not None]
+        y_inst = None
+        for path, values in labels:
+            assert values is not None
+            y_inst = self._map_instance_labels(bag_id, values.numpy(), path)
+        return Bag(
+            x=x if len(x) > 1 else next(iter(x.values())),
+            coords=_agreeing(bag_id, known),
+            y_inst=y_inst,
+            bag_id=bag_id,
+        )
+
+    @contextmanager
+    def _opened(self, bag_id: str) -> Iterator[OpenBag]:
+        with ExitStack() as stack:
+            yield self._open(bag_id, stack)
 
     def _open(self, bag_id: str, stack: ExitStack) -> OpenBag:
         """Opens the files of the bag and checks them, or raises all that is wrong with them."""
@@ -197,14 +275,28 @@ class FolderReader:
             opened.coords[name] = arrays[self.coords_key].without_single_axis()
         opened.units[name] = source.unit
 
-    def _read_instance_labels(self, opened: OpenBag, rows: Rows | None) -> Tensor | None:
-        if opened.instance_labels is None:
-            return None
-        values = opened.instance_labels.read_values(rows)
+    def _map_instance_labels(self, bag_id: str, values: NDArray[Any], path: Path) -> Tensor:
         try:
-            return map_instance_labels(values, self.positive, opened.instance_labels.path)
+            return map_instance_labels(values, self.positive, path)
         except BagError as error:
-            raise bag_error(replace(f, bag_id=opened.bag_id) for f in error.faults) from error
+            raise bag_error(replace(f, bag_id=bag_id) for f in error.faults) from error
+
+
+def _read(place: Places, rows: Rows | None) -> Tensor | None:
+    """The values as they are stored; None where the file has changed."""
+    shape = place.shape if rows is None else (len(rows), *place.shape[1:])
+    values = np.empty(shape, place.dtype)
+    return torch.from_numpy(values) if place.read(values, rows) else None
+
+
+def _read_features(place: Places, rows: Rows | None, out: Out | None, name: str) -> Tensor | None:
+    """The same as features: see `StoredArray.read_features`."""
+    given = None if out is None else out.get(name)
+    shape = place.shape if rows is None else (len(rows), *place.shape[1:])
+    if given is not None and tuple(given.shape) == shape and given.numpy().dtype == place.dtype:
+        return given if place.read(given.numpy(), rows) else None
+    values = np.empty(shape, place.dtype)
+    return into(out, name, as_features(values)) if place.read(values, rows) else None
 
 
 def _find(
@@ -227,11 +319,14 @@ def _find(
 
 
 def _read_coords(opened: OpenBag, rows: Rows | None) -> Tensor | None:
+    return _agreeing(opened.bag_id, [(array.path, array.read(rows)) for array in _once(opened)])
+
+
+def _agreeing(bag_id: str, stored: Sequence[tuple[Path, Tensor]]) -> Tensor | None:
     """The coords, which must be the same in all streams that have them."""
-    read = [(array.path, array.read(rows).to(torch.float32)) for array in _once(opened)]
-    if not read:
+    if not stored:
         return None
-    (path, coords), *others = read
+    (path, coords), *others = ((path, each.to(torch.float32)) for path, each in stored)
     for other, same in others:
         if not torch.equal(coords, same):
             row = int((coords != same).any(dim=1).nonzero()[0])
@@ -240,7 +335,7 @@ def _read_coords(opened: OpenBag, rows: Rows | None) -> Tensor | None:
                 f"({same[row].tolist()} for {coords[row].tolist()})"
             )
             remedy = "extract both streams from the same patches"
-            raise bag_error([Fault(opened.bag_id, other, message, remedy)])
+            raise bag_error([Fault(bag_id, other, message, remedy)])
     return coords
 
 

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from milforge.data.faults import BagError, Fault, bag_error
 from milforge.data.features.readers.array_file import StoredArray, name_damage
 from milforge.data.features.readers.bag_reader import Rows
+from milforge.data.features.readers.places import Places, Stamp, place_runs
 
 # To skip this many rows takes longer than to read them: a call of HDF5 costs as much as 32 rows
 # of 1,024 float16, or as two rows where each is a chunk of its own, as CLAM writes them.
@@ -64,6 +65,7 @@ class _Datasets(Mapping[str, StoredArray]):
             dtype=node.dtype.name,
             load=partial(_load, node),
             find_attribute=partial(_attribute, (node, self._file)),
+            find_places=partial(_find_places, self._path, self._file, node),
         )
 
     def __iter__(self) -> Iterator[str]:
@@ -114,6 +116,48 @@ def _elsewhere(path: Path, key: str, what: str) -> BagError:
 def _attribute(nodes: Iterable[Any], name: str) -> Any:
     """Of the data set or else of the file; None where neither has it."""
     return next((node.attrs[name] for node in nodes if name in node.attrs), None)
+
+
+def _find_places(path: Path, file: Any, dataset: Any, stamp: Stamp) -> Places | None:
+    """Where the values lie, contiguous or in chunks of whole rows.
+
+    None where there is anything to decode: filters, another order of bytes, numbers that NumPy does
+    not have; where values are missing, which the library fills in; and where places in the file do
+    not count from its beginning.
+    """
+    import h5py
+
+    shape, dtype, store = dataset.shape, dataset.dtype, dataset.id.get_create_plist()
+    if (
+        not shape
+        or not dataset.size
+        or file.userblock_size
+        or file.driver != "sec2"
+        or dtype.kind not in "iuf"
+        or not dataset.id.get_type().equal(h5py.h5t.py_create(dtype))
+        or store.get_nfilters()
+    ):
+        return None
+    if store.get_layout() == h5py.h5d.CONTIGUOUS:
+        start = dataset.id.get_offset()
+        if start is None:
+            return None
+        return place_runs(path, stamp, shape, dtype, np.array([start], np.int64), shape[0])
+    chunk = dataset.chunks
+    if store.get_layout() != h5py.h5d.CHUNKED or chunk[1:] != shape[1:]:
+        return None
+    found: list[tuple[tuple[int, ...], int, int, int]] = []
+    dataset.id.chunk_iter(found.append)  # 2 us per chunk; to ask for each by its number takes 40
+    size = int(np.prod(chunk, dtype=np.int64)) * dtype.itemsize
+    if not found:
+        return None
+    offsets, masks, places, sizes = zip(*found, strict=True)
+    numbers = np.array(offsets, np.int64)[:, 0] // chunk[0]
+    starts = np.full(-(-shape[0] // chunk[0]), -1, np.int64)
+    if any(masks) or set(sizes) != {size} or numbers.max() >= len(starts):
+        return None
+    starts[numbers] = places
+    return None if (starts < 0).any() else place_runs(path, stamp, shape, dtype, starts, chunk[0])
 
 
 def _load(dataset: Any, rows: Rows | None) -> NDArray[Any]:

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from milforge.data.faults import Fault, bag_error
 from milforge.data.features.readers.array_file import WHOLE, StoredArray
 from milforge.data.features.readers.bag_reader import Rows
+from milforge.data.features.readers.places import Places, Stamp, place_runs
 
 
 @contextmanager
@@ -47,7 +48,21 @@ def open_npy(path: Path) -> Iterator[Mapping[str, StoredArray]]:
         if held < needed:
             raise ValueError(f"{needed} bytes of values announced, {held} there")
     load = partial(_load, path, start, shape, dtype, "F" if fortran else "C")
-    yield {WHOLE: StoredArray(path, WHOLE, shape, dtype.name, load)}
+    find = partial(_find_places, path, start, shape, dtype, fortran)
+    yield {WHOLE: StoredArray(path, WHOLE, shape, dtype.name, load, find_places=find)}
+
+
+def _find_places(
+    path: Path,
+    start: int,
+    shape: tuple[int, ...],
+    dtype: np.dtype[Any],
+    fortran: bool,
+    stamp: Stamp,
+) -> Places | None:
+    if fortran or not math.prod(shape):
+        return None
+    return place_runs(path, stamp, shape, dtype, np.array([start], np.int64), (*shape, 1)[0])
 
 
 def _load(

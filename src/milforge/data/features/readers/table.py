@@ -11,7 +11,7 @@ from torch import Tensor
 
 from milforge.data.bag import Bag
 from milforge.data.faults import Fault, bag_error
-from milforge.data.features.readers.bag_reader import ONE_STREAM, BagHeader, Rows
+from milforge.data.features.readers.bag_reader import ONE_STREAM, BagHeader, Out, Rows, into
 from milforge.data.features.readers.instance_labels import InstanceLabel, map_instance_labels
 from milforge.data.features.readers.layout import bag_id_of
 from milforge.data.features.readers.table_columns import choose_columns
@@ -141,8 +141,10 @@ class TableReader:
             has_instance_labels=self._instance_labels is not None,
         )
 
-    def read(self, bag_id: str, rows: Rows | None = None) -> Bag:
-        """The bag, or the instances of those numbers; `y` is None.
+    def read(
+        self, bag_id: str, rows: Rows | None = None, *, out: Out | None = None, coords: bool = True
+    ) -> Bag:
+        """The bag, or the instances of those numbers; see `BagReader.read`.
 
         Raises:
             BagError: where there is no such bag, or its instance labels are not understood.
@@ -151,7 +153,12 @@ class TableReader:
         y_inst = None
         if self._instance_labels is not None:
             y_inst = map_instance_labels(self._instance_labels[chosen], self.positive, self.root)
-        return Bag(self.x[torch.from_numpy(chosen)], y_inst=y_inst, bag_id=bag_id)
+        x = into(out, ONE_STREAM, self.x[torch.from_numpy(chosen)])
+        return Bag(x, y_inst=y_inst, bag_id=bag_id)
+
+    def content(self, bag_id: str) -> int:
+        """A table is read once."""
+        return id(self.x)
 
     def coords(self, bag_id: str) -> Tensor | None:
         """None: a table has no coords."""

@@ -1,0 +1,85 @@
+"""Where the parts of bags lie in their files, found once and remembered."""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager
+
+from milforge.data.features.readers.array_file import StoredArray
+from milforge.data.features.readers.bag_check import OpenBag
+from milforge.data.features.readers.places import Places, Stamp, has_settled, stamp_of
+
+Part = str  # features, coords or instance_labels
+Found = Mapping[Part, tuple[Places, ...]]
+_PARTS: dict[Part, Callable[[OpenBag], Iterable[StoredArray]]] = {
+    "features": lambda bag: bag.features.values(),
+    # Streams may share their coords.
+    "coords": lambda bag: {(each.path, each.key): each for each in bag.coords.values()}.values(),
+    "instance_labels": lambda bag: [bag.instance_labels] if bag.instance_labels else [],
+}
+
+
+class BagPlaces:
+    """Remembers where the parts of bags lie: a few KB per bag of 10,000 in chunks of one row.
+
+    It is a guess what the next read finds: `Places.read` looks whether the file is still the same.
+
+    Args:
+        open_bag: opens the files of a bag and checks them.
+    """
+
+    def __init__(self, open_bag: Callable[[str], AbstractContextManager[OpenBag]]) -> None:
+        self.open_bag = open_bag
+        # Of each bag the parts looked for; None for one that the library must read.
+        self._known: dict[str, dict[Part, tuple[Places, ...] | None]] = {}
+
+    def of(self, bag_id: str, parts: Sequence[Part]) -> Found | None:
+        """Where these parts lie; one that the bag does not have is in no place.
+
+        Returns:
+            None where the library must read one of them.
+
+        Raises:
+            BagError: where the bag is faulty.
+        """
+        known = self._known.get(bag_id, {})
+        wanted = [part for part in parts if part not in known]
+        if wanted:
+            known = {**known, **self._look(bag_id, wanted)}
+            stamps = {each.stamp for found in known.values() for each in found or ()}
+            if all(map(has_settled, stamps)):
+                self._known[bag_id] = known
+        found = {part: places for part in parts if (places := known[part]) is not None}
+        return found if len(found) == len(parts) else None
+
+    def forget(self, bag_id: str) -> None:
+        """Has the bag looked at again, whose files have changed."""
+        self._known.pop(bag_id, None)
+
+    def content(self, bag_id: str) -> tuple[Stamp, ...] | None:
+        """What stands for the content of the parts that were looked for; None: not known."""
+        known = self._known.get(bag_id)
+        if not known:
+            return None
+        stamps: list[Stamp] = []
+        for found in known.values():
+            if found is None:
+                return None
+            stamps += [each.stamp for each in found]
+        return tuple(stamps)
+
+    def _look(self, bag_id: str, parts: Iterable[Part]) -> dict[Part, tuple[Places, ...] | None]:
+        with self.open_bag(bag_id) as opened:
+            return {part: _places(_PARTS[part](opened)) for part in parts}
+
+
+def _places(arrays: Iterable[StoredArray]) -> tuple[Places, ...] | None:
+    found: list[Places] = []
+    for array in arrays:
+        try:
+            before = stamp_of(array.path)
+            places = array.places(before)
+            if places is None or stamp_of(array.path) != before:
+                return None
+        except OSError:
+            return None
+        found.append(places)
+    return tuple(found)
