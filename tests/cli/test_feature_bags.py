@@ -528,3 +528,12 @@ def test_patients_held_back_are_predicted_and_calibrated_on(fit, here, tmp_path)
     assert "chose the epoch" not in outcome.stdout
     stored = torch.load(run / "checkpoints/calibrated.ckpt", weights_only=True)
     assert stored["milforge"]["task"]["calibration"]["part"] == "calibration"
+
+
+def test_how_bags_are_read_changes_nothing(tmp_path, fit):
+    labelled_bags(tmp_path / "bags")
+    wanted = scores(good(fit(LABELS)))
+    for change in ("loader.threads=1", "loader.keep=memory", "loader.keep=device"):
+        assert scores(good(fit(LABELS, change))) == wanted
+    told = fit(LABELS, "loader.keep=memory", "data.max_instances_per_bag=3").failure()
+    assert told.startswith("loader.keep: expected bags that are the same in every epoch")

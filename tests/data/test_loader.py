@@ -6,6 +6,14 @@ import pytest
 
 from milforge.data import Loader
 
+LEAST = {
+    "batch_size": 1,
+    "max_instances": 1,
+    "eval_batch_size": 1,
+    "num_workers": 0,
+    "threads": 1,
+}
+
 
 def test_one_bag_at_a_time_in_this_process_unless_more_is_asked_for():
     loader = Loader()
@@ -15,9 +23,9 @@ def test_one_bag_at_a_time_in_this_process_unless_more_is_asked_for():
         loader.batch_size = 2
 
 
-@pytest.mark.parametrize("name", ["batch_size", "max_instances", "eval_batch_size", "num_workers"])
+@pytest.mark.parametrize("name", sorted(LEAST))
 def test_numbers_out_of_range_are_refused_by_name(name):
-    least = 0 if name == "num_workers" else 1
+    least = LEAST[name]
     assert getattr(Loader(**{name: least}), name) == least
     with pytest.raises(
         ValueError, match=rf"^expected loader\.{name} of at least {least}, got {least - 1}$"
@@ -26,6 +34,14 @@ def test_numbers_out_of_range_are_refused_by_name(name):
 
 
 def test_what_changes_nothing_is_among_the_options():
-    """A run that goes on may be read by more processes, but not be dealt other batches."""
+    """A run that goes on may be read by more processes or threads, not be dealt other batches."""
     assert set(Loader.changes_nothing) <= {field.name for field in fields(Loader)}
-    assert set(Loader.changes_nothing) == {"eval_batch_size", "num_workers"}
+    assert set(Loader.changes_nothing) == {"eval_batch_size", "num_workers", "threads", "keep"}
+
+
+def test_where_bags_are_kept():
+    assert [Loader(keep=keep).keep for keep in (None, "memory", "device")]
+    with pytest.raises(ValueError, match=r"^expected loader\.keep to be memory, device or null"):
+        Loader(keep="gpu")
+    with pytest.raises(ValueError, match=r"^expected loader\.num_workers=0 with loader\.keep"):
+        Loader(keep="memory", num_workers=1)

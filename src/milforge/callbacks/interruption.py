@@ -45,6 +45,8 @@ class Interruption(Checkpoint):
         dirpath: folder of the checkpoints.
     """
 
+    uses_coords = False  # of a batch; see milforge.training.used_coords
+
     def __init__(self, dirpath: str) -> None:
         self.path = Path(dirpath) / "last.ckpt"
         # Handlers only add to it, at any moment: a signal in between is not written over.

@@ -39,6 +39,8 @@ class SamplingFigures(Callback):
         images: how many images to draw; 0 draws none.
     """
 
+    uses_coords = False  # of a batch; see milforge.training.used_coords
+
     def __init__(self, folder: str | Path, images: int = 3) -> None:
         self.folder = Path(folder)
         self.images = images

@@ -46,6 +46,8 @@ class SmoothingMonitor(Callback):
     Energies that are not a number are not logged. Costs two sparse products a batch.
     """
 
+    uses_coords = False  # of a batch; see milforge.training.used_coords
+
     def __init__(self) -> None:
         self._watches: dict[str, list[_Watch]] = {}
         self._batch: BagBatch | None = None

@@ -69,6 +69,8 @@ class BagNetwork(nn.Module):
             and no fusion, or no covariates that the head could see.
     """
 
+    uses_coords = False  # of a batch; see milforge.training.used_coords
+
     def __init__(
         self,
         instance_shape: Sequence[int] | Mapping[str, Sequence[int]],

@@ -6,6 +6,7 @@ from functools import partial
 from typing import Any
 
 import lightning as L
+import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
 
@@ -20,9 +21,14 @@ from milforge.data import (
     collate_bags,
     set_epoch,
 )
+from milforge.data.dataset import reads_into
+from milforge.data.kept import KeptBags, check_room
+from milforge.data.read_ahead import ReadAhead
+from milforge.data.tables import Tables
 from milforge.processes.lightning_private import batches_done, epochs_done
 from milforge.tasks import Task
-from milforge.training.loader import TrainLoader, outlast_signals
+from milforge.training.loader import BagLoader, Reader, TrainLoader, outlast_signals
+from milforge.training.used_coords import Stage, uses_coords
 
 logger = logging.getLogger(__name__)
 
@@ -115,20 +121,67 @@ def _check_batches(batches: TrainBatches, labels: Tensor, task: Task, loader: Lo
     )
 
 
+def make_reader(
+    bags: LabelledDataset[Any],
+    of_fit: Sequence[LabelledDataset[Any]],
+    empty: Callable[[], BagBatch],
+    tables: Tables,
+    loader: Loader,
+    trainer: L.Trainer | None,
+    stage: Stage,
+) -> Reader | None:
+    """What reads bags by threads of this process; None where the DataLoader is to do it.
+
+    Args:
+        bags: the bags.
+        of_fit: all bags that a fit reads, which may have to fit into memory.
+        empty: gives a batch of no bags, with instances of their shape and dtype.
+        tables: memory for batches.
+        loader: how bags are read.
+        trainer: the trainer of the run.
+        stage: what they are read for.
+
+    Raises:
+        ValueError: where bags are to be kept that cannot be, or do not fit.
+    """
+    keep = loader.keep if stage in ("train", "validation") else None
+    if keep is not None and trainer is not None and trainer.state.fn != "fit":
+        keep = None  # they are read once
+    if loader.num_workers or not reads_into(bags):
+        if keep is None:
+            return None
+        raise ValueError(
+            f"loader.keep={keep}: expected bags in files of features, got a data set that reads "
+            "its own: leave loader.keep=null"
+        )
+    tables.pinned = on_gpu(trainer)
+    coords, threads = uses_coords(trainer, stage), loader.threads
+    if keep is None:
+        return ReadAhead(bags, empty(), tables, threads=threads, coords=coords)
+    device = torch.device("cpu")
+    if keep == "device" and trainer is not None:
+        device = trainer.strategy.root_device
+    if stage == "train":
+        sizes = [each for each in map(bag_sizes, of_fit) if each is not None]
+        check_room(sum(int(each.sum()) for each in sizes), empty(), device)
+    return KeptBags(bags, empty(), tables, device=device, threads=threads, coords=coords)
+
+
 def train_loader(
     bags: LabelledDataset[Any],
     batches: TrainBatches,
     collate_fn: Collate,
     loader: Loader,
     trainer: L.Trainer | None,
+    reader: Reader | None = None,
 ) -> DataLoader[Any]:
     """Reads the training bags batch by batch."""
-    options = _reading(collate_fn, loader, trainer)
+    options = _reading(collate_fn, loader, trainer, reader)
     if trainer is None:
         return TrainLoader(bags, batches, lambda: 0, **options)
     if trainer.overfit_batches > 0:  # type: ignore[attr-defined]
         # The bags to be learnt by heart must be the same ones in every epoch.
-        return DataLoader(bags, batch_sampler=list(batches), **options)  # type: ignore[arg-type]
+        return BagLoader(bags, batch_sampler=list(batches), **options)
     # For a run that goes on: workers read ahead before Lightning gives the epoch. (From a
     # checkpoint of the end of an epoch, `current_epoch` is still that one.)
     batches.set_epoch(epochs_done(trainer))
@@ -141,23 +194,35 @@ def evaluation_batch_size(loader: Loader, world_size: int) -> int:
 
 
 def evaluation_loader(
-    bags: LabelledDataset[Any], collate_fn: Collate, loader: Loader, trainer: L.Trainer | None
+    bags: LabelledDataset[Any],
+    collate_fn: Collate,
+    loader: Loader,
+    trainer: L.Trainer | None,
+    reader: Reader | None = None,
 ) -> DataLoader[Any]:
     """Reads the bags of a part in order, each in one process."""
     rank, world_size = process_of(trainer)
-    return DataLoader(
-        bags,  # type: ignore[arg-type]
+    return BagLoader(
+        bags,
         sampler=EvaluationBags(len(bags), rank, world_size),
         batch_size=evaluation_batch_size(loader, world_size),
-        **_reading(collate_fn, loader, trainer),
+        **_reading(collate_fn, loader, trainer, reader),
     )
 
 
-def _reading(collate_fn: Collate, loader: Loader, trainer: L.Trainer | None) -> dict[str, Any]:
+def on_gpu(trainer: L.Trainer | None) -> bool:
+    """Whether batches are copied to a GPU."""
+    return trainer is not None and trainer.strategy.root_device.type == "cuda"
+
+
+def _reading(
+    collate_fn: Collate, loader: Loader, trainer: L.Trainer | None, reader: Reader | None
+) -> dict[str, Any]:
     return {
         "num_workers": loader.num_workers,
         "collate_fn": collate_fn,
-        "pin_memory": trainer is not None and trainer.strategy.root_device.type == "cuda",
+        "pin_memory": on_gpu(trainer),
         "persistent_workers": loader.num_workers > 0,
         "worker_init_fn": outlast_signals,
+        "reader": reader,
     }

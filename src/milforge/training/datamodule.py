@@ -31,6 +31,7 @@ from milforge.data import (
     collate_images,
 )
 from milforge.data.images.sources.tolerant import unreadable
+from milforge.data.tables import Tables
 from milforge.graph import AdjacencyBuilder
 from milforge.processes.collectives import gathered
 from milforge.tasks import Auto, Task
@@ -38,15 +39,18 @@ from milforge.training.data_loaders import (
     collate_share,
     evaluation_batch_size,
     evaluation_loader,
+    make_reader,
     process_of,
     train_batches,
     train_loader,
 )
 from milforge.training.fingerprint import fingerprint, fingerprints
 from milforge.training.graphs import check_whole, log_graphs, with_graphs
+from milforge.training.loader import Reader
 from milforge.training.parts import BagInfo, Parts, make_parts
 from milforge.training.standardising import InstanceShape, make_standardiser
 from milforge.training.used_bags import evaluated_bags, trained_bags
+from milforge.training.used_coords import Stage
 
 DataFunction = Callable[[], BagSplits[Any] | BagTable[Any]]
 
@@ -109,6 +113,7 @@ class MILDataModule(L.LightningDataModule):
         self.unreadable_windows: Counter[str] = Counter()
         self.predicted = "test"
         self._needed: set[str] = set()
+        self._tables = Tables()
 
     @cached_property
     def _all(self) -> Parts:
@@ -339,19 +344,20 @@ class MILDataModule(L.LightningDataModule):
         """Shuffled batches of the training bags."""
         batches = self.train_batches(*process_of(self.trainer))
         bags = self.parts["train"]
-        return train_loader(bags, batches, self.collate_fn, self.loader, self.trainer)
+        reader = self._reader(bags, "train")
+        return train_loader(bags, batches, self.collate_fn, self.loader, self.trainer, reader)
 
     def val_dataloader(self) -> DataLoader[Any] | list[DataLoader[Any]]:
         """The validation bags, in order; where there are none, nothing is validated."""
-        return self._evaluation_loader("val") if len(self.parts["val"]) else []
+        return self._evaluation_loader("val", "validation") if len(self.parts["val"]) else []
 
     def test_dataloader(self) -> DataLoader[Any]:
         """The test bags, in order."""
-        return self._evaluation_loader("test")
+        return self._evaluation_loader("test", "test")
 
     def predict_dataloader(self) -> DataLoader[Any]:
         """The bags of the part that is `predicted`, in order."""
-        return self._evaluation_loader(self.predicted)
+        return self._evaluation_loader(self.predicted, "predict")
 
     def transfer_batch_to_device(
         self, batch: BagBatch | ImageBatch, device: torch.device, dataloader_idx: int
@@ -371,5 +377,13 @@ class MILDataModule(L.LightningDataModule):
         for each in gathered(lost, world_size):
             self.unreadable_windows.update(each)
 
-    def _evaluation_loader(self, name: str) -> DataLoader[Any]:
-        return evaluation_loader(self.parts[name], self.collate_fn, self.loader, self.trainer)
+    def _evaluation_loader(self, name: str, stage: Stage) -> DataLoader[Any]:
+        bags = self.parts[name]
+        reader = self._reader(bags, stage)
+        return evaluation_loader(bags, self.collate_fn, self.loader, self.trainer, reader)
+
+    def _reader(self, bags: LabelledDataset[Any], stage: Stage) -> Reader | None:
+        of_fit = [self.parts[name] for name in STAGE_PARTS["fit"]]
+        return make_reader(
+            bags, of_fit, lambda: self._empty, self._tables, self.loader, self.trainer, stage
+        )

@@ -3,7 +3,7 @@
 import os
 import signal
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, TypeVar
 
 from torch.utils.data import DataLoader
@@ -12,6 +12,7 @@ from milforge.data import TrainBatches
 from milforge.processes.signal_numbers import USR1, USR2, there
 
 Item = TypeVar("Item")
+Reader = Callable[[Iterable[Sequence[int]]], Iterator[Any]]
 
 
 def outlast_signals(worker: int) -> None:
@@ -34,15 +35,35 @@ def _wait_for_parent() -> None:
     os._exit(0)
 
 
-class TrainLoader(DataLoader[Item]):
+class BagLoader(DataLoader[Item]):
+    """A DataLoader whose batches threads of this process read, where something does so.
+
+    Args:
+        dataset: the bags.
+        reader: reads batches; None: the DataLoader does.
+        options: see `torch.utils.data.DataLoader`.
+    """
+
+    def __init__(self, dataset: Any, reader: Reader | None = None, **options: Any) -> None:
+        super().__init__(dataset, **options)
+        self.reader = reader
+
+    def __iter__(self) -> Iterator[Any]:  # type: ignore[override]
+        """The batches, in order."""
+        if self.reader is None or self.batch_sampler is None:
+            return super().__iter__()
+        return self.reader(self.batch_sampler)
+
+
+class TrainLoader(BagLoader[Item]):
     """Batches of training bags, whose place in the epoch a checkpoint keeps.
 
     Args:
         dataset: the bags.
         batches: which of them make a batch.
-        done: returns how many batches of this epoch the trainer has done; workers read ahead, so
+        done: returns how many batches of this epoch the trainer has done; they are read ahead, so
             the sampler cannot know.
-        options: see `torch.utils.data.DataLoader`.
+        options: see `BagLoader`.
     """
 
     def __init__(

@@ -65,6 +65,8 @@ class MILModule(Resumable):
         ValueError: for a part to freeze that the network has not, and as `build_metrics` does.
     """
 
+    uses_coords = False  # of a batch; see milforge.training.used_coords
+
     def __init__(
         self,
         network: nn.Module,
