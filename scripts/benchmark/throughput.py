@@ -7,10 +7,10 @@
 The bags have 1,000 to 20,000 instances (log-uniform) of 1,024 float16, one HDF5 file a bag in the
 folders of CLAM, each dataset in one piece; for torchmil the same bags lie in `.npy` files. Compared
 are, each in a process of its own: `h5py` alone, which reads every file and throws it away; an epoch
-of `milforge-train` without validation, `data=feature_bags model=abmil model/encoder=identity`, bag by bag and in batches by
-budget, the start of the trainer included; and an epoch of `torchmil.utils.Trainer` with
-`torchmil.models.ABMIL`, bag by bag. The same files are read before, so that all find them in the
-cache of the system.
+of `milforge-train` without validation, `data=feature_bags model=abmil model/encoder=identity`, bag
+by bag and in batches by budget, the start of the trainer included; and an epoch of
+`torchmil.utils.Trainer` with `torchmil.models.ABMIL`, bag by bag. The same files are read before,
+so that all find them in the cache of the system.
 """
 
 import argparse

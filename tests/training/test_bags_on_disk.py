@@ -19,6 +19,8 @@ from milforge.data import (
     read_splits,
     write_split,
 )
+from milforge.data.kept import KeptBags
+from milforge.data.read_ahead import ReadAhead
 from milforge.graph import AdjacencyBuilder
 from milforge.training import MILDataModule
 
@@ -314,3 +316,16 @@ def test_wrong_options_are_refused(tmp_path, options, message):
     labelled_bags(tmp_path / "bags")
     with pytest.raises(ValueError, match=message):
         _ = make(tmp_path, **options).parts
+
+
+def test_threads_read_the_bags_of_files_unless_processes_do(tmp_path):
+    labelled_bags(tmp_path / "bags")
+    for loader, reader in (
+        ({}, ReadAhead),
+        ({"keep": "memory"}, KeptBags),
+        ({"num_workers": 1}, None),
+    ):
+        data = make(tmp_path, loader={"batch_size": 2, **loader})
+        for made in (data.train_dataloader(), data.val_dataloader()):
+            assert (None if made.reader is None else type(made.reader)) is reader
+    assert type(make(tmp_path, loader={"keep": "memory"}).test_dataloader().reader) is ReadAhead
