@@ -10,8 +10,6 @@ import torch
 from hypothesis import settings
 from jaxtyping import install_import_hook
 
-from composing import hide_local_config
-
 # Tests may run in a job of SLURM's, but are no part of it: they would have it queued again.
 for name in [each for each in os.environ if each.startswith("SLURM_")]:
     del os.environ[name]
@@ -21,6 +19,9 @@ for name in [each for each in os.environ if each.startswith("SLURM_")]:
 install_import_hook(
     ["milforge.functional.segment", "milforge.functional.attention"], "beartype.beartype"
 )
+
+# Imported behind the hook, because it imports milforge.
+from composing import hide_local_config  # noqa: E402
 
 hide_local_config()
 

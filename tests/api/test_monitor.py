@@ -14,7 +14,7 @@ from stated import make_labels, make_task
 
 
 def learning(**metrics):
-    return Learning(MILModule, None, metrics)
+    return Learning(MILModule, None, 0.0, metrics)
 
 
 @pytest.mark.parametrize(

@@ -158,9 +158,10 @@ def test_labels_at_fault_are_told_beside_what_the_others_mean(here, tmp_path):
     assert "positive   no: task.positive=... chooses another" in rows(outcome)
     start = rows(outcome).index("faults     2 (headers read: --deep looks for NaN)")
     assert rows(outcome)[start + 1 :] == [
-        f"  {labels}: bag 'b1': expected the label among the classes yes, no, got 'maybe': mend "
-        "it, or add it to task.class_names",
-        f"  {labels}: bag 'b3': expected the label, got nothing: fill it in, or remove the row",
+        f"  {labels}: row 2, bag 'b1': expected the label among the classes yes, no, got 'maybe': "
+        "mend it, or add it to task.class_names",
+        f"  {labels}: row 4, bag 'b3': expected the label, got nothing: fill it in, or remove the "
+        "row",
     ]
 
 

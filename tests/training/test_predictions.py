@@ -62,6 +62,7 @@ def test_an_ensemble_averages_what_each_member_shows():
         members=[Member(output) for output in outputs],
         task=SimpleNamespace(average=lambda columns: (torch.zeros(2, 1), {})),
         logged=(),
+        _chosen=lambda batch: (0, 1),
     )
     shown = Ensemble.forward(ensemble, batch).scores
     for part in (slice(0, 3), slice(3, 5)):
