@@ -58,6 +58,7 @@ from milforge.data import AllBags, CovariateEncoder, LabelError
 from milforge.processes.exit_on_signal import ExitOnSignal
 from milforge.processes.launch_environment import leave_with_parent
 from milforge.processes.lost_process import report_lost_process
+from milforge.processes.memory_limit import check_memory_limit
 from milforge.runs.print_result import print_run
 from milforge.runs.summary import write_summary
 from milforge.tasks import Task
@@ -90,6 +91,7 @@ def infer(
             several do not fit each other.
     """
     start = monotonic()
+    check_memory_limit()
     seed_run(config)
     paths = [config.ckpt_path] if isinstance(config.ckpt_path, str) else list(config.ckpt_path)
     one = len(paths) == 1 and not config.out_of_fold

@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from typing import ClassVar
 
+_MOST_WORKERS = 1024
+
 
 @dataclass(frozen=True)
 class Loader:
@@ -18,7 +20,7 @@ class Loader:
         num_workers: processes that read bags; 0 reads in the training process.
 
     Raises:
-        ValueError: for sizes below 1, or a negative number of workers.
+        ValueError: for sizes below 1, a negative number of workers, or more than 1,024 of them.
     """
 
     # A run goes on with other values of these.
@@ -40,3 +42,7 @@ class Loader:
             value = getattr(self, name)
             if value is not None and value < least:
                 raise ValueError(f"expected loader.{name} of at least {least}, got {value}")
+        if self.num_workers > _MOST_WORKERS:
+            raise ValueError(
+                f"expected loader.num_workers of at most {_MOST_WORKERS}, got {self.num_workers}"
+            )

@@ -22,7 +22,7 @@ from milforge.data import (
 )
 from milforge.processes.lightning_private import batches_done, epochs_done
 from milforge.tasks import Task
-from milforge.training.loader import TrainLoader, outlast_signals
+from milforge.training.loader import SharedCollate, TrainLoader, outlast_signals
 
 logger = logging.getLogger(__name__)
 
@@ -156,7 +156,7 @@ def evaluation_loader(
 def _reading(collate_fn: Collate, loader: Loader, trainer: L.Trainer | None) -> dict[str, Any]:
     return {
         "num_workers": loader.num_workers,
-        "collate_fn": collate_fn,
+        "collate_fn": SharedCollate(collate_fn) if loader.num_workers else collate_fn,
         "pin_memory": trainer is not None and trainer.strategy.root_device.type == "cuda",
         "persistent_workers": loader.num_workers > 0,
         "worker_init_fn": outlast_signals,
