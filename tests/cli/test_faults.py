@@ -11,6 +11,7 @@ import pytest
 import wandb
 
 from bag_folders import labelled_bags, plain_folder
+from milforge.api.evaluation import checkpoint_list
 from milforge.api.trainer import _stage_in
 from milforge.cli.terminal import show_any_name
 from milforge.config.checkpoint_config import load_checkpoint
@@ -128,3 +129,9 @@ def test_paths_with_signs_of_hydra_are_taken_in_quotes(here, tmp_path):
     assert "'data.root=\"VALUE\"'" in here("train", *given, f"data.root={folder}").failure()
     error = here("train", *given, f'data.root="{folder}"').failure()
     assert "labelled bags" in error or "labels" in error  # it was read: there are no labels
+
+
+@pytest.mark.parametrize("given", [{1: 2}, [], [1], 3, None])
+def test_what_names_no_checkpoint_is_refused(given):
+    with pytest.raises(ValueError, match="ckpt_path: expected a file"):
+        checkpoint_list(given)
