@@ -41,11 +41,12 @@ quick: lint
 release: $(STAMP)
 	@$(PYTEST) -m "not nightly" tests/release $(ARGS)
 
-# All there is, many examples, and the whole suite once more in a fork that has followed the guides.
+# All there is, many examples, spoilt files and values, and the whole suite once more in a fork that has followed the guides.
 nightly: export HYPOTHESIS_EXAMPLES := 200
 nightly: lint
 	@$(PYTEST) $(ARGS)
 	@$(MAKE) --no-print-directory numeric
+	@$(BIN)/python scripts/fuzz.py
 	@fork=$$(mktemp -d) && $(BIN)/python scripts/try_fork.py $$fork/fork && rm -rf $$fork
 
 # Fewer examples, and not what takes long and says little of the kernels: differences in float64

@@ -123,6 +123,16 @@ def test_a_diverged_model_costs_its_figures_alone(tmp_path):
         assert f"figure {name} was not drawn" in text
 
 
+@pytest.mark.parametrize("error", [OSError(28, "No space left on device"), KeyError("a bug")])
+def test_a_figure_that_cannot_be_written_costs_nothing_else(tmp_path, monkeypatch, error):
+    def fail(*_, **__):
+        raise error
+
+    monkeypatch.setattr("matplotlib.figure.Figure.savefig", fail)
+    with pytest.warns(UserWarning, match="was not drawn"):
+        assert finish(tmp_path, RECORDS) == set()
+
+
 def test_tasks_have_figures_of_their_own_and_kinds_of_bags(tmp_path):
     many = [make_record(i, i % 3, [0.2, 0.3, 0.5]) for i in range(6)]
     each = {f"bags_{name}.png" for name in "abc"}

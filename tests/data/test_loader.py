@@ -33,6 +33,12 @@ def test_numbers_out_of_range_are_refused_by_name(name):
         Loader(**{name: least - 1})
 
 
+def test_more_workers_than_any_machine_runs_are_refused():
+    assert Loader(num_workers=1024).num_workers == 1024
+    with pytest.raises(ValueError, match=r"loader\.num_workers of at most 1024, got 1025"):
+        Loader(num_workers=1025)
+
+
 def test_what_changes_nothing_is_among_the_options():
     """A run that goes on may be read by more processes or threads, not be dealt other batches."""
     assert set(Loader.changes_nothing) <= {field.name for field in fields(Loader)}

@@ -1,5 +1,7 @@
-"""Training that goes on inside an epoch ends where it would have ended."""
+"""Training that goes on inside an epoch ends where it would have ended; workers that tell all."""
 
+import errno
+import os
 from functools import partial
 
 import lightning as L
@@ -7,10 +9,11 @@ import pytest
 import torch
 
 from milforge.api.trainer import HARMLESS
-from milforge.data import Loader, digits_bags
+from milforge.data import Bag, BagBatch, Loader, collate_bags, digits_bags
 from milforge.models import BagNetwork
 from milforge.nn import AttentionPool, MLPEncoder
 from milforge.training import MILDataModule, MILModule
+from milforge.training.loader import SharedCollate
 
 pytestmark = [pytest.mark.filterwarnings(f"ignore:{message}") for message in HARMLESS]
 EPOCHS, STEPS = 3, 5  # 20 bags in batches of 4
@@ -108,3 +111,43 @@ def test_other_batches_are_refused(tmp_path):
         fit(tmp_path, Save(path, 7))
     with pytest.raises(ValueError, match=r"resume with the data, .*batch_size"):
         fit(tmp_path, ckpt_path=path, seed=1)
+
+
+BAGS = [
+    Bag(torch.arange(6.0).view(3, 2), y=1, adj=torch.eye(3).to_sparse_csr(), bag_id="a"),
+    Bag(torch.ones(1, 2), y=0, adj=torch.eye(1).to_sparse_csr(), bag_id="b"),
+]
+
+
+def test_a_worker_hands_its_batch_over_in_shared_memory():
+    batch, expected = SharedCollate(collate_bags)(BAGS), collate_bags(BAGS)
+    assert batch.x.is_shared()
+    assert batch.ptr.is_shared()
+    assert batch.adj.values().is_shared()
+    assert torch.equal(batch.x, expected.x)
+    assert torch.equal(batch.adj.to_dense(), expected.adj.to_dense())
+    assert batch.bag_id == ["a", "b"]
+
+
+def test_shared_memory_that_is_full_ends_in_a_sentence_and_not_in_waiting(monkeypatch):
+    def full(_):
+        raise RuntimeError("unable to allocate shared memory(shm): No space left on device (28)")
+
+    monkeypatch.setattr(BagBatch, "share_memory", full)
+    with pytest.raises(OSError, match=r"/dev/shm.*loader\.num_workers.*--shm-size"):
+        SharedCollate(collate_bags)(BAGS)
+
+
+def test_file_handles_that_run_out_end_in_a_sentence_and_not_in_waiting(monkeypatch):
+    left, closed = [7, 8], []
+
+    def duplicate(_):
+        if not left:
+            raise OSError(errno.EMFILE, "Too many open files")
+        return left.pop()
+
+    monkeypatch.setattr(os, "dup", duplicate)
+    monkeypatch.setattr(os, "close", closed.append)
+    with pytest.raises(OSError, match="Too many open files"):
+        SharedCollate(collate_bags)(BAGS)
+    assert sorted(closed) == [7, 8]

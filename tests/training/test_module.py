@@ -428,8 +428,11 @@ class TestSeeds:
         assert self.prepared(bags, training=False)["3"] != first["3"]
 
 
-@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
-def test_features_of_any_float_become_single_and_are_standardised(dtype):
+FEATURES = [torch.float16, torch.bfloat16, torch.float64, torch.int64, torch.uint8]
+
+
+@pytest.mark.parametrize("dtype", FEATURES)
+def test_features_of_any_number_become_single_and_are_standardised(dtype):
     bag = Bag(torch.tensor([[1.0, 2.0], [3.0, 6.0]], dtype=dtype))
     for standardise, expected in (
         (None, [[1.0, 2.0], [3.0, 6.0]]),

@@ -1,7 +1,7 @@
 """From a config to the objects of a run."""
 
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from inspect import signature
@@ -17,8 +17,10 @@ from torch import Tensor, nn
 from torchmetrics import Metric
 
 from milforge.config.checkpoint_config import unfitting
+from milforge.config.checkpoint_content import ODD
 from milforge.config.hydra_versions import instantiate
 from milforge.config.key_check import check_complete
+from milforge.config.messages import WHERE
 from milforge.data import BagBatch, ImageBatch, Loader, Splitter
 from milforge.metrics import build_metrics, missing_options
 from milforge.tasks import Auto, Task
@@ -52,6 +54,23 @@ def make(config: DictConfig, **kwargs: Any) -> Any:
         if isinstance(error.__cause__, ValueError | OSError):
             raise error.__cause__ from None
         raise
+
+
+@contextmanager
+def named_values(key: str) -> Iterator[None]:
+    """Names the group of which nothing can be made, where what is made of it comes later.
+
+    Raises:
+        ValueError: for errors that no user was meant to see; others are left as they are.
+    """
+    try:
+        yield
+    except ODD as error:
+        cause, *_ = str(error).splitlines() or [""]
+        raise ValueError(
+            f"{key}: expected values that it can be built with, got others "
+            f"({type(error).__name__}: {cause:.300}); {WHERE}"
+        ) from error
 
 
 def resolved(config: DictConfig) -> dict[str, Any]:
@@ -166,8 +185,23 @@ def build_network(
     given: dict[str, Any] = {"instance_shape": instance_shape, "num_outputs": num_outputs}
     if "num_covariates" in signature(_class_of(build)).parameters:
         given["num_covariates"] = num_covariates
-    network: nn.Module = build(**given)
+    with named_values("model"):
+        network: nn.Module = build(**given)
     return network
+
+
+def check_optimizer(config: DictConfig, network: nn.Module) -> None:
+    """Builds the optimiser and the scheduler, which Lightning does when the bags have been read.
+
+    Raises:
+        ValueError: where they cannot be built of these values.
+    """
+    trained = [each for each in network.parameters() if each.requires_grad]
+    with named_values("optimizer"):
+        optimizer = make(config.optimizer)(trained)
+    if config.scheduler:
+        with named_values("scheduler"):
+            make(config.scheduler)(optimizer)
 
 
 def within_its_weights(

@@ -11,7 +11,7 @@ from typing import Any
 
 import lightning as L
 from lightning.pytorch.loggers import CSVLogger
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, ListConfig, OmegaConf
 
 from milforge.api.build import (
     Learning,
@@ -58,6 +58,7 @@ from milforge.data import AllBags, CovariateEncoder, LabelError
 from milforge.processes.exit_on_signal import ExitOnSignal
 from milforge.processes.launch_environment import leave_with_parent
 from milforge.processes.lost_process import report_lost_process
+from milforge.processes.memory_limit import check_memory_limit
 from milforge.runs.print_result import print_run
 from milforge.runs.summary import write_summary
 from milforge.tasks import Task
@@ -90,8 +91,9 @@ def infer(
             several do not fit each other.
     """
     start = monotonic()
+    check_memory_limit()
     seed_run(config)
-    paths = [config.ckpt_path] if isinstance(config.ckpt_path, str) else list(config.ckpt_path)
+    paths = checkpoint_list(config.ckpt_path)
     one = len(paths) == 1 and not config.out_of_fold
     checkpoints = {path: load_checkpoint(path) for path in paths}
     for path in paths:
@@ -196,6 +198,25 @@ def check_relative(config: DictConfig, stored: Mapping[str, Any]) -> None:
                 f"trained, and there is none in {Path.cwd()}: run the command from that folder, or "
                 f"give {key}=PATH"
             )
+
+
+def checkpoint_list(given: Any) -> list[str]:
+    """The checkpoints of a config, which names one or lists them.
+
+    Raises:
+        ValueError: where it does neither.
+
+    Example:
+        >>> checkpoint_list("a.ckpt")
+        ['a.ckpt']
+    """
+    listed = [given] if isinstance(given, str) else given
+    paths = list(listed) if isinstance(listed, ListConfig | list) else []
+    if not paths or not all(isinstance(path, str) for path in paths):
+        raise ValueError(
+            f"ckpt_path: expected a file, a folder, a pattern or a list of files, got {given}"
+        )
+    return paths
 
 
 def check_labels(data: MILDataModule) -> None:

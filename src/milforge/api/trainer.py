@@ -22,6 +22,7 @@ from milforge.api.build import make, make_loader, resolved
 from milforge.api.launch import Launch
 from milforge.api.tracking import run_name, tracked_config
 from milforge.callbacks import Interruption
+from milforge.callbacks.never_fatal import never_fatal
 from milforge.data import Loader
 from milforge.data.files import atomic_path
 from milforge.processes.lightning_private import go_offline, is_offline, run_options
@@ -43,6 +44,7 @@ HARMLESS = (
     ".*isinstance.treespec, LeafSpec.*",  # between Lightning and torch
 )
 
+_MOST_DEVICES = 65_536  # of a machine, or machines of a run
 PRECISIONS = ("32-true", "16-mixed", "bf16-mixed")
 
 
@@ -72,6 +74,7 @@ def make_trainer(
     if not loggers:
         callbacks = [each for each in callbacks if not isinstance(each, LearningRateMonitor)]
     # What it saves holds the state of those that save checkpoints: behind them, wherever it stands.
+    _check_devices(config.trainer)
     callbacks.sort(key=lambda each: isinstance(each, Interruption))
     options = {"callbacks": callbacks, "logger": loggers or False}
     trainer: L.Trainer = make(config.trainer, **options, **without_mps(config.trainer))
@@ -129,6 +132,7 @@ def _prepare_wandb(logger: WandbLogger, path: Path, name: str | None) -> None:
     Where W&B cannot be reached, the run is tracked offline, so that it is not lost and can be
     uploaded later.
     """
+    _stage_in(path.parent / "wandb")
     # Lightning passes what W&B no longer takes, and each run would begin with a warning.
     options = run_options(logger)
     options.pop("anonymous", None)
@@ -159,6 +163,23 @@ def _prepare_wandb(logger: WandbLogger, path: Path, name: str | None) -> None:
     options["mode"] = "offline"
 
 
+def _stage_in(folder: Path) -> None:
+    """Has W&B gather what it logs in the run's folder, where it may not in the user's home.
+
+    It says so only when a table is logged, after training.
+    """
+    import wandb
+
+    staging = Path(wandb.env.get_data_dir()) / "artifacts" / "staging"
+    try:
+        staging.mkdir(parents=True, exist_ok=True)
+        writable = os.access(staging, os.W_OK | os.X_OK)
+    except OSError:
+        writable = False
+    if not writable:
+        os.environ["WANDB_DATA_DIR"] = str(folder)
+
+
 def _check_launch(trainer: L.Trainer, launch: Launch) -> None:
     """Refuses processes that would each run the whole sweep anew.
 
@@ -177,6 +198,18 @@ def _check_launch(trainer: L.Trainer, launch: Launch) -> None:
             "trainer=gpu, launcher=submitit_slurm, which starts them itself, or run the jobs one "
             "by one"
         )
+
+
+def _check_devices(trainer: DictConfig) -> None:
+    """Refuses more devices or machines than there are, each of which Lightning would write down.
+
+    Raises:
+        ValueError: names the key.
+    """
+    for name in ("devices", "num_nodes"):
+        given = trainer.get(name)
+        if isinstance(given, int | str) and str(given).isdecimal() and int(given) > _MOST_DEVICES:
+            raise ValueError(f"expected trainer.{name} of at most {_MOST_DEVICES}, got {given}")
 
 
 def _check_trainer(trainer: L.Trainer) -> None:
@@ -241,7 +274,7 @@ def quiet_run(config: DictConfig) -> Iterator[None]:
 
     A W&B run that is not finished would be continued by the next job of a multirun.
     """
-    mode = os.environ.get("WANDB_MODE")
+    before = {name: os.environ.get(name) for name in ("WANDB_MODE", "WANDB_DATA_DIR")}
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
     logging.getLogger("lightning.fabric").setLevel(logging.WARNING)
     with warnings.catch_warnings():
@@ -252,20 +285,22 @@ def quiet_run(config: DictConfig) -> Iterator[None]:
             yield
             code = 0
         finally:
-            if wandb := sys.modules.get("wandb"):
-                wandb.finish(code)
-            os.environ.pop("WANDB_MODE", None)
-            if mode is not None:
-                os.environ["WANDB_MODE"] = mode
+            with never_fatal("W&B did not finish its run"):
+                if wandb := sys.modules.get("wandb"):
+                    wandb.finish(code)
+            for name, value in before.items():
+                os.environ.pop(name, None)
+                if value is not None:
+                    os.environ[name] = value
 
 
 def write_config(config: DictConfig, overrides: Sequence[str]) -> None:
     """Writes the resolved config and the overrides into the run's folder."""
     folder = Path(config.paths.output_dir)
     with atomic_path(folder / "config.yaml") as path:
-        path.write_text(OmegaConf.to_yaml(OmegaConf.create(resolved(config))))
+        path.write_text(OmegaConf.to_yaml(OmegaConf.create(resolved(config))), "utf-8")
     with atomic_path(folder / "overrides") as path:
-        path.write_text("".join(f"{override}\n" for override in overrides))
+        path.write_text("".join(f"{override}\n" for override in overrides), "utf-8")
 
 
 def wandb_folder(trainer: L.Trainer) -> str | None:

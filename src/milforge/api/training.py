@@ -13,6 +13,7 @@ from omegaconf import DictConfig
 
 from milforge.api.build import (
     Learning,
+    check_optimizer,
     make,
     make_data,
     make_learning,
@@ -42,6 +43,7 @@ from milforge.processes.exit_on_signal import ExitOnSignal
 from milforge.processes.launch_environment import leave_with_parent
 from milforge.processes.lightning_private import is_restoring
 from milforge.processes.lost_process import report_lost_process
+from milforge.processes.memory_limit import check_memory_limit
 from milforge.runs.print_result import print_run
 from milforge.runs.resume import (
     check_same_data,
@@ -100,6 +102,7 @@ def fit(config: DictConfig, launch: Launch = Launch()) -> Run:  # noqa: B008
         print_run(done, folder, None, None)
         kept = folder / "checkpoints" / "best.ckpt"
         return Run(folder, done, kept if kept.is_file() else None)
+    check_memory_limit()
     seed_run(config)
     leave_with_parent()
     # Held as long as anything is written: a second run must not touch the W&B run of the first.
@@ -265,6 +268,8 @@ def make_module(config: DictConfig, data: MILDataModule, learning: Learning) -> 
         )
     check_metric(config.optimized_metric, known)
     module.scheduler = make(filled.scheduler) if filled.scheduler else None
+    if type(module).configure_optimizers is MILModule.configure_optimizers:
+        check_optimizer(filled, module)
     return module
 
 

@@ -12,6 +12,7 @@ import pyarrow.parquet as pq
 import torch
 from lightning.pytorch.loggers import WandbLogger
 
+from milforge.callbacks.never_fatal import never_fatal
 from milforge.callbacks.records import BagRecord, RecordCollector, stacked
 from milforge.data.files import atomic_path
 from milforge.tasks import Task
@@ -60,7 +61,8 @@ class PredictionWriter(RecordCollector):
             if isinstance(logger, WandbLogger):
                 shown = bags_table(records, task, info)
                 rows = [list(row.values()) for row in shown.to_pylist()]
-                logger.log_table(f"{part}/predictions", columns=shown.column_names, data=rows)
+                with never_fatal("W&B did not get the table of predictions"):
+                    logger.log_table(f"{part}/predictions", columns=shown.column_names, data=rows)
 
 
 def bags_table(

@@ -1,6 +1,5 @@
 """A figure into the run's folder and its log."""
 
-import warnings
 from collections.abc import Callable
 from pathlib import Path
 
@@ -8,25 +7,23 @@ import lightning as L
 from lightning.pytorch.loggers import TensorBoardLogger, WandbLogger
 from matplotlib.figure import Figure
 
+from milforge.callbacks.never_fatal import never_fatal
 from milforge.data.files import atomic_path
 
 
 def write_figure(trainer: L.Trainer, folder: Path, name: str, draw: Callable[[], Figure]) -> None:
     """Writes `NAME.png` and logs it to W&B and TensorBoard as `figures/NAME`.
 
-    A figure that cannot be drawn of the values is warned about: a run that has diverged must not
-    lose what was computed for a picture of it.
+    A figure that cannot be drawn, written or logged is warned about: no run loses what was computed
+    for a picture of it.
     """
     path = folder / f"{name}.png"
-    try:
+    with never_fatal(f"figure {name} was not drawn"):
         figure = draw()
-    except ValueError as error:
-        warnings.warn(f"figure {name} was not drawn: {error}", stacklevel=2)
-        return
-    with atomic_path(path) as partial:
-        figure.savefig(partial, format="png", dpi=150)
-    for logger in trainer.loggers:
-        if isinstance(logger, WandbLogger):
-            logger.log_image(f"figures/{name}", [str(path)])
-        elif isinstance(logger, TensorBoardLogger):
-            logger.experiment.add_figure(f"figures/{name}", figure, trainer.global_step)
+        with atomic_path(path) as partial:
+            figure.savefig(partial, format="png", dpi=150)
+        for logger in trainer.loggers:
+            if isinstance(logger, WandbLogger):
+                logger.log_image(f"figures/{name}", [str(path)])
+            elif isinstance(logger, TensorBoardLogger):
+                logger.experiment.add_figure(f"figures/{name}", figure, trainer.global_step)

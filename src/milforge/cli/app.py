@@ -15,6 +15,7 @@ from omegaconf import DictConfig
 
 from milforge.api.launch import Launch
 from milforge.cli import sweep
+from milforge.cli.terminal import show_any_name
 from milforge.config import key_help, run_folders
 from milforge.config.hydra_versions import MAIN
 from milforge.config.messages import config_dir, explain
@@ -39,6 +40,7 @@ def run(task: Task, config_name: str, before: Callable[[], None] = lambda: None)
         before: runs before the config is composed; its errors are reported like those of the task.
     """
     job = Job(task, config_name, wants_traceback=os.environ.get("HYDRA_FULL_ERROR") == "1")
+    show_any_name()
     run_folders.forget()
     prepare()
     try:

@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from milforge.cli.terminal import show_any_name
+
 _LAYOUTS = ("clam", "trident", "torchmil", "stamp", "plain", "table")
 
 _DESCRIPTION = """\
@@ -31,6 +33,7 @@ examples:
 
 def main() -> None:
     """The console script."""
+    show_any_name()
     arguments = _parser().parse_args()
     try:
         faulty = _inspect(arguments)

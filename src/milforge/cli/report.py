@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from milforge.cli.terminal import show_any_name
+
 if TYPE_CHECKING:
     from milforge.report.runs import Run
 
@@ -124,6 +126,7 @@ def choose_metrics(runs: Sequence["Run"], names: Sequence[str] | None) -> list[s
 
 def main() -> None:
     """Entry point."""
+    show_any_name()
     options = parse(sys.argv[1:])
     try:
         report(options)

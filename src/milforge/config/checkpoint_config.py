@@ -17,6 +17,7 @@ from milforge.config.trust import (
     trusted_packages,
     within_the_run,
 )
+from milforge.processes.system_errors import shortage
 from milforge.runs.checksums import check_sums
 from milforge.runs.former_names import with_present_key
 
@@ -50,6 +51,11 @@ def load_checkpoint(path: str, key: str = "ckpt_path") -> dict[str, Any]:
         check_sums(Path(path))
         checkpoint = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # a damaged file fails in many ways
+        lacking = shortage(error)
+        if lacking is not None:
+            raise ValueError(
+                f"{key}: {path} cannot be read for {lacking[0]}: {lacking[1]}"
+            ) from error
         raise ValueError(
             f"{key}: {path} cannot be read as a checkpoint: it is truncated or damaged, of another "
             "format, or holds more than tensors and plain data; give a file from a run's "

@@ -11,7 +11,7 @@ _MOST_NUMBERS = 10**8  # of an instance
 _MOST_STEPS = 2**53
 
 # Odd values fail in ways of their own: one sentence says so, HYDRA_FULL_ERROR=1 shows where.
-_ODD = (
+ODD = (
     ArithmeticError,
     AssertionError,
     AttributeError,
@@ -161,7 +161,7 @@ def name_odd_values(origin: str) -> Iterator[None]:
     """
     try:
         yield
-    except _ODD as error:
+    except ODD as error:
         cause, *_ = str(error).splitlines() or [""]
         raise ValueError(
             f"{origin} holds values that this version cannot use ({type(error).__name__}: "

@@ -11,6 +11,7 @@ from hydra.utils import get_object
 from omegaconf import DictConfig, OmegaConf
 
 from milforge.config.signatures import parameters_in_source
+from milforge.config.value_check import check_values
 
 HYDRA_KEYS = {"_target_", "_partial_", "_args_", "_recursive_", "_convert_"}
 # Whom a class hands the keys on that it does not name itself.
@@ -28,6 +29,8 @@ CALLED_LATER = {
     "optimizer": "it is called with the parameters of the network, so leave it partial",
     "scheduler": "it is called with the optimiser, so leave it partial",
 }
+# Groups that are one target, where they are anything.
+ONE_TARGET = (*CALLED_LATER, "data", "split", "graph", "loader", "task", "trainer")
 Parameters = Mapping[str, inspect.Parameter]
 # What to do where the target of a group is gone, such as one that a checkpoint was trained with.
 INSTEAD = {
@@ -43,18 +46,21 @@ def check_targets(config: DictConfig) -> None:
 
     Raises:
         ValueError: for a key that the schema does not have, a target that does not exist, a key
-            that it does not take, a value that it needs and does not get, or a callback, logger or
-            metric without a target; the message names the key and the nearest right one. What a
-            metric needs may come from the task: `check_complete` looks at that later.
+            that it does not take, a value of another type, a value that it needs and does not get,
+            or a group, callback, logger or metric without a target; the message names the key and
+            the nearest right one. What a metric needs may come from the task: `check_complete`
+            looks at that later.
     """
     for path, part in (("", config), ("paths.", config.get("paths"))):
         _check_fields(path, part)
     plain = OmegaConf.to_container(config, resolve=False)
     assert isinstance(plain, dict)
-    for group in ("callbacks", "logger", "metrics"):
-        _check_members(group, plain.get(group) or {})
     if isinstance(plain.get("loss"), dict):
         plain["loss"].pop("instances", None)  # a weight beside the keys of the loss
+    for group in ONE_TARGET:
+        _check_group(group, plain.get(group))
+    for group in ("callbacks", "logger", "metrics"):
+        _check_members(group, plain.get(group))
     targets = list(targets_of(plain))
     # What the source says is checked first, because importing Lightning takes seconds.
     for path, node in targets:
@@ -119,8 +125,17 @@ def _check_fields(path: str, node: DictConfig | None) -> None:
             raise ValueError(f"there is no key '{path}{key}'{did_you_mean(path + key, names)}")
 
 
-def _check_members(group: str, members: dict[str, Any]) -> None:
+def _check_group(group: str, node: Any) -> None:
+    # What evaluation says of the trainer stands above the one that a checkpoint has.
+    if node and not (isinstance(node, dict) and ("_target_" in node or group == "trainer")):
+        raise ValueError(f"{group}: expected a _target_ and its options, got {node!r:.100}")
+
+
+def _check_members(group: str, members: Any) -> None:
     """A misspelt name would make a new member, which is nothing."""
+    if not isinstance(members, dict | None):
+        raise ValueError(f"{group}: expected names, each with a _target_, got {members!r:.100}")
+    members = members or {}
     known = [
         name for name, node in members.items() if isinstance(node, dict) and "_target_" in node
     ]
@@ -165,6 +180,7 @@ def _check(path: str, node: dict[str, Any]) -> Parameters:
     names = [name for name in parameters if name != "self"]
     if inspect.Parameter.VAR_KEYWORD not in kinds:
         _check_names(path, node, names)
+    check_values(path, node, named)
     return signature.parameters
 
 

@@ -8,13 +8,15 @@ from pathlib import Path
 from typing import Any
 
 import hydra
+import yaml
 from hydra.core.global_hydra import GlobalHydra
-from hydra.errors import HydraException, InstantiationException
+from hydra.errors import HydraException, InstantiationException, OverrideParseException
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from milforge.config.hydra_versions import VERSION_BASE
 from milforge.config.key_check import did_you_mean
+from milforge.processes.system_errors import WRITING, refusal, shortage
 
 # Hydra's plugins, and the extra that brings them.
 EXTRAS = {
@@ -33,6 +35,10 @@ DEAD_PROCESS = (
     "WorkerCrashedError",
 )
 
+
+# How torch begins where an allocation of host memory fails.
+NO_MEMORY = "DefaultCPUAllocator: "
+WHERE = "HYDRA_FULL_ERROR=1 shows where"
 
 # How OmegaConf begins where a resolver refuses its input.
 RESOLVING = "ValueError raised while resolving interpolation: "
@@ -54,12 +60,11 @@ def explain(error: Exception, config_name: str, sweep: Path | None = None) -> st
         config_name: name of its primary config.
         sweep: folder of the sweep that was running.
     """
-    cause = error.__cause__
-    if isinstance(error, InstantiationException) and isinstance(cause, Exception):
-        if _is_sentence(cause):
-            return _one_line(cause)
-        # A value of another type than the class takes; Hydra's message names the key of the config.
-        return _one_line(error) if isinstance(cause, TypeError | HydraException) else None
+    if isinstance(error, InstantiationException):
+        known = isinstance(error.__cause__, Exception) and is_out_of_memory(error.__cause__)
+        return _explain_memory(error) if known else _explain_making(error)
+    if isinstance(error, yaml.YAMLError):
+        return _explain_yaml(error)
     if isinstance(error, HydraException | OmegaConfBaseException):
         return _explain_config(error, config_name)
     if str(error).startswith("Config group override must be a string"):  # Hydra's own ValueError
@@ -78,7 +83,53 @@ def explain(error: Exception, config_name: str, sweep: Path | None = None) -> st
             "the memory of the device is full: lower loader.batch_size, loader.max_instances or "
             f"loader.eval_batch_size ({_one_line(error)})"
         )
+    if is_out_of_memory(error):
+        return _explain_memory(error)
+    if str(error).startswith("Early stopping conditioned on metric"):
+        return f"callbacks.early_stopping.monitor: {_one_line(error)}"
+    if type(error).__module__.startswith("wandb."):
+        return f"W&B: {_one_line(error)}: mend it, or do without (logger=csv)"
+    if isinstance(error, OSError) and (error.errno is not None or shortage(error)):
+        return _explain_system(error)
     return _one_line(error) if _is_sentence(error) else None
+
+
+def _explain_system(error: OSError) -> str:
+    """What the system refused, the file where it names one, and what helps."""
+    lacking = shortage(error)
+    remedy = WRITING.get(error.errno or 0) or (lacking[1] if lacking else None)
+    what = f"{error.filename}: {error.strerror}" if error.filename else str(error)
+    after = " (paths.log_dir is where runs are written; one goes on with run=NAME)"
+    return " ".join(what.split()) + (f": {remedy}{after}" if remedy else "")
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether memory of the machine, or of what a job may use of it, has run out."""
+    return isinstance(error, MemoryError) or NO_MEMORY in str(error)
+
+
+def _explain_memory(error: Exception) -> str:
+    return (
+        "there is not enough memory, of this machine or of what this job may use: lower "
+        "loader.batch_size, loader.max_instances, loader.num_workers or the size of the model, or "
+        f"ask for more ({_one_line(error)[:200]})"
+    )
+
+
+def _explain_making(error: InstantiationException) -> str:
+    """What a class, or a function, of the config makes of its values; Hydra names the key."""
+    cause = error.__cause__
+    if isinstance(cause, Exception) and _is_sentence(cause):
+        return _one_line(cause)
+    return f"{_one_line(error)} ({WHERE})"
+
+
+def _explain_yaml(error: yaml.YAMLError) -> str:
+    mark = getattr(error, "problem_mark", None)
+    if mark is None:  # bytes that are no text
+        return f"a config file is no YAML in UTF-8: {_one_line(error)}"
+    problem = getattr(error, "problem", None) or "something else"
+    return f"{mark.name}, line {mark.line + 1}: expected YAML, got another ({problem}): mend it"
 
 
 def _is_sentence(error: Exception) -> bool:
@@ -96,8 +147,17 @@ def _one_line(error: Exception) -> str:
 
 def _explain_config(error: Exception, config_name: str) -> str:
     text = str(error)
+    refused = refusal(error)
+    if refused is not None:  # where a resolver makes a folder
+        return _explain_system(refused)
     if RESOLVING in text:  # an error of one of our resolvers, written for the user
         return " ".join(text.partition(RESOLVING)[2].splitlines()[0].split())
+    if isinstance(error, OverrideParseException):
+        return (
+            f"{error.override} cannot be read: a value with one of = , : ( ) [ ] {{ }} quotes or "
+            "spaces at its ends is put into quotes that the shell leaves: "
+            f"'{_key(error.override)}=\"VALUE\"', with \\ before quotes of that kind in it"
+        )
     wrong = re.search(r"Could not override '([^']+)'", text)
     if wrong:
         key = wrong[1]
@@ -127,7 +187,7 @@ def _known_keys(config_name: str) -> list[str]:
         argument
         for argument in sys.argv[1:]
         if re.fullmatch(r"[\w/]+=[\w/]+", argument)
-        and (Path(config_dir()) / _group(argument)).is_dir()
+        and (Path(config_dir()) / _key(argument)).is_dir()
     ]
     config = OmegaConf.create()
     for overrides in ([], chosen):  # the wrong key may stand in what is chosen
@@ -145,8 +205,8 @@ def _known_keys(config_name: str) -> list[str]:
     return groups + _flat(OmegaConf.to_container(config, resolve=False), "")
 
 
-def _group(argument: str) -> str:
-    return argument.split("=")[0]
+def _key(argument: str) -> str:
+    return argument.partition("=")[0]
 
 
 def _flat(node: Any, prefix: str) -> list[str]:

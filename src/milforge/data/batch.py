@@ -59,6 +59,14 @@ class BagBatch:
         """The batch in page-locked memory, from which copies to a GPU overlap with its work."""
         return self._map(_pin)
 
+    def share_memory(self) -> "BagBatch":
+        """The batch in memory that other processes see.
+
+        Raises:
+            RuntimeError: where there is no room for it (torch's).
+        """
+        return self._map(share)
+
     def without_bags(self) -> "BagBatch":
         """A batch of no bags, with instances of the shape and dtype of these.
 
@@ -237,13 +245,31 @@ def _block_diagonal(bags: Sequence[Bag]) -> Tensor:
     return block_diagonal(parts)
 
 
+def share(tensor: Tensor) -> Tensor:
+    """The tensor in memory that other processes see; moved there in place, where it is dense.
+
+    Raises:
+        RuntimeError: where there is no room for it (torch's).
+    """
+    if tensor.layout == torch.sparse_csr:
+        return _each_part(tensor, share)
+    if tensor.untyped_storage().nbytes():  # of none there is nothing to move
+        tensor.share_memory_()  # type: ignore[no-untyped-call]
+    return tensor
+
+
 def _pin(tensor: Tensor) -> Tensor:
-    if tensor.layout != torch.sparse_csr:
-        return tensor.pin_memory()
+    if tensor.layout == torch.sparse_csr:
+        return _each_part(tensor, Tensor.pin_memory)
+    return tensor.pin_memory()
+
+
+def _each_part(tensor: Tensor, function: Callable[[Tensor], Tensor]) -> Tensor:
+    """A sparse CSR tensor with the function applied to the dense ones that it consists of."""
     return torch.sparse_csr_tensor(
-        tensor.crow_indices().pin_memory(),
-        tensor.col_indices().pin_memory(),
-        tensor.values().pin_memory(),
+        function(tensor.crow_indices()),
+        function(tensor.col_indices()),
+        function(tensor.values()),
         tensor.shape,
         check_invariants=False,
     )

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from milforge.data.files import atomic_path
+from milforge.processes.system_errors import refusal
 
 
 class ContentCache:
@@ -84,10 +85,10 @@ class ContentCache:
         try:
             with atomic_path(self._path(key)) as partial, partial.open("wb") as file:
                 torch.save(stored, file)
-        except OSError as error:
+        except (OSError, RuntimeError) as error:  # torch makes an error of its own of it
             raise OSError(
                 f"{self.folder}: expected a folder with room to write to as {self.option}, got: "
-                f"{error}: make room, name another, or leave {self.option}=null"
+                f"{refusal(error) or error}: make room, name another, or leave {self.option}=null"
             ) from error
 
 

@@ -3,16 +3,22 @@
 import os
 import stat
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from secrets import token_hex
+
+from milforge.processes.system_errors import WRITING, refusal
 
 
 @contextmanager
 def atomic_path(path: Path) -> Iterator[Path]:
     """A path beside the given one to write to; moved there once all is written.
 
-    An error in the body leaves what was there before, and nothing half-written.
+    An error in the body leaves what was there before, and nothing half-written. Where the disk is
+    full, or may not be written to, the error names the file.
+
+    Raises:
+        OSError: where it cannot be written.
 
     Example:
         >>> import tempfile
@@ -22,14 +28,22 @@ def atomic_path(path: Path) -> Iterator[Path]:
         >>> target.read_text()
         'whole'
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
     # Processes of several machines share folders, and may share a number.
     partial = path.with_name(f".{path.name}.{token_hex(8)}.partial")
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
         yield partial
         os.replace(partial, path)
+    except Exception as error:  # torch and others make errors of their own of those of the system
+        cause = refusal(error)
+        if cause is None or cause.errno not in WRITING:
+            raise
+        raise OSError(
+            f"{path} cannot be written ({cause.strerror or cause}): {WRITING[cause.errno]}"
+        ) from error
     finally:
-        partial.unlink(missing_ok=True)
+        with suppress(OSError):
+            partial.unlink(missing_ok=True)
 
 
 def kind_of(path: Path) -> str:

@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
+_MOST_WORKERS = 1024
+
 
 @dataclass(frozen=True)
 class Loader:
@@ -23,8 +25,9 @@ class Loader:
             once they are read, each process keeping all of them; None reads them in each epoch.
 
     Raises:
-        ValueError: for sizes or threads below 1, a negative number of workers, another word than
-            `keep` takes, or processes that read bags that are kept by this one.
+        ValueError: for sizes or threads below 1, a negative number of workers, or more than 1,024
+            of them, another word than `keep` takes, or processes that read bags that are kept by
+            this one.
     """
 
     # A run goes on with other values of these.
@@ -54,6 +57,10 @@ class Loader:
             value = getattr(self, name)
             if value is not None and value < least:
                 raise ValueError(f"expected loader.{name} of at least {least}, got {value}")
+        if self.num_workers > _MOST_WORKERS:
+            raise ValueError(
+                f"expected loader.num_workers of at most {_MOST_WORKERS}, got {self.num_workers}"
+            )
         if self.keep not in (None, "memory", "device"):
             raise ValueError(
                 f"expected loader.keep to be memory, device or null, got {self.keep!r}"

@@ -99,6 +99,12 @@ class BagTable(Generic[Item]):
                 raise ValueError(
                     f"expected {len(self.ids)} {name}, one for each of the ids, got {len(part)}"
                 )
+        for name in self.ids:
+            if not is_text(name):
+                raise ValueError(
+                    f"{self.source}: expected names of bags in UTF-8, which files of results have, "
+                    f"got {name!r}: rename its file"
+                )
         if repeated := twice(self.ids):
             raise ValueError(
                 "expected ids that differ (a bag without a bag_id has the id ''), got twice: "
@@ -136,6 +142,20 @@ class BagTable(Generic[Item]):
             Labels({"label": np.asarray(labels)}, tuple(class_names)),
             None if groups is None else tuple(map(str, groups)),
         )
+
+
+def is_text(name: str) -> bool:
+    r"""Whether a name can be written down: that of a file may be bytes that are no text.
+
+    Example:
+        >>> is_text("slide é"), is_text("slide \udce9")
+        (True, False)
+    """
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def check_on_error(on_error: str) -> None:

@@ -42,7 +42,7 @@ def write_report(out: Path, results: Results) -> None:
     parts.append("\n".join(f"- {markdown(note)}" for note in results.notes))
     parts.append("![Runs, means and intervals](report.png)")
     with atomic_path(out / "report.md") as path:
-        path.write_text("\n\n".join(parts) + "\n")
+        path.write_text("\n\n".join(parts) + "\n", "utf-8")
     _write_csv(out / "report.csv", records(rows, results.correction))
     _write_csv(out / "runs.csv", list_runs(results.found, results.grouping))
     if results.pooled_rows:
@@ -124,7 +124,7 @@ def log_to_wandb(out: Path, rows: Sequence[Row]) -> Path:
 
 
 def _write_csv(target: Path, rows: Sequence[Mapping[str, Any]]) -> None:
-    with atomic_path(target) as path, path.open("w", newline="") as file:
+    with atomic_path(target) as path, path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
         writer.writerow(map(_cell, rows[0]))
         writer.writerows(map(_cell, row.values()) for row in rows)

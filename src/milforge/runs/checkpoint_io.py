@@ -1,7 +1,6 @@
 """Checkpoints that are whole, and the one before."""
 
 import os
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +8,7 @@ import torch
 from lightning.fabric.plugins.io.torch_io import TorchCheckpointIO
 
 from milforge.data.files import atomic_path
+from milforge.processes.system_errors import refusal, shortage
 from milforge.runs.checksums import check_sums
 from milforge.runs.former_names import with_present_key
 
@@ -41,8 +41,9 @@ class WholeCheckpointIO(TorchCheckpointIO):
                     _keep(path, path.with_name(PREVIOUS))
         # torch makes an error of its own of it
         except (OSError, RuntimeError) as error:
+            cause = str(refusal(error) or error).splitlines()[0]
             raise OSError(
-                f"cannot write {path} ({_cause(error)}); the checkpoint before it is still there: "
+                f"cannot write {path} ({cause}); the checkpoint before it is still there: "
                 "free some room, and the run goes on with the same command and run=NAME"
             ) from error
 
@@ -54,13 +55,6 @@ class WholeCheckpointIO(TorchCheckpointIO):
     ) -> dict[str, Any]:
         """Reads a checkpoint; one that was written under a former name of the package, too."""
         return with_present_key(super().load_checkpoint(path, map_location, weights_only))
-
-
-def _cause(error: BaseException) -> str:
-    """What the system said, where it said anything, in one line."""
-    while error.__context__ is not None and not isinstance(error, OSError):
-        error = error.__context__
-    return str(error).splitlines()[0]
 
 
 def _keep(path: Path, copy: Path) -> None:
@@ -89,9 +83,19 @@ def last_whole(folder: Path) -> tuple[Path | None, list[Path]]:
 
 
 def is_whole(path: Path) -> bool:
-    """Whether a checkpoint can be read to its end, and is what was written."""
-    with suppress(Exception):  # a damaged file fails in many ways
+    """Whether a checkpoint can be read to its end, and is what was written.
+
+    Raises:
+        OSError: where memory or file handles are lacking, which says nothing of the file.
+    """
+    try:
         check_sums(path)
         torch.load(path, map_location="meta", weights_only=True)
-        return True
-    return False
+    except Exception as error:  # a damaged file fails in many ways
+        lacking = shortage(error)
+        if lacking is not None:
+            raise OSError(
+                f"{path}: expected a checkpoint that can be read, got {': '.join(lacking)}"
+            ) from error
+        return False
+    return True

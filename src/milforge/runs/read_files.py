@@ -24,7 +24,7 @@ def read_yaml(path: Path) -> dict[str, Any]:
         text = path.read_text("utf-8")
         _check(text)
         content = OmegaConf.to_container(OmegaConf.create(text), resolve=False)
-    except OSError:
+    except (OSError, MemoryError):
         raise
     except Exception as error:  # the parser has many
         cause, *_ = str(error).splitlines() or [type(error).__name__]

@@ -27,7 +27,13 @@ from milforge.data.read_ahead import ReadAhead
 from milforge.data.tables import Tables
 from milforge.processes.lightning_private import batches_done, epochs_done
 from milforge.tasks import Task
-from milforge.training.loader import BagLoader, Reader, TrainLoader, outlast_signals
+from milforge.training.loader import (
+    BagLoader,
+    Reader,
+    SharedCollate,
+    TrainLoader,
+    outlast_signals,
+)
 from milforge.training.used_coords import Stage, uses_coords
 
 logger = logging.getLogger(__name__)
@@ -220,7 +226,7 @@ def _reading(
 ) -> dict[str, Any]:
     return {
         "num_workers": loader.num_workers,
-        "collate_fn": collate_fn,
+        "collate_fn": SharedCollate(collate_fn) if loader.num_workers else collate_fn,
         "pin_memory": on_gpu(trainer),
         "persistent_workers": loader.num_workers > 0,
         "worker_init_fn": outlast_signals,

@@ -8,11 +8,14 @@ from typing import Any, TypeVar
 
 from torch.utils.data import DataLoader
 
-from milforge.data import TrainBatches
+from milforge.data import BagBatch, ImageBatch, TrainBatches
 from milforge.processes.signal_numbers import USR1, USR2, there
+
+_HANDLES = 24  # files that a batch takes to be handed over, and some more
 
 Item = TypeVar("Item")
 Reader = Callable[[Iterable[Sequence[int]]], Iterator[Any]]
+Batch = BagBatch | ImageBatch
 
 
 def outlast_signals(worker: int) -> None:
@@ -33,6 +36,54 @@ def _wait_for_parent() -> None:
     while signal.sigwaitinfo({signal.SIGTERM}).si_pid != os.getppid():
         pass
     os._exit(0)
+
+
+class SharedCollate:
+    """Collates in a process that reads data, and hands the batch over in shared memory at once.
+
+    Torch does so later, in a thread from which no error reaches the run: where shared memory is
+    full, as in a container with 64 MB of it, the run would wait for ever.
+
+    Args:
+        collate: makes a batch of items.
+    """
+
+    def __init__(self, collate: Callable[[Sequence[Any]], Batch]) -> None:
+        self.collate = collate
+
+    def __call__(self, items: Sequence[Any]) -> Batch:
+        """The batch.
+
+        Raises:
+            OSError: where there is no room for it in shared memory, or no handle left for it.
+        """
+        batch = self.collate(items)
+        try:
+            batch = batch.share_memory()
+            _check_handles()
+            return batch
+        except RuntimeError as error:
+            reason = " ".join(str(error).split())
+            raise OSError(
+                f"the memory that processes share (/dev/shm) has no room for a batch ({reason}): "
+                "lower loader.num_workers (0 needs none), loader.batch_size or "
+                "loader.max_instances, or make it larger (docker run --shm-size=8g)"
+            ) from error
+
+
+def _check_handles() -> None:
+    """Checks that the thread that hands a batch over can open what it needs: two files a tensor.
+
+    Raises:
+        OSError: where it cannot (the system's, with its number).
+    """
+    opened: list[int] = []
+    try:
+        for _ in range(_HANDLES):
+            opened.append(os.dup(0))
+    finally:
+        for handle in opened:
+            os.close(handle)
 
 
 class BagLoader(DataLoader[Item]):

@@ -26,7 +26,7 @@ from milforge.training.losses import (
     instance_losses,
     warn_without_classes,
 )
-from milforge.training.precision import single
+from milforge.training.precision import single, single_view
 from milforge.training.predictions import BagPredictions, attention_scores, predictions_of
 from milforge.training.resumable import Resumable
 from milforge.training.seeds import draw_seed
@@ -132,16 +132,16 @@ class MILModule(Resumable):
     def prepared(self, batch: Batch) -> Batch:
         """The batch as the network is to see it.
 
-        Features are standardised; half and double precision, as files have them, is made single.
-        What the network draws at random for a bag depends in training on the seed, the epoch and
-        the name of the bag alone, out of it on the name alone: not on the process that looks at
-        it, nor on the batch.
+        Features are standardised; half and double precision, as files have them, and whole numbers
+        are made single. What the network draws at random for a bag depends in training on the seed,
+        the epoch and the name of the bag alone, out of it on the name alone: not on the process
+        that looks at it, nor on the batch.
         """
         when = f"{self.seed} {self.current_epoch}" if self.training else "evaluation"
         drawn = [draw_seed(f"{when} {bag_id}") for bag_id in batch.bag_id]
         seeds = torch.tensor(drawn, dtype=torch.int64)
         if isinstance(batch, ImageBatch):
-            return replace(batch, x_low=single(batch.x_low), seeds=seeds)  # the patches follow
+            return replace(batch, x_low=single_view(batch.x_low), seeds=seeds)  # the patches follow
         x = batch.x if self.standardise is None else self.standardise(batch.x)
         if isinstance(x, Tensor):
             return replace(batch, x=single(x), seeds=seeds)

@@ -16,6 +16,7 @@ from milforge.data.features.check_finite import check_finite
 from milforge.data.features.label_table import LabelTable
 from milforge.data.features.readers import BagHeader, BagReader
 from milforge.data.features.same_bags import same_bags
+from milforge.data.parts import is_text
 from milforge.graph import grid_stride
 
 Progress = Callable[[int, int], None]
@@ -105,6 +106,10 @@ def inspect_folder(
             header = reader.header(bag_id)
             if deep:
                 check_finite(reader.read(bag_id), reader)
+            if not is_text(bag_id):
+                file = next(iter(header.files.values()))
+                what = "expected a name in UTF-8, which files of results have, got another"
+                return header, (Fault(bag_id, file, what, "rename the file"),)
         except BagError as error:
             return header, error.faults
         return header, ()

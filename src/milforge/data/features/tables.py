@@ -6,6 +6,8 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from milforge.processes.system_errors import shortage
+
 TABLE_SUFFIXES = (".csv", ".tsv", ".parquet", ".data")
 GROUP_COLUMNS = ("case_id", "patient", "patient_id", "PATIENT", "group")
 NAMELESS = ".data"  # UCI's tables have no line of names
@@ -42,6 +44,11 @@ def read_table(path: Path, is_text: Callable[[str], bool]) -> Any:
             f"{path}: expected a table that may be read, got no permission: let this user read it"
         ) from None
     except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
+        lacking = shortage(error)
+        if lacking is not None:
+            raise ValueError(
+                f"{path}: expected a table that can be read, got {lacking[0]}: {lacking[1]}"
+            ) from error
         reason = " ".join(str(error).split())
         raise ValueError(
             f"{path}: expected a table, got {reason}: mend that line, or save the table as UTF-8 "

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field, replace
 import torch
 from torch import Tensor
 
+from milforge.data.batch import share
 from milforge.sampling import ImageSource
 
 
@@ -90,6 +91,14 @@ class ImageBatch:
         """The batch with views and labels in page-locked memory."""
         y = None if self.y is None else self.y.pin_memory()
         return replace(self, x_low=self.x_low.pin_memory(), y=y)
+
+    def share_memory(self) -> "ImageBatch":
+        """The batch with views in memory that other processes see.
+
+        Raises:
+            RuntimeError: where there is no room for them (torch's).
+        """
+        return replace(self, x_low=share(self.x_low))
 
 
 def collate_images(images: Sequence[LargeImage]) -> ImageBatch:

@@ -16,6 +16,7 @@ from milforge.data.faults import BagError, Fault, bag_error
 from milforge.data.features.readers.bag_reader import Rows
 from milforge.data.features.readers.places import Places, Stamp
 from milforge.data.files import kind_of
+from milforge.processes.system_errors import shortage
 
 ARRAY_SUFFIXES = (".h5", ".hdf5", ".npy", ".pt")
 WHOLE = ""  # the key of a file that is one array and not a collection of them
@@ -151,6 +152,9 @@ def name_damage(path: Path) -> Iterator[None]:
 
 
 def _diagnose(path: Path, error: Exception) -> tuple[str, str]:
+    lacking = shortage(error)
+    if lacking is not None:  # to write the bag again would help nothing
+        return f"expected a file that can be read, got {lacking[0]}", lacking[1]
     # The libraries wrap what the system says, each in its own way: so it is asked again.
     try:
         with path.open("rb") as file:
