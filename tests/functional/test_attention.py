@@ -75,4 +75,4 @@ def test_shapes_in_signatures_are_checked_under_pytest():
     with pytest.raises(TypeCheckError):
         attention_scores(x, w1, b1, w)
     with pytest.raises(TypeCheckError):
-        attention_pool(x, x, ptr)
+        attention_pool(x, x[None], ptr)

@@ -63,6 +63,7 @@ def test_an_ensemble_averages_what_each_member_shows():
         task=SimpleNamespace(average=lambda columns: (torch.zeros(2, 1), {})),
         logged=(),
         _chosen=lambda batch: (0, 1),
+        _own=lambda batch, member: batch,
     )
     shown = Ensemble.forward(ensemble, batch).scores
     for part in (slice(0, 3), slice(3, 5)):
