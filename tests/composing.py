@@ -8,10 +8,8 @@ from hydra.core.plugins import Plugins
 
 from milforge.config.messages import config_dir
 
-_GET_MODE = Hydra.get_mode
 
-
-def hide_local_config():
+def hide_local_config(patch):
     """What `configs/local` sets is true of one machine, and not of what is tested."""
     Plugins.instance()  # where it finds the sources, it makes their classes anew
     folders = SourcesRegistry.instance().resolve("file")
@@ -21,15 +19,16 @@ def hide_local_config():
         local = Path(source.path) == Path(config_dir()) and config_path.startswith("local/")
         return not local and look(source, config_path)
 
-    folders.is_config = is_config
+    patch.setattr(folders, "is_config", is_config)
 
 
-def compose_once():
+def compose_once(patch):
     """No config of ours says `hydra.mode`: Hydra need not compose a second one to look for it."""
+    look = Hydra.get_mode
 
     def get_mode(hydra, config_name, overrides):
         if any("hydra" in each for each in overrides):
-            return _GET_MODE(hydra, config_name, overrides)
+            return look(hydra, config_name, overrides)
         return None
 
-    Hydra.get_mode = get_mode
+    patch.setattr(Hydra, "get_mode", get_mode)

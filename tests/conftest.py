@@ -23,8 +23,6 @@ install_import_hook(
 # Imported behind the hook, because it imports milforge.
 from composing import hide_local_config  # noqa: E402
 
-hide_local_config()
-
 # The tensors of the tests are small, and the machine may be shared.
 torch.set_num_threads(min(2, torch.get_num_threads()))
 
@@ -36,6 +34,13 @@ settings.register_profile(
     derandomize=bool(os.environ.get("CI")),
 )
 settings.load_profile("milforge")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def local_config_is_left_out():
+    with pytest.MonkeyPatch.context() as patch:
+        hide_local_config(patch)
+        yield
 
 
 def pytest_collection_modifyitems(items):

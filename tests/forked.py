@@ -22,6 +22,8 @@ import traceback
 import weakref
 from pathlib import Path
 
+import pytest
+
 from composing import hide_local_config
 
 _SERVER = multiprocessing.get_context("forkserver")
@@ -102,7 +104,7 @@ def _run(module, arguments, folder, env):
     subprocess_script.subprocess = _Subprocess
     # What the process that this one is a fork of has set for itself.
     atexit._clear()
-    hide_local_config()
+    hide_local_config(pytest.MonkeyPatch())
     GlobalHydra.instance().clear()
     logging.root.handlers.clear()
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2):

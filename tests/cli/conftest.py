@@ -59,7 +59,11 @@ def call_process(folder, command, *arguments, **env):
     return Outcome(done.wait(), done.stdout(), done.stderr(), Path(folder))
 
 
-compose_once()
+@pytest.fixture(scope="session", autouse=True)
+def mode_is_composed_once():
+    with pytest.MonkeyPatch.context() as patch:
+        compose_once(patch)
+        yield
 
 
 @pytest.fixture
