@@ -110,7 +110,10 @@ def test_the_chain_variant(train, read_summary):
         (("graph.neighbors=4",), "did you mean 'graph.neighbours'?"),
         (("+graph.radios=4",), "AdjacencyBuilder takes no 'radios'; did you mean"),
         (("graph=gird",), "there is no graph=gird; did you mean 'grid'?"),
-        (("model.pool.sm_where=erly",), "expected sm_where to be one of"),
+        (
+            ("model.pool.sm_where=erly",),
+            "model.pool.sm_where: expected early or mid or late or none",
+        ),
         (("model.pool.sm_alpha=1.5",), "expected alpha in [0, 1) or 'trainable', got 1.5"),
     ],
 )

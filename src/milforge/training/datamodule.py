@@ -293,7 +293,11 @@ class MILDataModule(L.LightningDataModule):
         Two runs with the same fingerprint saw, as far as that shows, the same data, however long
         they were trained: where bags differ between epochs, it is the hash of the first.
         """
-        return fingerprint(self.parts)
+        return self._fingerprint
+
+    @cached_property
+    def _fingerprint(self) -> str:
+        return fingerprint(self.parts)  # it reads bags
 
     def fingerprints(self) -> dict[str, dict[str, str]]:
         """Hashes of what decides the weights, by part: a run that goes on must see the same."""
