@@ -66,3 +66,12 @@ def test_a_limit_of_addresses_that_leaves_too_little_is_told(monkeypatch):
     with pytest.raises(MemoryError, match=r"limit of 1\.0 GiB of address space \(ulimit -v\)"):
         check_memory_limit()
     check_memory_limit(-(2**50))
+
+
+def test_errors_that_stand_behind_each_other_in_a_ring_come_to_an_end():
+    first, second = ValueError("damaged"), ValueError("not read")
+    first.__context__, second.__context__ = second, first
+    assert shortage(first) is None
+    assert refusal(first) is None
+    second.__context__ = OSError(errno.ENOSPC, "no space")
+    assert refusal(first).errno == errno.ENOSPC

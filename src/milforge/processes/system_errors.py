@@ -2,6 +2,7 @@
 
 import errno
 import re
+from collections.abc import Iterator
 
 _ROOM = "make room on that disk"
 _LEAVE = "choose another folder"
@@ -34,11 +35,9 @@ _SAID = (
 
 def refusal(error: BaseException) -> OSError | None:
     """The error of the system with its number, which is the error or stands behind it."""
-    seen: BaseException | None = error
-    while seen is not None:
+    for seen in _behind(error):
         if isinstance(seen, OSError) and seen.errno is not None:
             return seen
-        seen = seen.__cause__ or seen.__context__
     return None
 
 
@@ -57,11 +56,19 @@ def shortage(error: BaseException) -> tuple[str, str] | None:
         >>> shortage(ValueError("no magic number")) is None
         True
     """
-    seen: BaseException | None = error
-    while seen is not None:
+    for seen in _behind(error):
         said = " ".join(str(seen).split())
         for pattern, what, remedy in _SAID:
             if re.search(pattern, said) or (remedy is _MEMORY and isinstance(seen, MemoryError)):
                 return f"{what} ({said[:_LONGEST]})" if said else what, remedy
-        seen = seen.__cause__ or seen.__context__
     return None
+
+
+def _behind(error: BaseException) -> Iterator[BaseException]:
+    """The error and those that stand behind it; where they form a ring, each of them once."""
+    seen: BaseException | None = error
+    known: set[int] = set()
+    while seen is not None and id(seen) not in known:
+        known.add(id(seen))
+        yield seen
+        seen = seen.__cause__ or seen.__context__
