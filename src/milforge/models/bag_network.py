@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from copy import deepcopy
 from inspect import signature
-from typing import Any, Literal, cast, get_args
+from typing import Literal, cast, get_args
 
 import torch
 from torch import Tensor, nn
@@ -164,16 +164,49 @@ class BagNetwork(nn.Module):
         details = {} if weights is None else dict(zip(self.logged, weights, strict=True))
         return BagOutput(logits, scores, self._penalty(scores, batch.ptr), details=details)
 
+    def contributions(self, batch: BagBatch) -> Tensor | None:
+        r"""What each instance adds to the logits of its bag, in evaluation.
+
+        $$ c_{no} = \sum_k w_{nk} \, \langle V_{ok}, h_n \rangle $$
+
+        with the vectors `h` of the instances, the `weights` of the pooling in the K parts of a
+        bag's vector, and the head `V`.
+
+        Returns:
+            `(N, O)`, signed, which sums with `offset` to the logits. None where nothing such is
+            exact: a pooling that is no weighted sum (it has no method `weights`), layers before
+            the last one, streams that are fused bag by bag, or covariates.
+        """
+        weigh = getattr(self.pool, "weights", None)
+        if weigh is None or self.hidden is not None or self.fuses_bags or self.covariates:
+            return None
+        check_instances(batch.x, self.instance_shape)
+        x = self.encoder(batch.x)
+        if not isinstance(x, Tensor):
+            x, _ = fuse_streams(self.fusion, x)
+        weights = weigh(x, **self._options(batch)).to(x.dtype)
+        head = self.head.weight.reshape(self.head.out_features, weights.shape[1], -1)  # (O, K, D)
+        return sum_of_heads(weights, x, head)
+
+    @property
+    def offset(self) -> Tensor:
+        """`(O,)`: what is added to the contributions."""
+        return self.head.bias
+
+    def _options(self, batch: BagBatch) -> dict[str, Tensor]:
+        """What the pooling is given beside the instances."""
+        if not self.needs_adjacency:
+            return {"ptr": batch.ptr}
+        if batch.adj is None:
+            raise ValueError(
+                f"expected bags with an adjacency for {type(self.pool).__name__}, got none: "
+                "choose graph=..., or build one per bag with milforge.graph.build_adjacency"
+            )
+        return {"ptr": batch.ptr, "adj": batch.adj}
+
     def _pooled(self, pool: nn.Module, x: Tensor, batch: BagBatch) -> tuple[Tensor, Tensor | None]:
         """Bags `(B, D)` of instances `(N, D)`, and the attention scores if there are any."""
-        options: dict[str, Any] = {"ptr": batch.ptr}
-        if self.needs_adjacency:
-            if batch.adj is None:
-                raise ValueError(
-                    f"expected bags with an adjacency for {type(pool).__name__}, got none: "
-                    "choose graph=..., or build one per bag with milforge.graph.build_adjacency"
-                )
-            options["adj"] = batch.adj
+        options = self._options(batch)
         if self._attends:
             z, scores = pool(x, return_att=True, **options)
             return z, scores
@@ -196,6 +229,12 @@ class BagNetwork(nn.Module):
         if self.aem != 0 and scores is not None:
             terms.append(entropy_penalty(scores, ptr, self.aem))
         return torch.stack(terms).sum() if terms else None
+
+
+def sum_of_heads(weights: Tensor, x: Tensor, head: Tensor) -> Tensor:
+    """`(N, O)`: of `weights` `(N, K)`, `x` `(N, D)` and `head` `(O, K, D)`, summed over K."""
+    parts = [weights[:, k : k + 1] * (x @ head[:, k].T) for k in range(weights.shape[1])]
+    return torch.stack(parts).sum(0)
 
 
 def _width(module: nn.Module, width: int | None = None) -> int:

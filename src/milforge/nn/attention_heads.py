@@ -3,6 +3,7 @@
 import torch
 from torch import Tensor, nn
 
+from milforge.functional import segment_softmax
 from milforge.functional.attention import ACTIVATIONS, attention_pool
 from milforge.nn.packing import check_instances, pack
 
@@ -127,3 +128,7 @@ class MultiHeadAttentionPool(nn.Module):
         if not torch.is_autocast_enabled(x.device.type):
             z = z.to(x.dtype)
         return (z, packed.restore(f)) if return_att else z
+
+    def weights(self, x: Tensor, *, ptr: Tensor) -> Tensor:
+        """`(N, K)`: what each instance is multiplied by in the K parts of a bag's vector."""
+        return segment_softmax(self.attention(x), ptr)

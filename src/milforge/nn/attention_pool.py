@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
+from milforge.functional import segment_softmax
 from milforge.functional.attention import ACTIVATIONS, attention_pool, attention_scores
 from milforge.nn.packing import check_instances, pack
 
@@ -77,8 +78,19 @@ class AttentionPool(nn.Module):
         x, bounds, _ = packed = pack(X, mask, ptr)
         self._check(x)
         self._materialise(x)
+        f = self._scores(x)
+        z = attention_pool(x, f, bounds)
+        if not torch.is_autocast_enabled(x.device.type):
+            z = z.to(x.dtype)
+        return (z, packed.restore(f)) if return_att else z
+
+    def weights(self, x: Tensor, *, ptr: Tensor) -> Tensor:
+        """`(N, 1)`: what each instance is multiplied by before bags are summed."""
+        return segment_softmax(self._scores(x), ptr)[:, None]
+
+    def _scores(self, x: Tensor) -> Tensor:
         gate = self.fc_gated
-        f = attention_scores(
+        return attention_scores(
             x,
             self.fc1.weight,
             self.fc1.bias,
@@ -87,10 +99,6 @@ class AttentionPool(nn.Module):
             None if gate is None else gate.bias,
             self.act,
         )
-        z = attention_pool(x, f, bounds)
-        if not torch.is_autocast_enabled(x.device.type):
-            z = z.to(x.dtype)
-        return (z, packed.restore(f)) if return_att else z
 
     def _check(self, x: Tensor) -> None:
         lazy = is_lazy(self.fc1.weight)

@@ -2,7 +2,7 @@
 
 from torch import Tensor, nn
 
-from milforge.functional import segment_max, segment_mean
+from milforge.functional import segment_index, segment_max, segment_mean
 from milforge.nn.packing import pack
 
 
@@ -26,6 +26,11 @@ class MeanPool(nn.Module):
         """
         x, bounds, _ = pack(X, mask, ptr)
         return segment_mean(x, bounds).to(x.dtype)
+
+    def weights(self, x: Tensor, *, ptr: Tensor) -> Tensor:
+        """`(N, 1)`: what each instance is multiplied by before bags are summed."""
+        sizes = ptr.diff()[segment_index(ptr, len(x))]
+        return sizes.to(x.dtype).reciprocal()[:, None]
 
 
 class MaxPool(nn.Module):

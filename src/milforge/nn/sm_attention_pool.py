@@ -122,13 +122,24 @@ class SmAttentionPool(nn.Module):
         if self.sm is not None:
             adj = self._fitting(adj, packed)
         f = self._scores(x, adj)
-        weights = segment_softmax(f, bounds)
-        if self.sm is not None and self.sm_where == "early":
-            weights = self.sm.adjoint(weights, adj)
-        z = segment_weighted_sum(x, weights, bounds)
+        z = segment_weighted_sum(x, self._weights(f, adj, bounds), bounds)
         if not torch.is_autocast_enabled(x.device.type):
             z = z.to(x.dtype)
         return (z, packed.restore(f)) if return_att else z
+
+    def weights(self, x: Tensor, adj: Tensor, *, ptr: Tensor) -> Tensor:
+        """`(N, 1)`: what each instance is multiplied by before bags are summed.
+
+        In `early` the pooled vectors are smoothed ones, so that the weight of an instance comes
+        from its neighbours too, and is not its attention weight.
+        """
+        return self._weights(self._scores(x, adj), adj, ptr)[:, None]
+
+    def _weights(self, f: Tensor, adj: Tensor, ptr: Tensor) -> Tensor:
+        weights = segment_softmax(f, ptr)
+        if self.sm is not None and self.sm_where == "early":
+            weights = self.sm.adjoint(weights, adj)
+        return weights
 
     @staticmethod
     def _fitting(adj: Tensor, packed: Packed) -> Tensor:

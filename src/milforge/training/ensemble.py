@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
 from itertools import accumulate, pairwise
-from typing import cast
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -67,12 +67,9 @@ class Ensemble(MILModule):
         Raises:
             ValueError: for attention maps of different sizes.
         """
-        chosen = self._chosen(batch)
-        members = [self.members[number] for number in chosen]
-        outputs = [
-            member(member.prepared(self._own(batch, number)))
-            for number, member in zip(chosen, members, strict=True)
-        ]
+        seen = self.seen_by(batch)
+        members = [member for member, _ in seen]
+        outputs = [member(own) for member, own in seen]
         columns = [member.columns(output) for member, output in zip(members, outputs, strict=True)]
         logits, averaged = self.task.average(columns)
         details = {f"{_COLUMN}{name}": each for name, each in averaged.items()}
@@ -95,6 +92,11 @@ class Ensemble(MILModule):
         if attends and isinstance(batch, BagBatch):
             return BagOutput(logits, scores_of_mean(scores, batch.ptr), details=details)
         return BagOutput(logits, details=details)
+
+    def seen_by(self, batch: Batch) -> list[tuple[MILModule, Any]]:
+        """The members that predict a batch, each with the batch as it sees it."""
+        chosen = [(number, self.members[number]) for number in self._chosen(batch)]
+        return [(member, member.prepared(self._own(batch, number))) for number, member in chosen]
 
     def _chosen(self, batch: Batch) -> Sequence[int]:
         """The numbers of the members that predict a batch."""

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
-from typing import Any
+from typing import Any, cast
 
 import torch
 from lightning.pytorch.utilities import rank_zero_warn
@@ -16,6 +16,7 @@ from milforge.data import BagBatch, ImageBatch
 from milforge.metrics import build_metrics
 from milforge.models import BagOutput
 from milforge.tasks import Task
+from milforge.training.explain import Explained, explain
 from milforge.training.finite import check_monitor, not_finite, over_processes
 from milforge.training.fit_outputs import check_accumulation, fit_outputs
 from milforge.training.freeze import freeze_parts
@@ -259,6 +260,14 @@ class MILModule(Resumable):
     def columns(self, output: BagOutput) -> dict[str, Tensor]:
         """What is predicted of each bag: the columns of the task, and the logits."""
         return self.task.columns(output.logits.detach().float())
+
+    def explained(self, batch: BagBatch) -> Explained:
+        """What the instances of a batch of one bag say, each for itself."""
+        return explain(self.seen_by(batch))
+
+    def seen_by(self, batch: BagBatch) -> list[tuple["MILModule", BagBatch]]:
+        """The modules that predict a batch together, each with the batch as it sees it."""
+        return [(self, cast(BagBatch, self.prepared(batch)))]
 
     def predictions(
         self, batch: Batch, output: BagOutput, columns: Mapping[str, Tensor]
