@@ -1,14 +1,13 @@
 """The page: one file that needs no network and no server."""
 
-import base64
-import hashlib
 from importlib.resources import files
 from pathlib import Path
 
+from milforge.markup import bullets, document, join, paragraph, tag
 from milforge.report.gather import Results
 from milforge.report.page.decisions import conformal_section, decision_curves, operating_points
 from milforge.report.page.discrimination import calibration, curves
-from milforge.report.page.html import Markup, Section, bullets, join, paragraph, tag
+from milforge.report.page.html import Section
 from milforge.report.page.other_tasks import maps, regression, survival
 from milforge.report.page.reproducibility import audit_section, external, methods
 from milforge.report.page.results import differences, localisation, metrics, overview
@@ -48,24 +47,14 @@ def build_page(results: Results, page: Path) -> str:
     shown = [each for each in found if each.body is not None]
     left = [each for each in found if each.body is None]
     style, script = (
-        Markup(files(__package__).joinpath(name).read_text("utf-8"))
-        for name in ("page.css", "page.js")
+        files(__package__).joinpath(name).read_text("utf-8") for name in ("page.css", "page.js")
     )
-    # The script is the only one that a browser runs, should any text ever be taken for markup.
-    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
-    policy = f"default-src 'none'; style-src 'unsafe-inline'; script-src 'sha256-{digest}'"
     count = len(results.found.finished)
-    head = tag(
-        "head",
-        Markup('<meta charset="utf-8">'),
-        Markup(f'<meta http-equiv="Content-Security-Policy" content="{policy}">'),
-        Markup('<meta name="viewport" content="width=device-width, initial-scale=1">'),
-        tag("title", "MilForge report"),
-        tag("style", style),
-    )
     links = [tag("a", each.title, href=f"#{each.key}") for each in shown]
-    body = tag(
-        "body",
+    return document(
+        "MilForge report",
+        style,
+        script,
         tag(
             "header",
             tag("h1", "Report"),
@@ -90,6 +79,4 @@ def build_page(results: Results, page: Path) -> str:
             else "",
         ),
         tag("footer", "Written by milforge-report. Click a column's name to sort by it."),
-        tag("script", script),
     )  # fmt: skip
-    return f'<!doctype html>\n<html lang="en">{head}{body}</html>\n'

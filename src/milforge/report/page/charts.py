@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from milforge.report.page.html import Markup, join, tag
+from milforge.markup import Markup, join, tag
 
 WIDTH, HEIGHT = 380, 320
 LEFT, RIGHT, TOP, BOTTOM = 50, 12, 12, 44

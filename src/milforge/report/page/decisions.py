@@ -8,10 +8,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from milforge.markup import join, paragraph, tag
 from milforge.report.chosen_on_validation import at_threshold, conformal, is_classification
 from milforge.report.gather import Results
 from milforge.report.page.charts import Series, chart
-from milforge.report.page.html import Section, interval, join, number, paragraph, table, tag
+from milforge.report.page.html import Section, interval, number, table
 from milforge.report.predictions import Predictions
 from milforge.statistics import (
     Estimate,

@@ -5,11 +5,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from milforge.markup import join, paragraph, tag
 from milforge.report.chosen_on_validation import is_classification, temperature_scaled
 from milforge.report.gather import Results
 from milforge.report.out_of_fold import OutOfFold
 from milforge.report.page.charts import Series, chart
-from milforge.report.page.html import Section, interval, join, number, paragraph, table, tag
+from milforge.report.page.html import Section, interval, number, table
 from milforge.report.predictions import Predictions
 from milforge.statistics import (
     brier_parts,

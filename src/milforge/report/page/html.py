@@ -1,16 +1,11 @@
-"""Pieces of a page. Whatever comes from outside is text, and is escaped here."""
+"""Sections, numbers and tables of a page."""
 
-import html
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-
-class Markup(str):
-    """Text that is HTML already."""
-
-    __slots__ = ()
+from milforge.markup import Markup, tag
 
 
 @dataclass(frozen=True)
@@ -28,47 +23,6 @@ class Section:
     title: str
     body: Markup | None
     reason: str = ""
-
-
-def text(value: object) -> Markup:
-    """Any text, escaped, unless it is HTML already.
-
-    Example:
-        >>> text("<b>"), text(Markup("<b>"))
-        ('&lt;b&gt;', '<b>')
-    """
-    return value if isinstance(value, Markup) else Markup(html.escape(str(value)))
-
-
-def tag(name: str, *content: object, **attributes: object) -> Markup:
-    """An element; `_` in the name of an attribute stands for `-`, and is dropped at its end.
-
-    Example:
-        >>> tag("p", "a < b", class_="note")
-        '<p class="note">a &lt; b</p>'
-    """
-    pairs = "".join(
-        f' {key.rstrip("_").replace("_", "-")}="{html.escape(str(value))}"'
-        for key, value in attributes.items()
-        if value is not None
-    )
-    inner = "".join(text(each) for each in content)
-    return Markup(f"<{name}{pairs}>{inner}</{name}>")
-
-
-def join(*parts: object) -> Markup:
-    """Pieces, one after the other."""
-    return Markup("".join(text(part) for part in parts))
-
-
-def paragraph(*content: object) -> Markup:
-    """A paragraph."""
-    return tag("p", *content)
-
-
-def bullets(lines: Sequence[object]) -> Markup:
-    """A list."""
-    return tag("ul", *(tag("li", line) for line in lines))
 
 
 def number(value: float | None, digits: int = 3, sign: str = "") -> str:

@@ -7,9 +7,10 @@ from urllib.parse import quote
 import numpy as np
 from numpy.typing import NDArray
 
+from milforge.markup import bullets, join, paragraph, tag
 from milforge.report.gather import Results
 from milforge.report.page.charts import Series, chart
-from milforge.report.page.html import Section, bullets, interval, join, paragraph, table, tag
+from milforge.report.page.html import Section, interval, table
 from milforge.report.predictions import Texts
 from milforge.report.survey import MOST_NAMED
 from milforge.statistics import BootstrapEstimate, cluster_bootstrap

@@ -1,21 +1,13 @@
 """The external cohort, the audit, and the methods paragraph."""
 
+from milforge.markup import bullets, join, paragraph, tag
 from milforge.report.audit import audit
 from milforge.report.chosen_on_validation import is_classification, temperature_scaled
 from milforge.report.gather import Results
 from milforge.report.out_of_fold import OutOfFold
 from milforge.report.page.charts import forest
 from milforge.report.page.decisions import ALPHA, WANTED
-from milforge.report.page.html import (
-    Section,
-    bullets,
-    interval,
-    join,
-    number,
-    paragraph,
-    table,
-    tag,
-)
+from milforge.report.page.html import Section, interval, number, table
 from milforge.report.pooled import NAMES, RESAMPLES
 
 WORDS = {"fault": "✗ fault", "warning": "! warning", "fine": "✓ fine", "unknown": "? unknown"}

@@ -2,19 +2,10 @@
 
 from typing import Any
 
+from milforge.markup import bullets, join, paragraph, tag
 from milforge.report.gather import Results
 from milforge.report.page.charts import forest
-from milforge.report.page.html import (
-    Section,
-    bullets,
-    interval,
-    join,
-    number,
-    p_value,
-    paragraph,
-    table,
-    tag,
-)
+from milforge.report.page.html import Section, interval, number, p_value, table
 from milforge.report.pooled import NAMES, PooledRow
 from milforge.report.table import Row, make_row
 
