@@ -3,6 +3,7 @@
 from milforge.callbacks.best_epoch import BestEpoch
 from milforge.callbacks.figures import FigureWriter
 from milforge.callbacks.interruption import Interruption
+from milforge.callbacks.maps import MapWriter
 from milforge.callbacks.predictions import PredictionWriter
 from milforge.callbacks.progress import progress
 from milforge.callbacks.records import BagRecord, RecordCollector
@@ -14,6 +15,7 @@ __all__ = [
     "BestEpoch",
     "FigureWriter",
     "Interruption",
+    "MapWriter",
     "PredictionWriter",
     "RecordCollector",
     "SamplingFigures",

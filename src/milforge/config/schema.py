@@ -132,8 +132,24 @@ class InferConfig(RunConfig):
     trust: Any = None
 
 
+@dataclass
+class MapConfig(InferConfig):
+    """Keys of `milforge-map`.
+
+    Args:
+        bags: the bags that are mapped.
+        top: tiles in the GeoJSON of each.
+        tile_size: side of a tile in the units of the coords.
+    """
+
+    bags: Any = None
+    top: int | None = 5000
+    tile_size: float | None = None
+
+
 def register() -> None:
     """Makes the schemas known to Hydra."""
     store_config("train_schema", TrainConfig)
     store_config("run_schema", InferConfig)
+    store_config("map_schema", MapConfig)
     store_config("stored_run", {})
