@@ -21,7 +21,7 @@ from milforge.maps.scale import Scales, scales_of
 from milforge.maps.table import write_tiles
 from milforge.maps.tiles import TileMap, corners_of, folder_of, side_of
 from milforge.maps.written import Row, check_agreement, expected, written_rows
-from milforge.tasks import Task
+from milforge.tasks import Multilabel, Task
 
 logger = logging.getLogger(__name__)
 
@@ -187,7 +187,7 @@ def judged(records: Sequence[BagRecord], task: Task) -> Judged:
         y = record.y if known else None
         p = record.columns.get("probability")
         if p is not None and p.ndim == 1 and len(p) == len(task.class_names):
-            one_class = getattr(task, "one_class", True)
+            one_class = _is_one_class(task)
             certainty[i] = float(p.max() if one_class else torch.maximum(p, 1 - p).min())
             if y is not None and one_class:
                 error[i] = 1 - float(p[int(y)])
@@ -253,12 +253,17 @@ def _shown(record: BagRecord, outputs: int) -> int:
     return int(p.argmax()) if p is not None and p.ndim == 1 and len(p) == outputs else 0
 
 
+def _is_one_class(task: Task) -> bool:
+    """Whether a bag is of one of the classes, rather than of any number of them."""
+    return not isinstance(task, Multilabel)
+
+
 def _label(record: BagRecord, task: Task) -> str | None:
     if record.y is None or bool(record.y.isnan().any()):
         return None
     if task.class_names and record.y.ndim == 0:
         return task.class_names[int(record.y)]
-    if len(task.class_names) == record.y.numel() and not getattr(task, "one_class", True):
+    if len(task.class_names) == record.y.numel() and not _is_one_class(task):
         return _named(record.y, task)
     columns = task.label_columns(record.y[None])
     return ", ".join(f"{name} {float(each[0]):.4g}" for name, each in columns.items())
@@ -267,7 +272,7 @@ def _label(record: BagRecord, task: Task) -> str | None:
 def _predicted(record: BagRecord, task: Task) -> str:
     p = record.columns.get("probability")
     if p is not None and p.ndim == 1 and len(p) == len(task.class_names):
-        if not getattr(task, "one_class", True):
+        if not _is_one_class(task):
             return _named(p, task)
         best = int(p.argmax())
         return f"{task.class_names[best]} ({float(p[best]):.3f})"

@@ -13,7 +13,7 @@ from milforge.maps.tiles import Floats, TileMap
 
 LONGEST = 1600  # pixels of the longer side of a map
 LARGEST = 24  # pixels of a tile
-GROUND = 236  # grey where there is no tile
+GROUND = 205  # grey where there is no tile
 
 
 def raster(tiles: TileMap, values: Floats, scale: Scale) -> NDArray[np.uint8]:

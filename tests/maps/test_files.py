@@ -1,0 +1,146 @@
+"""What is written of a map, read back."""
+
+import gzip
+import json
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+
+from milforge.maps.geojson import write_geojson
+from milforge.maps.picture import GROUND, draw_map, raster, write_picture
+from milforge.maps.scale import Scale, scales_of
+from milforge.maps.table import write_tiles
+from tile_maps import make_map
+
+
+def read_geojson(path):
+    return json.loads(gzip.decompress(path.read_bytes()).decode())
+
+
+def test_geojson_holds_each_tile_as_a_detection(tmp_path):
+    tiles = make_map()
+    write_geojson(tmp_path / "map.geojson.gz", tiles, None)
+    found = read_geojson(tmp_path / "map.geojson.gz")
+    assert found["type"] == "FeatureCollection"
+    assert len(found["features"]) == 12
+    for feature in found["features"]:
+        assert feature["type"] == "Feature"
+        assert feature["properties"]["objectType"] == "detection"
+        number = int(feature["properties"]["name"].removeprefix("tile "))
+        (ring,) = feature["geometry"]["coordinates"]
+        x, y = tiles.corners[number]
+        square = [[x, y], [x + 448, y], [x + 448, y + 448], [x, y + 448], [x, y]]
+        assert ring == square
+        said = feature["properties"]["measurements"]
+        assert said["contribution yes"] == pytest.approx(tiles.contributions[number, 1], rel=1e-5)
+        assert said["attention (1 = uniform)"] == pytest.approx(
+            tiles.weights[number] * 12, rel=1e-5
+        )
+        assert said["probability alone no"] == pytest.approx(tiles.probability[number, 0], rel=1e-5)
+    assert found["features"][0]["properties"]["name"] == "tile 0"  # says most
+
+
+def test_geojson_of_the_top_tiles_and_of_attention_alone(tmp_path):
+    tiles = make_map(contributions=None, probability=None, outputs=("a", 'b"\\'), side=100.126)
+    write_geojson(tmp_path / "a", tiles, 3)
+    found = read_geojson(tmp_path / "a")["features"]
+    best = [f"tile {i}" for i in np.argsort(-tiles.weights)[:3]]
+    assert [each["properties"]["name"] for each in found] == best
+    assert list(found[0]["properties"]["measurements"]) == ["attention (1 = uniform)"]
+    nasty = make_map(outputs=('a"\\\n', "b"), classes=("<", ">"))
+    write_geojson(tmp_path / "b", nasty, None)
+    said = read_geojson(tmp_path / "b")["features"][0]["properties"]["measurements"]
+    assert 'contribution a"\\\n' in said
+    write_geojson(tmp_path / "c", nasty, None)
+    assert (tmp_path / "b").read_bytes() == (tmp_path / "c").read_bytes()
+
+
+def test_what_is_not_finite_is_left_out_of_geojson(tmp_path):
+    tiles = make_map()
+    tiles.contributions[0, 0] = np.nan
+    write_geojson(tmp_path / "a", tiles, None)
+    text = gzip.decompress((tmp_path / "a").read_bytes()).decode()
+    assert "nan" not in text.lower()
+    json.loads(text)
+
+
+def test_the_table_sums_to_the_logits(tmp_path):
+    tiles = make_map()
+    write_tiles(tmp_path / "tiles.parquet", tiles)
+    table = pq.read_table(tmp_path / "tiles.parquet")
+    assert table["index"].to_pylist() == list(range(12))
+    for c, name in enumerate(tiles.outputs):
+        total = table[f"contribution_{name}"].to_numpy().sum() + tiles.offset[c]
+        assert total == pytest.approx(tiles.logits[c])
+    assert table["coord_0"].to_pylist() == tiles.corners[:, 0].tolist()
+    assert table["weight"].to_numpy().sum() == pytest.approx(1)
+    assert table.schema.metadata[b"tile_size"] == b"448.0"
+    bare = make_map(contributions=None, weights=None, scores=None, probability=None)
+    write_tiles(tmp_path / "tiles.parquet", bare)
+    table = pq.read_table(tmp_path / "tiles.parquet")
+    assert table.column_names == ["index", "coord_0", "coord_1", "score", "weight"]
+    assert table["weight"].null_count == 12
+
+
+def test_all_maps_of_a_run_have_one_scale():
+    positive, negative = make_map("a"), make_map("b")
+    negative = make_map("b", contributions=negative.contributions * 0.01)
+    scales = scales_of([positive, negative])
+    assert (scales.contribution.low, scales.contribution.high) == (-1.5, 1.5)
+    places = scales.contribution.place(negative.contributions)
+    assert np.abs(places - 0.5).max() < 0.01  # a negative slide looks negative
+    assert scales.contribution.place(np.array([0.0])) == 0.5
+    even = make_map(weights=np.full(12, 1 / 12), contributions=None)
+    scale = scales_of([even]).attention
+    assert (scale.low, scale.high) == (0.5, 2.0)
+    assert scales_of([even]).contribution is None
+    silent = make_map(contributions=np.zeros((12, 2)))
+    assert scales_of([silent]).contribution.place(np.zeros(3)).tolist() == [0.5] * 3
+
+
+def test_an_outlier_does_not_flatten_the_colours():
+    contributions = np.random.default_rng(0).normal(size=(1000, 1))
+    contributions[0] = 1e6
+    tiles = make_map(n=1000, contributions=contributions, outputs=("y",))
+    assert scales_of([tiles]).contribution.high < 5
+
+
+def test_colours_can_be_told_apart():
+    signed, plain = Scale("signed", -1, 1).colours.astype(int), Scale("linear", 0, 1).colours
+    assert np.abs(signed[127] - signed[128]).max() < 8  # nearly white
+    assert signed[127].min() > 230
+    assert signed[0][2] > signed[0][0]  # blue speaks against
+    assert signed[255][0] > signed[255][2]  # red for
+    grey = plain @ np.array([0.2126, 0.7152, 0.0722])
+    assert (np.diff(grey) > -1).all()
+    assert grey[255] - grey[0] > 150
+
+
+def test_pixels_are_the_colours_of_the_tiles():
+    tiles = make_map(n=11)
+    scale = Scale("signed", -1.5, 1.5)
+    pixels = raster(tiles, tiles.contributions[:, 1], scale)
+    assert pixels.shape == (72, 96, 3)
+    assert (pixels[:24, :24] == scale.colours[255]).all()
+    place = int(np.rint(scale.place(tiles.contributions[5:6, 1])[0] * 255))
+    assert (pixels[24:48, 24:48] == scale.colours[place]).all()
+    assert (pixels[48:, 72:] == GROUND).all()  # no tile
+    large = make_map(n=40_000, columns=200)
+    assert raster(large, large.weights, Scale("linear", 0, 1)).shape == (1600, 1600, 3)
+
+
+def test_the_picture_says_what_it_shows(tmp_path):
+    tiles = make_map("a $x$ " * 20)
+    figure = draw_map(tiles, scales_of([tiles]))
+    axes, bar = figure.axes
+    assert axes.get_title(loc="left").startswith("a $x$ a")
+    texts = " ".join(each.get_text() for each in axes.texts)
+    assert "true: yes; predicted: yes (0.900)" in texts
+    assert "200 units of the coords" in texts
+    assert bar.get_ylabel() == "contribution to yes"
+    assert 0.0 in bar.get_yticks()
+    write_picture(tmp_path / "map.png", tiles, scales_of([tiles]))
+    assert (tmp_path / "map.png").read_bytes().startswith(b"\x89PNG")
+    plain = make_map(contributions=None)
+    assert "attention" in draw_map(plain, scales_of([plain])).axes[1].get_ylabel()
