@@ -34,7 +34,7 @@ def page() -> str:
     tops = [key for key in train.keys.values() if key.name in _top(train.keys, groups)]
     parts = [HEAD, "## Keys of milforge-train\n", _table(tops, "")]
     known = set(train.keys)
-    for command in ("evaluate", "predict"):
+    for command in ("evaluate", "predict", "map"):
         found = composed(command).keys
         further = [key for name, key in found.items() if name not in known and "." not in name]
         parts += (

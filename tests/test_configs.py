@@ -18,7 +18,7 @@ from milforge.config.messages import config_dir, explain
 from milforge.config.resolvers import prepare
 
 CONFIGS = Path(config_dir())
-COMMANDS = ("train", "evaluate", "predict")
+COMMANDS = ("train", "evaluate", "predict", "map")
 # Not hydra: it sets Hydra itself and is no part of the config.
 GROUPS = sorted(
     str(path.relative_to(CONFIGS))
@@ -66,7 +66,7 @@ def test_commands_compose_and_bind(command):
     assert config.task_name == command
 
 
-@pytest.mark.parametrize("command", ["evaluate", "predict"])
+@pytest.mark.parametrize("command", ["evaluate", "predict", "map"])
 def test_the_keys_of_evaluation_are_explained(command):
     prepare()
     keys = key_help.composed(command).keys.values()
@@ -99,7 +99,7 @@ def test_every_shipped_file_is_reached():
 
 def test_the_schema_names_every_key_of_the_primary_configs():
     infer = schema.InferConfig
-    keys = {"train": schema.TrainConfig, "evaluate": infer, "predict": infer}
+    keys = {"train": schema.TrainConfig, "evaluate": infer, "predict": infer, "map": schema.MapConfig}
     for command, dataclass in keys.items():
         assert set(compose_config(command)) == set(dataclass.__dataclass_fields__)
 

@@ -20,7 +20,7 @@ def make_map(name="slide", n=12, side=448.0, columns=4, **options):
         "weights": weights,
         "contributions": contributions,
         "offset": np.array([0.5, -0.5]),
-        "logits": contributions.sum(0) + [0.5, -0.5],
+        "logits": contributions.sum(0) + np.array([0.5, -0.5]),
         "probability": rng.dirichlet(np.ones(2), n),
         "shown": 1,
         "label": "yes",

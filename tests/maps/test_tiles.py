@@ -35,7 +35,7 @@ def test_corners_and_sides():
     assert side_of(corners, 512.0) == 512
     with pytest.raises(ValueError, match="a single tile does not tell its size: give tile_size"):
         side_of(corners[:1], None)
-    with pytest.raises(ValueError, match="do not tell the size of a tile.*give tile_size"):
+    with pytest.raises(ValueError, match=r"do not tell the size of a tile.*give tile_size"):
         side_of(corners[[0, 0]], None)
 
 

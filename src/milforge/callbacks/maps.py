@@ -261,12 +261,7 @@ def _is_one_class(task: Task) -> bool:
 def _label(record: BagRecord, task: Task) -> str | None:
     if record.y is None or bool(record.y.isnan().any()):
         return None
-    if task.class_names and record.y.ndim == 0:
-        return task.class_names[int(record.y)]
-    if len(task.class_names) == record.y.numel() and not _is_one_class(task):
-        return _named(record.y, task)
-    columns = task.label_columns(record.y[None])
-    return ", ".join(f"{name} {float(each[0]):.4g}" for name, each in columns.items())
+    return task.describe(record.columns, record.y).truth
 
 
 def _predicted(record: BagRecord, task: Task) -> str:

@@ -95,7 +95,7 @@ def answer(name: str, config_name: str, arguments: Sequence[str]) -> str:
 
     Args:
         name: `KEY`, `GROUP` or `GROUP=OPTION`.
-        config_name: `train`, `evaluate` or `predict`.
+        config_name: `train`, `evaluate`, `predict` or `map`.
         arguments: the command line; its overrides are composed.
 
     Raises:

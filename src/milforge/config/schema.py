@@ -119,7 +119,7 @@ class TrainConfig(RunConfig):
 
 @dataclass
 class InferConfig(RunConfig):
-    """Keys of `milforge-evaluate` and `milforge-predict`.
+    """Keys of `milforge-evaluate`, `milforge-predict` and `milforge-map`.
 
     Args:
         out_of_fold: whether all bags are test bags, each predicted by those checkpoints alone that
