@@ -99,7 +99,12 @@ def test_every_shipped_file_is_reached():
 
 def test_the_schema_names_every_key_of_the_primary_configs():
     infer = schema.InferConfig
-    keys = {"train": schema.TrainConfig, "evaluate": infer, "predict": infer, "map": schema.MapConfig}
+    keys = {
+        "train": schema.TrainConfig,
+        "evaluate": infer,
+        "predict": infer,
+        "map": schema.MapConfig,
+    }
     for command, dataclass in keys.items():
         assert set(compose_config(command)) == set(dataclass.__dataclass_fields__)
 
