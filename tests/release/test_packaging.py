@@ -65,8 +65,8 @@ statistics: OperatingPoint PermutationTest auroc auroc_interval average_precisio
 statistics: bootstrap_interval brier_parts class_thresholds cluster_bootstrap clustered_proportion
 statistics: compare_auroc compare_pairs conformal_sets conformal_threshold debiased_ece
 statistics: decision_curve delong fit_temperature holm operating_point paired_permutation
-statistics: pairs_needed power_of_pairs precision_recall_curve recalibration reliability_bins
-statistics: roc_curve sensitivity_threshold wilson youden_threshold
+statistics: pairs_needed pairs_to_find power_of_pairs precision_recall_curve recalibration
+statistics: reliability_bins roc_curve sensitivity_threshold wilson youden_threshold
 tasks: Auto BagInWords Binary Columns Cox Multi Multiclass Multilabel Ordinal Regression Survival
 tasks: SurvivalDiscrete Task Weibull
 training: BagPredictions Ensemble MILDataModule MILModule WholeCheckpointIO
