@@ -55,6 +55,21 @@ def test_a_model_that_fails_leaves_the_table_of_the_others(here, tmp_path):
     assert row["model"] == "abmil"
 
 
+def test_what_is_told_without_instances_stands_beside(here, tmp_path):
+    outcome = here(
+        "bench", "--models", "abmil", "--seeds", "1", "--bags-alone", "sweep=demo", *SMALL
+    )
+    assert outcome.returncode == 0, outcome.stderr
+    rows = table(tmp_path / "logs" / "train" / "multiruns" / "demo")
+    names = ["abmil", "bag size alone", "file order alone", "shuffled labels"]
+    assert [row["model"] for row in rows] == names
+    assert [bool(row["mean"]) for row in rows] == [True] * 4
+    assert not any(row["diff"] for row in rows)
+    sizes = [int(row["parameters"]) for row in rows]
+    assert sizes[0] == sizes[3]
+    assert sizes[1] == sizes[2] < 2000
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

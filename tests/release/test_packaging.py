@@ -30,7 +30,8 @@ data: BagTable CachedReader Canvas CovariateEncoder EvaluationBags Fault Feature
 data: GraphCounts ImageBags ImageBatch ImageDataset ImageFolder Inspection KFold LabelError
 data: LabelTable LabelledBags LabelledDataset Labels LargeImage Loader MegapixelImages PatientBags
 data: RandomSplit SPLITS SlideSource Split SplitFiles Splitter TensorSource TiffSource TrainBatches
-data: WrappedDataset as_dataset bag_outline bag_sizes changes_nothing check_split close_files
+data: WrappedDataset as_dataset bag_outline bag_sizes bags_alone changes_nothing check_split
+data: close_files
 data: collate_bags collate_images differs_by_epoch digits_bags digits_grid digits_survival draw_bags
 data: feature_bags feature_moments image_folder inspect_folder kfold_splits low_resolution megapixel
 data: mnist_bags monte_carlo_splits open_reader open_source patients_of read_idx read_labels

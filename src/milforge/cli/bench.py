@@ -3,6 +3,7 @@
 import argparse
 import json
 import os
+import re
 import sys
 from collections.abc import Sequence
 from contextlib import suppress
@@ -21,8 +22,16 @@ difference would need. The same command with the same sweep=NAME does what is le
 EXAMPLE = (
     "example: milforge-bench --models abmil,simlp,dsmil --seeds 5 sweep=baselines data=digits_bags"
 )
+SIMPLEST = "simlp"
+CONTROLS = {"size": "bag size alone", "order": "file order alone", "labels": "shuffled labels"}
 # What the command itself says to milforge-train.
-OWN = {"model": "--models", "seed": "--seeds", "split.fold": "--folds", "run": "sweep=NAME"}
+OWN = {
+    "model": "--models",
+    "seed": "--seeds",
+    "split.fold": "--folds",
+    "run": "sweep=NAME",
+    "bags_alone": "--bags-alone",
+}
 
 
 def parse(arguments: Sequence[str]) -> argparse.Namespace:
@@ -37,6 +46,11 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     add("--metric", metavar="NAME", help="test/auroc ...; default: the first of the test")
     add("--difference", type=float, metavar="D", help="for which more seeds are counted")
     add("--select", choices=("val",), help="also the model that validation chooses in each fold")
+    add(
+        "--bags-alone",
+        action="store_true",
+        help="also what bag size, order of files and shuffled labels reach",
+    )
     add("--config-dir", metavar="FOLDER", help="further configs, as for milforge-train")
     return parser.parse_intermixed_args(arguments)
 
@@ -75,6 +89,18 @@ class Plan:
         folds = [] if self.folds is None else [f"split.fold={_several(self.folds)}"]
         runs = [f"seed={_several(self.seeds)}", *folds, f"model={','.join(self.models)}"]
         return [*self.start("models"), *self.overrides, *runs]
+
+    def controls(self) -> list[list[str]]:
+        """The sweeps of what can be told without instances, and of shuffled labels.
+
+        The former have one number per bag, for which the simplest network will do; what is said of
+        models and graphs is not meant for it.
+        """
+        runs = self.command()[-3 if self.folds is not None else -2 : -1]
+        plain = [each for each in self.overrides if not re.match(r"[+~]*(model|graph)\b", each)]
+        alone = [*plain, *runs, "graph=none", f"model={SIMPLEST}", "bags_alone=size,order"]
+        shuffled = [*self.overrides, *runs, f"model={self.baseline}", "bags_alone=labels"]
+        return [[*self.start("alone"), *alone], [*self.start("shuffled"), *shuffled]]
 
     def start(self, name: str) -> list[str]:
         """How the command line of a sweep of the bench begins."""
@@ -152,6 +178,9 @@ def bench(options: argparse.Namespace) -> str | None:
             with suppress(OSError):
                 plan.folder.rmdir()
         raise
+    if options.bags_alone:
+        for command, name in zip(plan.controls(), ("alone", "shuffled"), strict=True):
+            failed = start(command, plan.folder / name) or failed
     tell(plan, options)
     return failed
 
@@ -192,7 +221,7 @@ def tell(plan: Plan, options: argparse.Namespace) -> None:
         main_metric,
     )
     from milforge.report.files import write_csv
-    from milforge.report.groups import group_runs
+    from milforge.report.groups import Group, group_runs
     from milforge.report.survey import survey
     from milforge.report.table import explain, in_columns, markdown, markdown_table
 
@@ -213,7 +242,18 @@ def tell(plan: Plan, options: argparse.Namespace) -> None:
         compared.append(chosen)
         shown = ", ".join(f"{name} {count}" for name, count in choices(groups, chosen).items())
         notes.append(f"Validation chose, of {len(chosen.runs)} runs: {shown}.")
-    rows = bench_rows(compared, metric, base[0], difference=options.difference)
+    beside = []
+    if options.bags_alone:
+        controls = survey([plan.folder / "alone", plan.folder / "shuffled"])
+        for group in group_runs(controls.finished, ["bags_alone"]).groups:
+            label = CONTROLS[group.values["bags_alone"]]
+            beside.append(Group({"model": label}, group.runs))
+        notes.append(
+            f"Beside the models, and compared with nothing: what {SIMPLEST} reaches that sees one "
+            "number per bag, the logarithm of its size or its place among the files, and what "
+            f"{plan.baseline} reaches where the labels of all bags are shuffled."
+        )
+    rows = bench_rows(compared, metric, base[0], beside=beside, difference=options.difference)
     notes += [*explain([row.row for row in rows]), *bench_notes(rows, options.difference)]
     cells = bench_cells(rows, options.difference)
     print(f"\n{in_columns({metric: cells}, 1)}\n")

@@ -1,6 +1,7 @@
 """Bags, batches of bags, and data sets of them."""
 
 from milforge.data.bag import Bag
+from milforge.data.bags_alone import bags_alone
 from milforge.data.batch import BagBatch, collate_bags, unbatch
 from milforge.data.covariates import CovariateEncoder
 from milforge.data.dataset import (
@@ -105,6 +106,7 @@ __all__ = [
     "as_dataset",
     "bag_outline",
     "bag_sizes",
+    "bags_alone",
     "changes_nothing",
     "check_split",
     "close_files",
