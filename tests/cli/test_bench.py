@@ -70,6 +70,20 @@ def test_what_is_told_without_instances_stands_beside(here, tmp_path):
     assert sizes[1] == sizes[2] < 2000
 
 
+def test_unit_tests_judge_each_model_by_each_rule(here, tmp_path):
+    outcome = here(
+        *("bench", "--models", "abmil", "--seeds", "1", "--unit-tests", "sweep=demo"),
+        *("trainer.max_epochs=1", "data.train=16", "data.val=8", "data.test=8", "logger=none"),
+        "callbacks.figures=null",
+    )
+    assert outcome.returncode == 0, outcome.stderr
+    folder = tmp_path / "logs" / "train" / "multiruns" / "demo"
+    rows = list(csv.DictReader((folder / "unit_tests.csv").read_text().splitlines()))
+    assert [row["rule"] for row in rows] == ["single_concept", "threshold", "false_frequency"]
+    assert all((row["passes"] == "True") == (float(row["test/auroc"]) >= 0.5) for row in rows)
+    assert "verdict" in (folder / "unit_tests.md").read_text()
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -80,6 +94,11 @@ def test_what_is_told_without_instances_stands_beside(here, tmp_path):
         (("--models", "abmil", "seed=3"), "seed=3: the bench says so itself, by --seeds"),
         (("--models", "abmil", "optimizer.lr=1,2"), "expected one value"),
         (("--models", "abmil", "search=optuna"), "searches for none"),
+        (("--models", "abmil", "--unit-tests", "data=digits_bags"), "brings data of its own"),
+        (
+            ("--models", "abmil", "--unit-tests", "--select", "val"),
+            "--select: --unit-tests compares",
+        ),
     ],
 )
 def test_what_cannot_be_run_is_said_before_anything_is(arguments, message, tmp_path, monkeypatch):

@@ -34,7 +34,7 @@ data: WrappedDataset as_dataset bag_outline bag_sizes bags_alone changes_nothing
 data: close_files
 data: collate_bags collate_images differs_by_epoch digits_bags digits_grid digits_survival draw_bags
 data: feature_bags feature_moments image_folder inspect_folder kfold_splits low_resolution megapixel
-data: mnist_bags monte_carlo_splits open_reader open_source patients_of read_idx read_labels
+data: mil_unit_test mnist_bags monte_carlo_splits open_reader open_source patients_of read_idx read_labels
 data: read_splits set_epoch stored_labels two_stream_digits unbatch write_split
 functional: Steps attention_entropy attention_pool attention_supervision bag_attention
 functional: baseline_hazard binary_cross_entropy brier_score concordance_index conditional_nll

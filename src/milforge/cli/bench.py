@@ -23,6 +23,8 @@ EXAMPLE = (
     "example: milforge-bench --models abmil,simlp,dsmil --seeds 5 sweep=baselines data=digits_bags"
 )
 SIMPLEST = "simlp"
+UNIT_TEST = "mil_unit_test"  # of configs/data
+RULES = ("single_concept", "threshold", "false_frequency")
 CONTROLS = {"size": "bag size alone", "order": "file order alone", "labels": "shuffled labels"}
 # What the command itself says to milforge-train.
 OWN = {
@@ -50,6 +52,11 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
         "--bags-alone",
         action="store_true",
         help="also what bag size, order of files and shuffled labels reach",
+    )
+    add(
+        "--unit-tests",
+        action="store_true",
+        help="instead: whether the models use what a MIL model must not, on generated bags",
     )
     add("--config-dir", metavar="FOLDER", help="further configs, as for milforge-train")
     return parser.parse_intermixed_args(arguments)
@@ -89,6 +96,18 @@ class Plan:
         folds = [] if self.folds is None else [f"split.fold={_several(self.folds)}"]
         runs = [f"seed={_several(self.seeds)}", *folds, f"model={','.join(self.models)}"]
         return [*self.start("models"), *self.overrides, *runs]
+
+    def unit_tests(self) -> list[str]:
+        """The sweep of the models on the three rules of `mil_unit_test`."""
+        runs = [f"seed={_several(self.seeds)}", f"data.rule={','.join(RULES)}"]
+        data = [f"data={UNIT_TEST}"]
+        return [
+            *self.start("unit_tests"),
+            *data,
+            *self.overrides,
+            *runs,
+            f"model={','.join(self.models)}",
+        ]
 
     def controls(self) -> list[list[str]]:
         """The sweeps of what can be told without instances, and of shuffled labels.
@@ -133,6 +152,8 @@ def make_plan(options: argparse.Namespace) -> Plan:
     if options.seeds < 1:
         raise ValueError(f"expected --seeds of at least 1, got {options.seeds}")
     prepare()
+    if options.unit_tests:
+        _check_unit_tests(options, overrides)
     plain = [each for each in overrides if not each.startswith(("launcher=", "hydra"))]
     found = composed("train", plain, [options.config_dir] if options.config_dir else [])
     models = _choose_models(options.models, found, options.config_dir)
@@ -170,14 +191,20 @@ def bench(options: argparse.Namespace) -> str | None:
         ValueError: for what cannot be run, and where no run is finished.
     """
     plan = make_plan(options)
+    command, name = (
+        (plan.unit_tests(), "unit_tests") if options.unit_tests else (plan.command(), "models")
+    )
     try:
-        failed = start(plan.command(), plan.folder / "models")
+        failed = start(command, plan.folder / name)
     except SystemExit:
         if not any(plan.folder.glob("*/[0-9]*")):  # no job began: nothing stays of it
             (plan.folder / "bench.json").unlink()
             with suppress(OSError):
                 plan.folder.rmdir()
         raise
+    if options.unit_tests:
+        tell_unit_tests(plan)
+        return failed
     if options.bags_alone:
         for command, name in zip(plan.controls(), ("alone", "shuffled"), strict=True):
             failed = start(command, plan.folder / name) or failed
@@ -266,6 +293,51 @@ def tell(plan: Plan, options: argparse.Namespace) -> None:
     shown_folder = os.path.relpath(plan.folder)
     print(f"\ntable        {shown_folder}/bench.md {shown_folder}/bench.csv")
     print(f"more         milforge-report {shown_folder} --baseline model={plan.baseline}")
+
+
+def tell_unit_tests(plan: Plan) -> None:
+    """Prints which models pass, and writes `unit_tests.md` and `unit_tests.csv`.
+
+    Raises:
+        ValueError: where no run is finished.
+    """
+    from milforge.data.files import atomic_path
+    from milforge.report.files import write_csv
+    from milforge.report.groups import group_runs
+    from milforge.report.survey import survey
+    from milforge.report.table import in_columns, markdown, markdown_table
+    from milforge.report.unit_tests import METRIC, NOTES, cells, judge, judged_records
+
+    found = survey([plan.folder / "unit_tests"])
+    if not found.finished:
+        raise ValueError(f"no run in {plan.folder} is finished: there is nothing to judge")
+    judged = judge(group_runs(found.finished, ["model", "data.rule"]).groups, plan.models, RULES)
+    lines = cells(judged)
+    print(f"\n{in_columns({METRIC: lines}, 2)}\n")
+    print("\n".join(NOTES))
+    parts = ["# Unit tests", *map(markdown, found.lines()), markdown_table(lines, 2)]
+    parts.append("\n".join(f"- {markdown(note)}" for note in NOTES))
+    with atomic_path(plan.folder / "unit_tests.md") as path:
+        path.write_text("\n\n".join(parts) + "\n")
+    write_csv(plan.folder / "unit_tests.csv", judged_records(judged))
+    shown = os.path.relpath(plan.folder)
+    print(f"\ntable        {shown}/unit_tests.md {shown}/unit_tests.csv")
+
+
+def _check_unit_tests(options: argparse.Namespace, overrides: Sequence[str]) -> None:
+    """Checks that nothing is asked for that the unit tests have of their own.
+
+    Raises:
+        ValueError: names it.
+    """
+    data = [each for each in overrides if re.match(r"[+~]*(data|split|task)(=|@|\.rule)", each)]
+    if data:
+        raise ValueError(f"{data[0]}: --unit-tests brings data of its own, leave it out")
+    for name in ("select", "bags_alone", "metric", "folds", "difference", "baseline"):
+        if getattr(options, name) not in (None, False):
+            raise ValueError(
+                f"--{name.replace('_', '-')}: --unit-tests compares no models, leave it out"
+            )
 
 
 def _check_overrides(overrides: Sequence[str]) -> list[str]:

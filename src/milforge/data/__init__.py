@@ -24,6 +24,7 @@ from milforge.data.examples.digits_grid import digits_grid
 from milforge.data.examples.digits_survival import digits_survival
 from milforge.data.examples.idx import read_idx
 from milforge.data.examples.megapixel import MegapixelImages, megapixel
+from milforge.data.examples.mil_unit_test import mil_unit_test
 from milforge.data.examples.mnist import mnist_bags
 from milforge.data.examples.two_stream_digits import two_stream_digits
 from milforge.data.faults import BagError, Fault
@@ -124,6 +125,7 @@ __all__ = [
     "kfold_splits",
     "low_resolution",
     "megapixel",
+    "mil_unit_test",
     "mnist_bags",
     "monte_carlo_splits",
     "open_reader",
