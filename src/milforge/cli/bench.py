@@ -288,7 +288,7 @@ def tell(plan: Plan, options: argparse.Namespace) -> None:
     parts = ["# Bench", *map(markdown, found.lines()), f"## {markdown(metric)}"]
     parts += [markdown_table(cells, 1), "\n".join(f"- {markdown(note)}" for note in notes)]
     with atomic_path(plan.folder / "bench.md") as path:
-        path.write_text("\n\n".join(parts) + "\n")
+        path.write_text("\n\n".join(parts) + "\n", "utf-8")
     write_csv(plan.folder / "bench.csv", bench_records(rows, options.difference))
     shown_folder = os.path.relpath(plan.folder)
     print(f"\ntable        {shown_folder}/bench.md {shown_folder}/bench.csv")
@@ -318,7 +318,7 @@ def tell_unit_tests(plan: Plan) -> None:
     parts = ["# Unit tests", *map(markdown, found.lines()), markdown_table(lines, 2)]
     parts.append("\n".join(f"- {markdown(note)}" for note in NOTES))
     with atomic_path(plan.folder / "unit_tests.md") as path:
-        path.write_text("\n\n".join(parts) + "\n")
+        path.write_text("\n\n".join(parts) + "\n", "utf-8")
     write_csv(plan.folder / "unit_tests.csv", judged_records(judged))
     shown = os.path.relpath(plan.folder)
     print(f"\ntable        {shown}/unit_tests.md {shown}/unit_tests.csv")
@@ -429,7 +429,7 @@ def _keep(plan: Plan) -> None:
 
     path, now = plan.folder / "bench.json", plan.named_beforehand()
     if path.is_file():
-        before = json.loads(path.read_text())
+        before = json.loads(path.read_text("utf-8"))
         for key, value in now.items():
             if before.get(key) != value:
                 raise ValueError(
@@ -439,7 +439,7 @@ def _keep(plan: Plan) -> None:
                 )
         return
     with atomic_path(path) as partial:
-        partial.write_text(json.dumps(now, indent=2) + "\n")
+        partial.write_text(json.dumps(now, indent=2) + "\n", "utf-8")
 
 
 def _text(value: Any) -> str:
