@@ -30,10 +30,11 @@ data: BagTable CachedReader Canvas CovariateEncoder EvaluationBags Fault Feature
 data: GraphCounts ImageBags ImageBatch ImageDataset ImageFolder Inspection KFold LabelError
 data: LabelTable LabelledBags LabelledDataset Labels LargeImage Loader MegapixelImages PatientBags
 data: RandomSplit SPLITS SlideSource Split SplitFiles Splitter TensorSource TiffSource TrainBatches
-data: WrappedDataset as_dataset bag_outline bag_sizes changes_nothing check_split close_files
+data: WrappedDataset as_dataset bag_outline bag_sizes bags_alone changes_nothing check_split
+data: close_files
 data: collate_bags collate_images differs_by_epoch digits_bags digits_grid digits_survival draw_bags
 data: feature_bags feature_moments image_folder inspect_folder kfold_splits low_resolution megapixel
-data: mnist_bags monte_carlo_splits open_reader open_source patients_of read_idx read_labels
+data: mil_unit_test mnist_bags monte_carlo_splits open_reader open_source patients_of read_idx read_labels
 data: read_splits set_epoch stored_labels two_stream_digits unbatch write_split
 functional: Steps attention_entropy attention_pool attention_supervision bag_attention
 functional: baseline_hazard binary_cross_entropy brier_score concordance_index conditional_nll
@@ -65,8 +66,8 @@ statistics: OperatingPoint PermutationTest auroc auroc_interval average_precisio
 statistics: bootstrap_interval brier_parts class_thresholds cluster_bootstrap clustered_proportion
 statistics: compare_auroc compare_pairs conformal_sets conformal_threshold debiased_ece
 statistics: decision_curve delong fit_temperature holm operating_point paired_permutation
-statistics: pairs_needed power_of_pairs precision_recall_curve recalibration reliability_bins
-statistics: roc_curve sensitivity_threshold wilson youden_threshold
+statistics: pairs_needed pairs_to_find power_of_pairs precision_recall_curve recalibration
+statistics: reliability_bins roc_curve sensitivity_threshold wilson youden_threshold
 tasks: Auto BagInWords Binary Columns Cox Multi Multiclass Multilabel Ordinal Regression Survival
 tasks: SurvivalDiscrete Task Weibull
 training: BagPredictions Ensemble MILDataModule MILModule WholeCheckpointIO

@@ -21,7 +21,15 @@ from milforge.config.checkpoint_content import ODD
 from milforge.config.hydra_versions import instantiate
 from milforge.config.key_check import check_complete
 from milforge.config.messages import WHERE
-from milforge.data import BagBatch, ImageBatch, Loader, Splitter
+from milforge.data import (
+    BagBatch,
+    BagSplits,
+    BagTable,
+    ImageBatch,
+    Loader,
+    Splitter,
+    bags_alone,
+)
 from milforge.metrics import build_metrics, missing_options
 from milforge.tasks import Auto, Task
 from milforge.training import MILDataModule, MILModule
@@ -116,8 +124,11 @@ def make_data(
         ValueError: where the config names other features than the checkpoint.
     """
     configured = make(config.split) if config.split and split is None else None
+    bags = partial(make, config.data, **_columns(config, feature_names))
+    if config.get("bags_alone") is not None:
+        bags = partial(_alone, bags, config.bags_alone, config.seed)
     return MILDataModule(
-        partial(make, config.data, **_columns(config, feature_names)),
+        bags,
         task=make_task(config) if task is None else task,
         split=configured if split is None else split,
         optional_split=split is not None,
@@ -126,6 +137,11 @@ def make_data(
         seed=config.seed,
         covariates=covariates,
     )
+
+
+def _alone(bags: Callable[[], Any], show: Any, seed: int) -> BagSplits[Any] | BagTable[Any]:
+    """A data set function's bags without what they hold."""
+    return bags_alone(bags(), show, seed)
 
 
 def _columns(config: DictConfig, names: Sequence[str]) -> dict[str, list[str]]:

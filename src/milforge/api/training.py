@@ -44,6 +44,7 @@ from milforge.processes.launch_environment import leave_with_parent
 from milforge.processes.lightning_private import is_restoring
 from milforge.processes.lost_process import report_lost_process
 from milforge.processes.memory_limit import check_memory_limit
+from milforge.processes.peak_memory import forget_peak, peak_memory
 from milforge.runs.print_result import print_run
 from milforge.runs.resume import (
     check_same_data,
@@ -105,6 +106,7 @@ def fit(config: DictConfig, launch: Launch = Launch()) -> Run:  # noqa: B008
     check_memory_limit()
     seed_run(config)
     leave_with_parent()
+    is_fresh = forget_peak()
     # Held as long as anything is written: a second run must not touch the W&B run of the first.
     with ExitOnSignal(), only_writer(folder), quiet_run(config), report_lost_process():
         given = None if config.ckpt_path == "last" else config.ckpt_path
@@ -171,14 +173,22 @@ def fit(config: DictConfig, launch: Launch = Launch()) -> Run:  # noqa: B008
                     data.predicted = part
                     trainer.predict(module, data, return_predictions=False)
         if trainer.is_global_zero:
+            peak = peak_memory(
+                on_gpu=trainer.strategy.root_device.type == "cuda", is_fresh=is_fresh
+            )
             write_summary(
                 folder,
                 metrics=metrics,
                 seed=config.seed,
                 monitor=module.monitor,
+                monitor_mode=run_config.monitor_mode,
                 best_epoch=best_epoch,
                 checkpoint=best,
                 wall_seconds=round(monotonic() - start, 2),
+                # Then the seconds are those of the last part alone.
+                went_on=own is not None,
+                parameters=facts["parameters"],
+                peak_memory=None if peak is None else peak._asdict(),
                 task=task_summary(data.task),
                 data=data.description(),
             )
@@ -274,8 +284,15 @@ def make_module(config: DictConfig, data: MILDataModule, learning: Learning) -> 
 
 
 def task_summary(task: Task) -> dict[str, Any]:
-    """The task of a run, for its summary; the last of two classes is the positive one."""
-    return {"name": type(task).__name__, "class_names": list(task.class_names)}
+    """The task of a run, for its summary; the last of two classes is the positive one.
+
+    `metric` is the task's first, that which a run is judged by.
+    """
+    return {
+        "name": type(task).__name__,
+        "class_names": list(task.class_names),
+        "metric": next(iter(task.metric_types), None),
+    }
 
 
 def best_checkpoint(trainer: L.Trainer) -> str | None:

@@ -84,7 +84,14 @@ class SweepJob:
 
 
 class Sweep(Callback):
-    """What Hydra calls where a sweep begins and where it ends."""
+    """What Hydra calls where a sweep begins and where it ends.
+
+    Args:
+        table: whether the table of `milforge-report` is printed at the end.
+    """
+
+    def __init__(self, table: bool = True) -> None:
+        self.table = table
 
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
         """Gives a sweep without a name the name of its folder.
@@ -133,7 +140,7 @@ class Sweep(Callback):
         searched = is_search(config.hydra)
         metric = goal(config) if searched else ""
         try:
-            failed = tell(folder, [metric] if searched else None)
+            failed = tell(folder, [metric] if searched else None, table=self.table)
         except (ValueError, OSError) as error:
             sys.exit(f"error: {error}")
         if searched:
@@ -168,7 +175,7 @@ def check_single(overrides: Sequence[str]) -> None:
             raise ValueError(f"{override} is for many jobs: expected -m beside it")
 
 
-def tell(folder: Path, metrics: Sequence[str] | None = None) -> str | None:
+def tell(folder: Path, metrics: Sequence[str] | None = None, *, table: bool = True) -> str | None:
     """Prints what `milforge-report` would on a sweep; returns a sentence on the jobs that failed.
 
     Raises:
@@ -182,7 +189,7 @@ def tell(folder: Path, metrics: Sequence[str] | None = None) -> str | None:
 
     found = survey([folder])
     print("", *found.lines(), sep="\n")
-    if any(run.metrics for run in found.finished):  # predictions have none
+    if table and any(run.metrics for run in found.finished):  # predictions have none
         chosen = choose_metrics(found.finished, metrics)
         grouping = group_runs(found.finished)
         rows = make_rows(grouping.groups, chosen, [None] * len(grouping.groups))

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from milforge.training.standardising import InstanceShape
 
 # Groups and keys that a checkpoint gives to other commands; the rest belongs to each command.
-KEPT = ("seed", "tags", *NETWORK_AND_DATA, "trainer")
+KEPT = ("seed", "tags", "bags_alone", *NETWORK_AND_DATA, "trainer")
 HELP_FLAGS = {"-h", "--help", "--hydra-help", "--version", "-sc", "--shell-completion"}
 
 
@@ -86,7 +86,7 @@ def store_run(path: str, arguments: list[str]) -> None:
         if not _chosen(arguments, group):
             check_group(part, group, origin)
     for group, node in part.items():
-        if group not in ("seed", "tags") and not isinstance(node, dict | None):
+        if group not in ("seed", "tags", "bags_alone") and not isinstance(node, dict | None):
             raise ValueError(
                 f"{origin} holds a config with {node!r:.100} as {group!r}: it is damaged"
             )

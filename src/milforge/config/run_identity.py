@@ -11,6 +11,7 @@ from milforge.config.schema import NETWORK_AND_DATA
 # trained may change when it goes on; so may what a target declares to change nothing.
 DECISIVE = (
     *NETWORK_AND_DATA,
+    "bags_alone",
     "standardise",
     "standardise_clip",
     "init_from",

@@ -47,6 +47,7 @@ class RunConfig:
         tags: words that the run carries in W&B.
         ckpt_path: a checkpoint: to go on from (train), or to use. To evaluate and predict it may
             also be a list, a folder or a pattern of checkpoints, which are averaged.
+        bags_alone: what a bag shows instead of its instances; see `milforge.data.bags_alone`.
         data: group; a function that returns the bags.
         split: group; how bags are split, where the data set does not make its parts itself.
         graph: group; builds the adjacency of each bag.
@@ -68,6 +69,7 @@ class RunConfig:
     sweep: str | None = None
     tags: list[str] = field(default_factory=list)
     ckpt_path: Any = None
+    bags_alone: str | None = None
     data: Any = None
     split: Any = None
     graph: Any = None

@@ -1,6 +1,7 @@
 """Bags, batches of bags, and data sets of them."""
 
 from milforge.data.bag import Bag
+from milforge.data.bags_alone import bags_alone
 from milforge.data.batch import BagBatch, collate_bags, unbatch
 from milforge.data.covariates import CovariateEncoder
 from milforge.data.dataset import (
@@ -23,6 +24,7 @@ from milforge.data.examples.digits_grid import digits_grid
 from milforge.data.examples.digits_survival import digits_survival
 from milforge.data.examples.idx import read_idx
 from milforge.data.examples.megapixel import MegapixelImages, megapixel
+from milforge.data.examples.mil_unit_test import mil_unit_test
 from milforge.data.examples.mnist import mnist_bags
 from milforge.data.examples.two_stream_digits import two_stream_digits
 from milforge.data.faults import BagError, Fault
@@ -105,6 +107,7 @@ __all__ = [
     "as_dataset",
     "bag_outline",
     "bag_sizes",
+    "bags_alone",
     "changes_nothing",
     "check_split",
     "close_files",
@@ -122,6 +125,7 @@ __all__ = [
     "kfold_splits",
     "low_resolution",
     "megapixel",
+    "mil_unit_test",
     "mnist_bags",
     "monte_carlo_splits",
     "open_reader",

@@ -43,12 +43,12 @@ def write_report(out: Path, results: Results) -> None:
     parts.append("![Runs, means and intervals](report.png)")
     with atomic_path(out / "report.md") as path:
         path.write_text("\n\n".join(parts) + "\n", "utf-8")
-    _write_csv(out / "report.csv", records(rows, results.correction))
-    _write_csv(out / "runs.csv", list_runs(results.found, results.grouping))
+    write_csv(out / "report.csv", records(rows, results.correction))
+    write_csv(out / "runs.csv", list_runs(results.found, results.grouping))
     if results.pooled_rows:
-        _write_csv(out / "pooled.csv", pooled_records(results.pooled_rows, results.correction))
+        write_csv(out / "pooled.csv", pooled_records(results.pooled_rows, results.correction))
     if external is not None and external.rows:
-        _write_csv(out / "external.csv", external_records(external.rows))
+        write_csv(out / "external.csv", external_records(external.rows))
     if results.pooled:
         import pyarrow.parquet as pq
 
@@ -123,7 +123,8 @@ def log_to_wandb(out: Path, rows: Sequence[Row]) -> Path:
         run.finish()
 
 
-def _write_csv(target: Path, rows: Sequence[Mapping[str, Any]]) -> None:
+def write_csv(target: Path, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Writes rows of the same keys as a table."""
     with atomic_path(target) as path, path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
         writer.writerow(map(_cell, rows[0]))

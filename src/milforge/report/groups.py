@@ -20,7 +20,7 @@ from milforge.report.survey import listed
 
 FOLD = re.compile(r"(^|[._])(fold|repeat)$|^split\.seed$")
 # Groups of the config that decide which data a run sees.
-OF_THE_DATA = ("data.", "split.", "graph.", "task.")
+OF_THE_DATA = ("data.", "split.", "graph.", "task.", "bags_alone")
 
 
 class Repeat(NamedTuple):

@@ -117,34 +117,40 @@ def make_rows(
 def terminal_tables(rows: Sequence[Row], correction: Correction = "holm") -> str:
     """One table a metric, in columns of one width throughout."""
     tables = {metric: _cells(part, correction) for metric, part in _by_metric(rows).items()}
-    return _in_columns(tables, len(rows[0].group.values))
+    return in_columns(tables, len(rows[0].group.values))
 
 
 def pooled_table(rows: Sequence[PooledRow], correction: Correction = "holm") -> str:
     """The main metric of the pooled predictions, as a table for the terminal."""
     title, cells = _pooled_cells(rows, correction)
-    return _in_columns({title: cells}, len(rows[0].group.values))
+    return in_columns({title: cells}, len(rows[0].group.values))
 
 
 def pooled_markdown(rows: Sequence[PooledRow], correction: Correction = "holm") -> str:
     """The same in Markdown."""
     title, cells = _pooled_cells(rows, correction)
-    return f"## {markdown(title)}\n\n{_markdown_table(cells, len(rows[0].group.values))}"
+    return f"## {markdown(title)}\n\n{markdown_table(cells, len(rows[0].group.values))}"
 
 
 def external_table(rows: Sequence[ExternalRow]) -> str:
     """The main metric on both cohorts, as a table for the terminal."""
     title, cells = _external_cells(rows)
-    return _in_columns({title: cells}, 1)
+    return in_columns({title: cells}, 1)
 
 
 def external_markdown(rows: Sequence[ExternalRow]) -> str:
     """The same in Markdown."""
     title, cells = _external_cells(rows)
-    return f"## {markdown(title)}\n\n{_markdown_table(cells, 1)}"
+    return f"## {markdown(title)}\n\n{markdown_table(cells, 1)}"
 
 
-def _in_columns(tables: Mapping[str, list[list[str]]], names: int) -> str:
+def in_columns(tables: Mapping[str, list[list[str]]], names: int) -> str:
+    """Tables for the terminal, each under its title, in columns of one width throughout.
+
+    Args:
+        tables: title to lines of cells, the head first.
+        names: how many columns are text, to the left; the others are numbers, to the right.
+    """
     widths = [max(map(len, column)) for column in zip(*chain(*tables.values()), strict=True)]
     blocks = []
     for metric, cells in tables.items():
@@ -164,12 +170,13 @@ def markdown_tables(rows: Sequence[Row], correction: Correction = "holm") -> str
     names = len(rows[0].group.values)
     blocks = []
     for metric, part in _by_metric(rows).items():
-        lines = _markdown_table(_cells(part, correction), names)
+        lines = markdown_table(_cells(part, correction), names)
         blocks.append(f"## {markdown(metric)}\n\n{lines}")
     return "\n\n".join(blocks)
 
 
-def _markdown_table(cells: list[list[str]], names: int) -> str:
+def markdown_table(cells: list[list[str]], names: int) -> str:
+    """Lines of cells as a table in Markdown, the head first; the first `names` columns are text."""
     head, *body = [[markdown(cell) for cell in line] for line in cells]
     rule = ["---" if i < names else "---:" for i in range(len(head))]
     return "\n".join(f"| {' | '.join(line)} |" for line in (head, rule, *body))
@@ -272,7 +279,7 @@ def _cells(rows: Sequence[Row], correction: Correction) -> list[list[str]]:
         runs = len(row.group.runs)
         n = str(runs) if len(row.values) == runs else f"{len(row.values)} of {runs}"
         line = [*row.group.values.values(), n]
-        line += [_number(row.mean), _number(row.std), _interval(row.interval)]
+        line += [number_cell(row.mean), number_cell(row.std), interval_cell(row.interval)]
         if compares:
             line += _comparison_cells(row)
         lines.append(line)
@@ -284,8 +291,8 @@ def _comparison_cells(row: Row) -> list[str]:
         return ["baseline" if row.is_baseline else "no pairs", "", "", "", ""]
     p = row.comparison.p
     return [
-        _number(row.comparison.difference, "+"),
-        _interval(row.comparison.interval, "+"),
+        number_cell(row.comparison.difference, "+"),
+        interval_cell(row.comparison.interval, "+"),
         str(row.comparison.pairs),
         "" if p is None else f"{p:.3g}",
         "" if row.adjusted is None else f"{row.adjusted:.3g}",
@@ -304,12 +311,12 @@ def _pooled_cells(rows: Sequence[PooledRow], correction: Correction) -> tuple[st
     lines = [head]
     for row in shown:
         line = [*row.group.values.values(), str(row.bags), str(row.patients)]
-        line += [_number(row.estimate.value), _interval(Interval(*row.estimate[1:]))]
-        line += [_number(row.single), _number(row.runs_mean)]
+        line += [number_cell(row.estimate.value), interval_cell(Interval(*row.estimate[1:]))]
+        line += [number_cell(row.single), number_cell(row.runs_mean)]
         if compares:
             found = row.difference
             line += ["", ""] if found is None else [
-                _number(found.value, "+"), _interval(Interval(*found[1:]), "+")
+                number_cell(found.value, "+"), interval_cell(Interval(*found[1:]), "+")
             ]  # fmt: skip
             line += ["" if p is None else f"{p:.3g}" for p in (row.p, row.adjusted)]
         lines.append(line)
@@ -324,7 +331,7 @@ def _external_cells(rows: Sequence[ExternalRow]) -> tuple[str, list[list[str]]]:
         if row.measure == measure:
             line = [row.group, str(row.models), str(row.bags), str(row.patients)]
             for found, sign in ((row.internal, ""), (row.external, ""), (row.difference, "+")):
-                line += [_number(found.value, sign), _interval(Interval(*found[1:]), sign)]
+                line += [number_cell(found.value, sign), interval_cell(Interval(*found[1:]), sign)]
             lines.append(line)
     return f"{measure} of the internal and of the external cohort", lines
 
@@ -333,9 +340,11 @@ def _counted(comparisons: int) -> str:
     return "1 comparison" if comparisons == 1 else f"{comparisons} comparisons"
 
 
-def _number(value: float | None, sign: str = "") -> str:
+def number_cell(value: float | None, sign: str = "") -> str:
+    """A number with four digits; nothing of None."""
     return "" if value is None else f"{value:{sign}.4f}"
 
 
-def _interval(interval: Interval | None, sign: str = "") -> str:
+def interval_cell(interval: Interval | None, sign: str = "") -> str:
+    """The two ends of an interval; nothing of None."""
     return "" if interval is None else f"[{interval[0]:{sign}.4f}, {interval[1]:{sign}.4f}]"

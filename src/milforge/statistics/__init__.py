@@ -36,7 +36,7 @@ from milforge.statistics.operating_point import (
     youden_threshold,
 )
 from milforge.statistics.permutation import PermutationTest, paired_permutation
-from milforge.statistics.power import pairs_needed, power_of_pairs
+from milforge.statistics.power import pairs_needed, pairs_to_find, power_of_pairs
 from milforge.statistics.proportions import clustered_proportion, wilson
 from milforge.statistics.repetitions import (
     Comparison,
@@ -75,6 +75,7 @@ __all__ = [
     "operating_point",
     "paired_permutation",
     "pairs_needed",
+    "pairs_to_find",
     "power_of_pairs",
     "precision_recall_curve",
     "recalibration",

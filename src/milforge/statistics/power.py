@@ -59,15 +59,35 @@ def pairs_needed(
     values = np.asarray(differences, dtype=np.float64)
     if values.ndim != 1 or len(values) < 2 or not np.isfinite(values).all():
         raise ValueError("expected at least two finite differences")
-    mean, deviation = float(values.mean()), float(values.std(ddof=1))
+    return pairs_to_find(float(values.mean()), float(values.std(ddof=1)), power=power, alpha=alpha)
+
+
+def pairs_to_find(
+    difference: float, deviation: float, *, power: float = 0.8, alpha: float = 0.05
+) -> int | None:
+    """How many pairs of runs the paired t-test needs to find a difference.
+
+    Args:
+        difference: the true mean difference.
+        deviation: from 0 on, the standard deviation of the differences.
+        power: the probability with which the difference is to be found.
+        alpha: level of the test.
+
+    Returns:
+        The number of pairs, at least 2; None where there is no difference, or above 100,000.
+
+    Example:
+        >>> pairs_to_find(1, 1), pairs_to_find(0.01, 0.02), pairs_to_find(0, 1)
+        (10, 34, None)
+    """
     if deviation == 0:
-        return 2 if mean else None
-    if not mean or power_of_pairs(mean, deviation, MOST, alpha=alpha) < power:
+        return 2 if difference else None
+    if not difference or power_of_pairs(difference, deviation, MOST, alpha=alpha) < power:
         return None
     low, high = 2, MOST
     while low < high:
         middle = (low + high) // 2
-        if power_of_pairs(mean, deviation, middle, alpha=alpha) >= power:
+        if power_of_pairs(difference, deviation, middle, alpha=alpha) >= power:
             high = middle
         else:
             low = middle + 1

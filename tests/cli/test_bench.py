@@ -1,0 +1,119 @@
+"""`milforge-bench`, on tiny runs."""
+
+import csv
+import json
+
+import pytest
+
+from milforge.cli.bench import make_plan, parse
+
+TINY = ("data.train=16", "data.val=8", "data.test=8", "trainer.max_epochs=1", "logger=none")
+SMALL = (*TINY, "callbacks.figures=null", "model.encoder.hidden=[8]")
+MODELS = ("--models", "gated_abmil,abmil", "--baseline", "abmil")
+
+
+def table(folder):
+    return list(csv.DictReader((folder / "bench.csv").read_text().splitlines()))
+
+
+def test_a_bench_gets_more_seeds_and_runs_nothing_twice(here, tmp_path):
+    named = (*MODELS, "sweep=demo", *SMALL, "--select", "val")
+    outcome = here("bench", *named, "--seeds", "1")
+    assert outcome.returncode == 0, outcome.stderr
+    folder = tmp_path / "logs" / "train" / "multiruns" / "demo"
+    rows = table(folder)
+    assert [row["model"] for row in rows] == ["gated_abmil", "abmil", "chosen by val/loss"]
+    assert [row["n"] for row in rows] == ["1", "1", "1"]
+    assert {row["metric"] for row in rows} == {"test/auroc"}
+    assert [bool(row["diff"]) for row in rows] == [True, False, True]
+    gated, plain, _ = [int(row["parameters"]) for row in rows]
+    assert gated > plain > 0
+    assert all(float(row["seconds"]) > 0 and float(row["peak_bytes"]) > 1e8 for row in rows)
+    assert outcome.stdout.count("test/auroc\n") == 1  # one table, not that of the sweep too
+    assert "| abmil | 1 |" in (folder / "bench.md").read_text()
+    times = {path: path.stat().st_mtime_ns for path in folder.glob("models/*/summary.json")}
+    assert len(times) == 2
+
+    outcome = here("bench", *named, "--seeds", "2", "--difference", "0.01")
+    assert outcome.returncode == 0, outcome.stderr
+    assert all(path.stat().st_mtime_ns == before for path, before in times.items())
+    assert [row["n"] for row in table(folder)] == ["2", "2", "2"]
+    assert "more seeds for 0.01" in outcome.stdout
+
+    changed = here(
+        "bench", *named[2:], "--models", "gated_abmil,abmil", "--baseline", "gated_abmil"
+    )
+    assert 'was begun with baseline "abmil", got "gated_abmil"' in changed.failure()
+
+
+def test_a_model_that_fails_leaves_the_table_of_the_others(here, tmp_path):
+    outcome = here(
+        "bench", "--models", "abmil,sm_abmil", "--seeds", "1", "sweep=demo", "graph=none", *SMALL
+    )
+    assert "1 of 2 jobs did not finish" in outcome.failure()
+    (row,) = table(tmp_path / "logs" / "train" / "multiruns" / "demo")
+    assert row["model"] == "abmil"
+
+
+def test_what_is_told_without_instances_stands_beside(here, tmp_path):
+    outcome = here(
+        "bench", "--models", "abmil", "--seeds", "1", "--bags-alone", "sweep=demo", *SMALL
+    )
+    assert outcome.returncode == 0, outcome.stderr
+    rows = table(tmp_path / "logs" / "train" / "multiruns" / "demo")
+    names = ["abmil", "bag size alone", "file order alone", "shuffled labels"]
+    assert [row["model"] for row in rows] == names
+    assert [bool(row["mean"]) for row in rows] == [True] * 4
+    assert not any(row["diff"] for row in rows)
+    sizes = [int(row["parameters"]) for row in rows]
+    assert sizes[0] == sizes[3]
+    assert sizes[1] == sizes[2] < 2000
+
+
+def test_unit_tests_judge_each_model_by_each_rule(here, tmp_path):
+    outcome = here(
+        *("bench", "--models", "abmil", "--seeds", "1", "--unit-tests", "sweep=demo"),
+        *("trainer.max_epochs=1", "data.train=16", "data.val=8", "data.test=8", "logger=none"),
+        "callbacks.figures=null",
+    )
+    assert outcome.returncode == 0, outcome.stderr
+    folder = tmp_path / "logs" / "train" / "multiruns" / "demo"
+    rows = list(csv.DictReader((folder / "unit_tests.csv").read_text().splitlines()))
+    assert [row["rule"] for row in rows] == ["single_concept", "threshold", "false_frequency"]
+    assert all((row["passes"] == "True") == (float(row["test/auroc"]) >= 0.5) for row in rows)
+    assert "verdict" in (folder / "unit_tests.md").read_text()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("--models", "abmill"), "no model 'abmill'; did you mean 'abmil'"),
+        (("--models", "abmil", "--baseline", "simlp"), "--baseline to be one of --models, abmil"),
+        (("--models", "abmil", "--seeds", "0"), "expected --seeds of at least 1, got 0"),
+        (("--models", "abmil", "--folds", "2"), "--folds 2: the split has none"),
+        (("--models", "abmil", "seed=3"), "seed=3: the bench says so itself, by --seeds"),
+        (("--models", "abmil", "optimizer.lr=1,2"), "expected one value"),
+        (("--models", "abmil", "search=optuna"), "searches for none"),
+        (("--models", "abmil", "--unit-tests", "data=digits_bags"), "brings data of its own"),
+        (
+            ("--models", "abmil", "--unit-tests", "--select", "val"),
+            "--select: --unit-tests compares",
+        ),
+    ],
+)
+def test_what_cannot_be_run_is_said_before_anything_is(arguments, message, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ValueError, match=message):
+        make_plan(parse(arguments))
+    assert not any(tmp_path.iterdir())
+
+
+def test_all_models_of_bags_and_the_folds_of_a_split(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    data = ("data=feature_bags", "data.root=bags", "split.folds=3", "sweep=x")
+    plan = make_plan(parse(("--models", "all", "--seeds", "2", *data)))
+    assert {"abmil", "transmil", "wikg"} < set(plan.models)
+    assert "attention_sampling" not in plan.models
+    assert plan.command()[-3:-1] == ["seed=0,1", "split.fold=0,1,2"]
+    kept = json.loads((tmp_path / "logs/train/multiruns/x/bench.json").read_text())
+    assert kept["folds"] == 3

@@ -1,0 +1,56 @@
+"""Bags without what they hold, and without what their labels say."""
+
+import math
+
+import pytest
+import torch
+
+from milforge.data import Bag, BagSplits, BagTable, bags_alone, digits_bags
+
+SIZES = (4, 1, 9, 2, 5, 3)
+
+
+def bags():
+    return [
+        Bag(torch.randn(n, 3), y=i % 2, coords=torch.zeros(n, 2), bag_id=f"bag {i}")
+        for i, n in enumerate(SIZES)
+    ]
+
+
+@pytest.mark.parametrize("show", ["size", "order"])
+def test_a_bag_is_one_number(show):
+    expected = {
+        "size": [math.log(n) for n in SIZES],
+        "order": [i / len(SIZES) for i in range(len(SIZES))],
+    }[show]
+    splits = bags_alone(BagSplits(bags(), [], bags()), show)
+    table = bags_alone(BagTable.of(bags(), list("ababab")), show)
+    for found in (splits.train, splits.test, table.bags):
+        values = [found[i].x for i in range(len(SIZES))]
+        assert [tuple(x.shape) for x in values] == [(1, 1)] * len(SIZES)
+        assert [x.item() for x in values] == pytest.approx(expected)
+        assert found.sizes.tolist() == [1] * len(SIZES)
+        assert found[-1].bag_id == "bag 5"
+        assert found[0].coords is None
+    assert splits.train.labels.tolist() == [0, 1, 0, 1, 0, 1]
+    assert table.labels.columns["label"].tolist() == list("ababab")
+
+
+def test_labels_are_shuffled_and_bags_are_not():
+    data = digits_bags(train=60, val=20, test=40)
+    shuffled = bags_alone(data, "labels", seed=1)
+    assert shuffled.train.labels.sum() == data.train.labels.sum()
+    assert 15 < (shuffled.train.labels != data.train.labels).sum() < 45
+    assert torch.equal(shuffled.train[3].x, data.train[3].x)
+    assert shuffled.train[3].y == shuffled.train.labels[3]
+    again, other = bags_alone(data, "labels", seed=1), bags_alone(data, "labels", seed=2)
+    assert torch.equal(again.train.labels, shuffled.train.labels)
+    assert not torch.equal(other.train.labels, shuffled.train.labels)
+    names = [f"patient {i}" for i in range(len(SIZES))]
+    table = bags_alone(BagTable.of(bags(), names), "labels")
+    assert sorted(table.labels.columns["label"]) == names != list(table.labels.columns["label"])
+
+
+def test_another_word_is_refused():
+    with pytest.raises(ValueError, match="expected bags_alone to be size, order, labels or null"):
+        bags_alone(BagSplits(bags(), [], bags()), "sizes")
