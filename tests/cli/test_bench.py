@@ -16,6 +16,7 @@ def table(folder):
     return list(csv.DictReader((folder / "bench.csv").read_text().splitlines()))
 
 
+@pytest.mark.slow
 def test_a_bench_gets_more_seeds_and_runs_nothing_twice(here, tmp_path):
     named = (*MODELS, "sweep=demo", *SMALL, "--select", "val")
     outcome = here("bench", *named, "--seeds", "1")
@@ -55,6 +56,7 @@ def test_a_model_that_fails_leaves_the_table_of_the_others(here, tmp_path):
     assert row["model"] == "abmil"
 
 
+@pytest.mark.nightly
 def test_what_is_told_without_instances_stands_beside(here, tmp_path):
     outcome = here(
         "bench", "--models", "abmil", "--seeds", "1", "--bags-alone", "sweep=demo", *SMALL
@@ -70,6 +72,7 @@ def test_what_is_told_without_instances_stands_beside(here, tmp_path):
     assert sizes[1] == sizes[2] < 2000
 
 
+@pytest.mark.slow
 def test_unit_tests_judge_each_model_by_each_rule(here, tmp_path):
     outcome = here(
         *("bench", "--models", "abmil", "--seeds", "1", "--unit-tests", "sweep=demo"),

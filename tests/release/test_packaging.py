@@ -23,7 +23,7 @@ PROJECT = PYPROJECT["project"]
 
 # The names that a user writes: one that vanishes breaks their code, one that comes is a promise.
 SNAPSHOT = """
-callbacks: BagRecord BestEpoch FigureWriter Interruption PredictionWriter RecordCollector
+callbacks: BagRecord BestEpoch FigureWriter Interruption MapWriter PredictionWriter RecordCollector
 callbacks: SamplingFigures SmoothingMonitor progress
 data: AllBags ArraySource Bag BagBatch BagDataset BagError BagHeader BagList BagReader BagSplits
 data: BagTable CachedReader Canvas CovariateEncoder EvaluationBags Fault FeatureBags GraphBags
@@ -31,11 +31,11 @@ data: GraphCounts ImageBags ImageBatch ImageDataset ImageFolder Inspection KFold
 data: LabelTable LabelledBags LabelledDataset Labels LargeImage Loader MegapixelImages PatientBags
 data: RandomSplit SPLITS SlideSource Split SplitFiles Splitter TensorSource TiffSource TrainBatches
 data: WrappedDataset as_dataset bag_outline bag_sizes bags_alone changes_nothing check_split
-data: close_files
-data: collate_bags collate_images differs_by_epoch digits_bags digits_grid digits_survival draw_bags
-data: feature_bags feature_moments image_folder inspect_folder kfold_splits low_resolution megapixel
-data: mil_unit_test mnist_bags monte_carlo_splits open_reader open_source patients_of read_idx read_labels
-data: read_splits set_epoch stored_labels two_stream_digits unbatch write_split
+data: close_files collate_bags collate_images differs_by_epoch digits_bags digits_grid
+data: digits_survival draw_bags feature_bags feature_moments image_folder inspect_folder
+data: kfold_splits low_resolution megapixel mil_unit_test mnist_bags monte_carlo_splits open_reader
+data: open_source patients_of read_idx read_labels read_splits set_epoch stored_labels
+data: two_stream_digits unbatch write_split
 functional: Steps attention_entropy attention_pool attention_supervision bag_attention
 functional: baseline_hazard binary_cross_entropy brier_score concordance_index conditional_nll
 functional: cox_nll cross_entropy cumulative_dynamic_auc cumulative_nll dirichlet_energy
