@@ -223,7 +223,7 @@ ABSURD = [
     (put(*CONFIG, "model", {}), "a config without 'model'"),
     (put(*CONFIG, "model", {"_target_": "torch.nn.Linear"}), ""),
     (put(*CONFIG, "data", "test", 10**9), "at most 1,000,000, got 1000000000"),
-    (put(*CONFIG, "data", "test", 1e9), "at most 1,000,000, got 1000000000.0"),
+    (put(*CONFIG, "data", "test", 1e9), "expected a whole number, got 1000000000.0"),
     (put(*CONFIG, "data", "test", [1]), ""),
     (put(*CONFIG, "data", None), "a config without 'data'"),
     (put(*CONFIG, "trainer", 3), "a config without 'trainer'"),

@@ -205,7 +205,7 @@ SAMPLING = ("experiment=megapixel_digits",)
         ((*SAMPLING, "+data.root=here"), "expected no data.root for the digits, got 'here'"),
         (("experiment=megapixel_mnist", "data.root=nowhere"), "nowhere/train-images-idx3-ubyte: "),
         ((*SAMPLING, "model.estimator=orderd"), "estimator"),
-        ((*SAMPLING, "model.inference=all"), "inference to be one of"),
+        ((*SAMPLING, "model.inference=all"), "model.inference: expected sample or topk or full"),
         ((*SAMPLING, "model.n_patches=0"), "n_patches of at least 1, got 0"),
         ((*SAMPLING, "model.attention.kernel=4"), "an odd kernel"),
         ((*SAMPLING, "model.feature.length=0"), "length of the features above 0"),

@@ -135,7 +135,7 @@ def test_two_encoders_from_disk_one_with_a_dot_in_its_name(here, encoders, read_
         (("model/fusion=convx",), "did you mean 'convex'?"),
         (("model.fusion.mode=convx",), "expected mode to be one of"),
         (("model.fusion.dims=3",), "did you mean 'model.fusion.dim'?"),
-        (("model.fuse=bag",), "expected model.fuse to be one of ('instances', 'bags'), got 'bag'"),
+        (("model.fuse=bag",), "model.fuse: expected instances or bags, got 'bag'"),
         (("model/encoder=identity", "model.fusion.dim=null"), "expected streams of equal width"),
         (("model/encoder=lenet",), "stream 'gradient': expected images of shape"),
         (("data.streams=[pixel]",), "expected streams to be pixels or gradient or both, got"),

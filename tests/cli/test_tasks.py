@@ -86,7 +86,7 @@ def test_balanced_numbers_are_refused_before_a_bag_is_read(here, cohort, monkeyp
 def test_numbers_are_learnt_predicted_and_measured_in_their_unit(fit, apply, cohort, read_summary):
     run = fit(*REGRESSION, "monitor=val/mae", figures=True)
     summary = read_summary(run)
-    assert summary["task"] == {"name": "Regression", "class_names": []}
+    assert summary["task"] == {"name": "Regression", "class_names": [], "metric": "mae"}
     found = bags(run)
     assert not {"probability_0", "probability_1"} & set(found)
     assert tables(run)[0].schema.field("label").type == pa.float32()
@@ -154,7 +154,11 @@ def test_several_numbers_and_several_labels(fit, apply, read_summary):
     labels = ("data.label_column=[er,pr,her2]", "metrics=per_class", "task.class_weights=balanced")
     run = fit(*labels, name="labels", figures=True)
     summary = read_summary(run)
-    assert summary["task"] == {"name": "Multilabel", "class_names": ["er", "pr", "her2"]}
+    assert summary["task"] == {
+        "name": "Multilabel",
+        "class_names": ["er", "pr", "her2"],
+        "metric": "auroc",
+    }
     found, metrics = bags(run), summary["metrics"]
     for number, name in enumerate(("er", "pr", "her2")):
         y, p = found[f"label_{number}"], found[f"probability_{number}"]
@@ -173,7 +177,7 @@ def test_the_names_and_weights_of_the_classes(fit, apply, read_summary):
     run = fit(*options, "metrics=per_class", figures=True)
     summary = read_summary(run)
     names = ["malignant", "benign"]  # the positive one is the last
-    assert summary["task"] == {"name": "Binary", "class_names": names}
+    assert summary["task"] == {"name": "Binary", "class_names": names, "metric": "auroc"}
     assert tables(run)[0].schema.metadata[b"class_names"] == b"malignant\nbenign"
     found = bags(run)
     y, p = np.array(found["label"]), np.array(found["probability_1"])
@@ -197,7 +201,11 @@ def test_each_of_several_classes_by_its_name(fit, apply, read_summary):
     options = ("data.label_column=stage", "metrics=per_class", "task.class_weights=balanced")
     run = fit(*options, "monitor=val/loss", figures=True)
     summary = read_summary(run)
-    assert summary["task"] == {"name": "Multiclass", "class_names": ["I", "II", "III"]}
+    assert summary["task"] == {
+        "name": "Multiclass",
+        "class_names": ["I", "II", "III"],
+        "metric": "auroc",
+    }
     found = bags(run)
     for number, name in enumerate(("I", "II", "III")):
         y = np.array(found["label"]) == number

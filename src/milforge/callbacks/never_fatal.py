@@ -13,9 +13,10 @@ def never_fatal(what: str) -> Iterator[None]:
         what: begins the warning.
 
     Example:
-        >>> with warnings.catch_warnings(record=True) as told, never_fatal("not drawn"):
-        ...     raise OSError("the disk is full")
-        >>> str(told[0].message)
+        >>> with warnings.catch_warnings(record=True, action="always") as caught:
+        ...     with never_fatal("not drawn"):
+        ...         raise OSError("the disk is full")
+        >>> str(caught[0].message)
         'not drawn: the disk is full'
     """
     try:

@@ -49,6 +49,7 @@ CLOSED = (
             "data.splits.files",
             "fit",
             "load",
+            "maps",
             "plots",
             "processes",
             "report",

@@ -48,8 +48,8 @@ class Auto(Task):
 
     def __init__(
         self,
-        class_names: Sequence[str] | None = None,
-        positive: str | None = None,
+        class_names: Sequence[str | float | bool] | None = None,
+        positive: str | float | bool | None = None,
         class_weights: str | Sequence[float] | None = None,
     ) -> None:
         super().__init__()

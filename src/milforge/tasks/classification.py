@@ -45,7 +45,7 @@ class Classification(Task):
 
     def __init__(
         self,
-        class_names: Sequence[str] | None = None,
+        class_names: Sequence[str | float | bool] | None = None,
         class_weights: str | Sequence[float] | None = None,
     ) -> None:
         super().__init__()

@@ -49,7 +49,7 @@ class Multiclass(Classification):
 
     def __init__(
         self,
-        class_names: Sequence[str] | None = None,
+        class_names: Sequence[str | float | bool] | None = None,
         class_weights: str | Sequence[float] | None = None,
     ) -> None:
         super().__init__(class_names, class_weights)

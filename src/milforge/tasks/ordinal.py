@@ -64,7 +64,11 @@ class Ordinal(Task):
         "accuracy": MulticlassAccuracy,
     }
 
-    def __init__(self, method: Method = "coral", class_names: Sequence[str] | None = None) -> None:
+    def __init__(
+        self,
+        method: Method = "coral",
+        class_names: Sequence[str | float | bool] | None = None,
+    ) -> None:
         super().__init__()
         if method not in get_args(Method):
             raise ValueError(f"expected task.method to be coral or corn, got {method!r}")
