@@ -13,6 +13,7 @@ process that is killed, and one that does not come to an end. Exit code 1 where 
 import argparse
 import contextlib
 import importlib
+import logging
 import os
 import random
 import re
@@ -141,6 +142,7 @@ def in_child(command: Command, work: Path, log: Path) -> tuple[int, str]:
         code = 70
         try:
             warnings.simplefilter("ignore")
+            logging.root.handlers.clear()  # of what imported this; their streams may be closed
             sys.dont_write_bytecode = True  # near a limit it would be cut off
             signal.alarm(PATIENCE)
             resource.setrlimit(resource.RLIMIT_CPU, (SECONDS, SECONDS))

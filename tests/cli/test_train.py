@@ -101,8 +101,12 @@ def test_the_summary_says_what_the_run_was(trained, read_summary):
     assert set(summary) == {
         *("status", "metrics", "seed", "monitor", "best_epoch", "checkpoint", "wall_seconds"),
         *("versions", "git_commit", "task", "data"),
+        *("monitor_mode", "parameters", "peak_memory", "went_on"),
     }
-    assert summary["task"] == {"name": "Binary", "class_names": ["no 9", "9"]}
+    names = ["no 9", "9"]
+    assert summary["task"] == {"name": "Binary", "class_names": names, "metric": "auroc"}
+    assert summary["monitor_mode"] == "min"
+    assert summary["parameters"] > 1000
     assert summary["status"] == "finished"
     assert summary["seed"] == 3
     assert summary["monitor"] == "val/loss"
@@ -378,7 +382,7 @@ def test_a_multilabel_task_trains_whole(train, read_summary):
         *("learning_curves.png", "roc_pr.png", "confusion.png"),
         *("bags_3.png", "bags_9.png", "bags_none.png"),
     }
-    task = {"name": "Multilabel", "class_names": ["3", "9"]}
+    task = {"name": "Multilabel", "class_names": ["3", "9"], "metric": "auroc"}
     assert read_summary(outcome.run())["task"] == task
 
 

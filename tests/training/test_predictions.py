@@ -52,9 +52,6 @@ def test_an_ensemble_averages_what_each_member_shows():
         def __call__(self, batch):
             return self.output
 
-        def prepared(self, batch):
-            return batch
-
         def columns(self, output):
             return {}
 
@@ -62,9 +59,8 @@ def test_an_ensemble_averages_what_each_member_shows():
         members=[Member(output) for output in outputs],
         task=SimpleNamespace(average=lambda columns: (torch.zeros(2, 1), {})),
         logged=(),
-        _chosen=lambda batch: (0, 1),
-        _own=lambda batch, member: batch,
     )
+    ensemble.seen_by = lambda batch: [(member, batch) for member in ensemble.members]
     shown = Ensemble.forward(ensemble, batch).scores
     for part in (slice(0, 3), slice(3, 5)):
         each = [sign * scores[part, 1] for sign in (1, -1)]
