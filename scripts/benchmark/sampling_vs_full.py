@@ -26,7 +26,7 @@ from _common import least_times, peak_of
 from omegaconf import OmegaConf
 
 from milforge.api.build import make_data
-from milforge.api.evaluation import make_member, stored_task
+from milforge.api.members import make_member, stored_task
 from milforge.config.checkpoint_config import load_checkpoint
 from milforge.data import ImageBatch, collate_images
 from milforge.training import MILModule

@@ -32,8 +32,9 @@ from omegaconf import DictConfig
 from torch import Tensor, nn
 
 from milforge.api.build import make, make_data
+from milforge.api.monitor import with_monitor
 from milforge.api.trainer import make_trainer, quiet_run
-from milforge.api.training import make_module, with_monitor
+from milforge.api.training import make_module
 from milforge.config.hydra_versions import VERSION_BASE
 from milforge.config.messages import config_dir
 from milforge.config.schema import register

@@ -3,7 +3,7 @@ import pytest
 import torch
 from omegaconf import OmegaConf
 
-from milforge.api.build import instance_weight, make_loss, make_metrics
+from milforge.api.learning import instance_weight, make_loss, make_metrics
 from milforge.data import Labels
 from milforge.tasks import Binary, Multilabel
 

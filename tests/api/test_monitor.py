@@ -6,7 +6,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from milforge.api.build import Learning
+from milforge.api.learning import Learning
 from milforge.api.monitor import check_defined, warn_of_few
 from milforge.metrics import RMSE
 from milforge.training import MILModule

@@ -5,7 +5,8 @@ import json
 
 import pytest
 
-from milforge.cli.bench import make_plan, parse
+from milforge.cli.bench import parse
+from milforge.cli.bench_plan import make_plan
 
 TINY = ("data.train=16", "data.val=8", "data.test=8", "trainer.max_epochs=1", "logger=none")
 SMALL = (*TINY, "callbacks.figures=null", "model.encoder.hidden=[8]")

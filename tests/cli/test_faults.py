@@ -12,7 +12,7 @@ import wandb
 
 from bag_folders import labelled_bags, plain_folder
 from milforge.api.evaluation import checkpoint_list
-from milforge.api.trainer import _stage_in
+from milforge.api.wandb_run import stage_in
 from milforge.cli.terminal import show_any_name
 from milforge.config.checkpoint_config import load_checkpoint
 from milforge.data.features.readers import open_reader
@@ -77,11 +77,11 @@ def test_a_checkpoint_is_not_called_damaged_where_memory_or_handles_lack(
 
 def test_wandb_gathers_in_the_run_where_it_may_not_in_the_home(tmp_path, monkeypatch):
     monkeypatch.setenv("WANDB_DATA_DIR", str(tmp_path / "home"))
-    _stage_in(tmp_path / "run")
+    stage_in(tmp_path / "run")
     assert wandb.env.get_data_dir() == str(tmp_path / "home")
     monkeypatch.setattr(os, "mkdir", refuse(errno.EROFS))
     monkeypatch.setenv("WANDB_DATA_DIR", str(tmp_path / "read_only"))
-    _stage_in(tmp_path / "run")
+    stage_in(tmp_path / "run")
     assert wandb.env.get_data_dir() == str(tmp_path / "run")
 
 

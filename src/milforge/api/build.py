@@ -1,12 +1,10 @@
 """From a config to the objects of a run."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, suppress
 from functools import partial
 from inspect import signature
-from math import inf
-from typing import Any, cast
+from typing import Any
 
 import lightning as L
 import torch
@@ -14,13 +12,10 @@ from hydra.errors import InstantiationException
 from hydra.utils import get_object
 from omegaconf import DictConfig, OmegaConf
 from torch import Tensor, nn
-from torchmetrics import Metric
 
 from milforge.config.checkpoint_config import unfitting
-from milforge.config.checkpoint_content import ODD
 from milforge.config.hydra_versions import instantiate
-from milforge.config.key_check import check_complete
-from milforge.config.messages import WHERE
+from milforge.config.odd_values import odd_values
 from milforge.data import (
     BagBatch,
     BagSplits,
@@ -30,14 +25,9 @@ from milforge.data import (
     Splitter,
     bags_alone,
 )
-from milforge.metrics import build_metrics, missing_options
 from milforge.tasks import Auto, Task
-from milforge.training import MILDataModule, MILModule
-from milforge.training.losses import Loss, check_loss
+from milforge.training import MILDataModule
 from milforge.training.standardising import InstanceShape
-
-# What is logged of every stage, whatever the task.
-MEASURED = ("loss", "inst_auroc", "inst_ap")
 
 
 def seed_run(config: DictConfig) -> None:
@@ -64,21 +54,9 @@ def make(config: DictConfig, **kwargs: Any) -> Any:
         raise
 
 
-@contextmanager
-def named_values(key: str) -> Iterator[None]:
-    """Names the group of which nothing can be made, where what is made of it comes later.
-
-    Raises:
-        ValueError: for errors that no user was meant to see; others are left as they are.
-    """
-    try:
-        yield
-    except ODD as error:
-        cause, *_ = str(error).splitlines() or [""]
-        raise ValueError(
-            f"{key}: expected values that it can be built with, got others "
-            f"({type(error).__name__}: {cause:.300}); {WHERE}"
-        ) from error
+def unfit(key: str) -> AbstractContextManager[None]:
+    """Names the group of which nothing can be made, where what is made of it comes later."""
+    return odd_values(f"{key}: expected values that it can be built with, got others")
 
 
 def resolved(config: DictConfig) -> dict[str, Any]:
@@ -171,7 +149,7 @@ def make_network(
         ValueError: where it takes images and the data are bags, or the other way round, or it
             needs a graph and the bags have none.
     """
-    builder = _class_of(make(config.model))
+    builder = class_of(make(config.model))
     takes_images = getattr(builder, "batch_type", BagBatch) is ImageBatch
     if takes_images and data.batch_type is BagBatch:
         raise ValueError(
@@ -199,9 +177,9 @@ def build_network(
     """The network of a config for instances of a shape."""
     build = make(config.model)
     given: dict[str, Any] = {"instance_shape": instance_shape, "num_outputs": num_outputs}
-    if "num_covariates" in signature(_class_of(build)).parameters:
+    if "num_covariates" in signature(class_of(build)).parameters:
         given["num_covariates"] = num_covariates
-    with named_values("model"):
+    with unfit("model"):
         network: nn.Module = build(**given)
     return network
 
@@ -213,10 +191,10 @@ def check_optimizer(config: DictConfig, network: nn.Module) -> None:
         ValueError: where they cannot be built of these values.
     """
     trained = [each for each in network.parameters() if each.requires_grad]
-    with named_values("optimizer"):
+    with unfit("optimizer"):
         optimizer = make(config.optimizer)(trained)
     if config.scheduler:
-        with named_values("scheduler"):
+        with unfit("scheduler"):
             make(config.scheduler)(optimizer)
 
 
@@ -253,126 +231,6 @@ def make_loader(config: DictConfig) -> Loader:
     return make(config.loader) if config.loader else Loader()
 
 
-@dataclass(frozen=True)
-class Learning:
-    """What a config says of how a task is learnt, checked against the labels.
-
-    Args:
-        build: builds the LightningModule.
-        loss: the loss of each bag; None: the task's own.
-        instances: weight of the loss of the attention.
-        metrics: metrics beside the task's own, by name; None takes the task's of that name away.
-    """
-
-    build: Callable[..., MILModule]
-    loss: Loss | None
-    instances: float
-    metrics: dict[str, Metric | None]
-
-
-def make_learning(config: DictConfig, task: Task, labels: Tensor | None) -> Learning:
-    """What a config says of how a task is learnt. What is wrong is an error before a bag is read.
-
-    Args:
-        config: of the run.
-        task: has seen the labels.
-        labels: some labels that the loss is tried on; None where there are none.
-
-    Raises:
-        ValueError: where the module, the loss or a metric is none, or does not fit the task; the
-            message names the key.
-    """
-    build = module_builder(config)
-    metrics = make_metrics(config, task)
-    build_metrics(task.metrics(), metrics, task.input_names)
-    loss = make_loss(config, task, labels)
-    return Learning(build, loss, instance_weight(config), metrics)
-
-
-def instance_weight(config: DictConfig) -> float:
-    """`loss.instances`, the weight of the loss of the attention.
-
-    Raises:
-        ValueError: where it is no number from 0 on.
-    """
-    weight = (config.loss or {}).get("instances", 0.0)
-    if isinstance(weight, bool) or not isinstance(weight, int | float) or not 0 <= weight < inf:
-        raise ValueError(f"loss.instances: expected a number from 0 on, got {weight!r}")
-    return float(weight)
-
-
-def make_metrics(config: DictConfig, task: Task) -> dict[str, Metric | None]:
-    """The metrics of a config; what they need to know of the task, such as its classes, is given.
-
-    Raises:
-        ValueError: where one is no metric, or needs a value that neither config nor task gives.
-    """
-    metrics: dict[str, Metric | None] = {}
-    for name, node in (config.metrics or {}).items():
-        if name in MEASURED:
-            raise ValueError(
-                f"metrics.{name}: every run measures {name} itself; give the metric another name"
-            )
-        if node is None:
-            metrics[str(name)] = None
-            continue
-        if not isinstance(node, DictConfig) or "_target_" not in node:
-            raise ValueError(f"metrics.{name}: expected a _target_, the class of a metric, or null")
-        target = get_object(node._target_)
-        given = missing_options(target, node, task.metric_options())
-        check_complete(f"metrics.{name}", {**node, **given})
-        metric = make(node, **given)
-        if not isinstance(metric, Metric):
-            raise ValueError(
-                f"metrics.{name}._target_: expected a torchmetrics.Metric, got {node._target_}"
-            )
-        metrics[str(name)] = metric
-    return metrics
-
-
-def make_loss(config: DictConfig, task: Task, labels: Tensor | None) -> Loss | None:
-    """The loss of a config, tried on some labels; None where it is the task's own.
-
-    Raises:
-        ValueError: where it cannot be called, does not return a loss for each bag, or cannot take
-            such labels.
-    """
-    node = {key: each for key, each in (config.loss or {}).items() if key != "instances"}
-    if not node:
-        return None
-    loss: Loss = make(OmegaConf.create(node))
-    if not callable(loss):
-        raise ValueError(
-            "loss._target_: expected a function of logits and labels, or a module, got "
-            f"{config.loss._target_}"
-        )
-    if labels is not None and len(labels):
-        weighted = getattr(task, "class_weights", None) is not None
-        if weighted and task.weight(task.target(labels[:1])) is None:
-            raise ValueError(
-                "task.class_weights: this task weighs each label inside its own loss, which "
-                f"{config.loss._target_} replaces; choose loss=task, or task.class_weights=null"
-            )
-        check_loss(loss, task, labels)
-    return loss
-
-
-def module_builder(config: DictConfig) -> Callable[..., MILModule]:
-    """Builds the LightningModule of a config.
-
-    Raises:
-        ValueError: where the target is none of ours.
-    """
-    build = make(config.module) if config.module else MILModule
-    kind = _class_of(build)
-    if not (isinstance(kind, type) and issubclass(kind, MILModule)):
-        raise ValueError(
-            "module: expected _target_ to name a subclass of milforge.training.MILModule and "
-            f"_partial_: true, got {config.module._target_}"
-        )
-    return cast(Callable[..., MILModule], build)
-
-
-def _class_of(build: Any) -> Any:
+def class_of(build: Any) -> Any:
     """What a partial, or a class itself, builds."""
     return build.func if isinstance(build, partial) else build

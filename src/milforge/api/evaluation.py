@@ -1,10 +1,7 @@
 """Evaluation and prediction from a checkpoint, or from several that are averaged."""
 
 import logging
-import re
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
-from functools import partial
+from collections.abc import Mapping
 from pathlib import Path
 from time import monotonic
 from typing import Any
@@ -14,17 +11,14 @@ from lightning.pytorch.loggers import CSVLogger
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
 from milforge.api.build import (
-    Learning,
     make_data,
-    make_learning,
-    make_network,
-    make_task,
-    module_builder,
     resolved,
     seed_run,
-    within_its_weights,
 )
 from milforge.api.launch import Launch
+from milforge.api.learning import make_learning
+from milforge.api.members import check_ensemble, make_ensemble, make_member, stored_task
+from milforge.api.results import as_floats, task_summary
 from milforge.api.seen_bags import (
     check_new_bags,
     is_other_cohort,
@@ -35,41 +29,27 @@ from milforge.api.seen_bags import (
     write_members,
 )
 from milforge.api.trainer import (
-    as_floats,
     check_processes,
     make_trainer,
     quiet_run,
-    wandb_folder,
     write_config,
 )
-from milforge.api.training import task_summary
+from milforge.api.wandb_run import wandb_folder
 from milforge.config.checkpoint_config import (
-    check_fit,
     check_stored,
-    empty_standardiser,
     load_checkpoint,
-    load_weights,
-    stored_part,
 )
 from milforge.config.checkpoint_content import name_odd_values
-from milforge.config.checkpoint_paths import check_alike, different_parts
-from milforge.config.key_check import check_targets
-from milforge.data import AllBags, CovariateEncoder, LabelError
+from milforge.data import AllBags, LabelError
 from milforge.processes.exit_on_signal import ExitOnSignal
 from milforge.processes.launch_environment import leave_with_parent
 from milforge.processes.lost_process import report_lost_process
 from milforge.processes.memory_limit import check_memory_limit
 from milforge.runs.print_result import print_run
 from milforge.runs.summary import write_summary
-from milforge.tasks import Task
-from milforge.training import Ensemble, MILDataModule, MILModule
+from milforge.training import MILDataModule
 
 logger = logging.getLogger(__name__)
-
-# What each member of an ensemble is built from as it was trained.
-MEMBER_GROUPS = ("model", "task", "module")
-
-Checkpoints = dict[str, dict[str, Any]]
 
 
 def infer(
@@ -235,95 +215,9 @@ def check_labels(data: MILDataModule) -> None:
         ) from error
 
 
-def stored_task(config: DictConfig, stored: Mapping[str, Any]) -> Task:
-    """The task of a config with what a checkpoint knows of the labels."""
-    return make_task(config).from_state(stored["task"])
-
-
 def mark_seen(trainer: L.Trainer, seen: Mapping[str, Any] | None) -> None:
     """Marks a tracked run whose metrics are of bags that a checkpoint was trained on."""
     if seen is not None:
         for each in trainer.loggers:
             if not isinstance(each, CSVLogger):  # summary.json stands beside metrics.csv
                 each.log_hyperparams({"seen_in_training": seen["bags"]})
-
-
-def check_ensemble(config: DictConfig, checkpoints: Checkpoints, overrides: Sequence[str]) -> None:
-    """Checks that checkpoints can be averaged, and warns where a member may have seen the bags.
-
-    Raises:
-        ValueError: where one is of another kind than the first, or the model is given anew.
-    """
-    stored = {path: checkpoint["milforge"] for path, checkpoint in checkpoints.items()}
-    check_alike(stored)
-    first, *_ = configs = [stored_part(content["config"], ()) for content in stored.values()]
-    plain = resolved(config)
-    plainly = [each.lstrip("+") for each in overrides]
-    given = [each for each in plainly if re.match(r"~?model\b", each)]
-    if given or plain["model"] != first["model"]:
-        raise ValueError(
-            f"each of {len(stored)} checkpoints is built from the model that it was trained with, "
-            f"got {', '.join(given) or 'other values in a config file'}; leave the model as it "
-            "is, or give one checkpoint"
-        )
-    different = different_parts(configs, plain)
-    if different and not config.out_of_fold:
-        logger.warning(
-            "the checkpoints were trained with different %s: unless their test parts are the same, "
-            "some have been trained on bags that are tested here; out_of_fold=true has each bag "
-            "predicted by those that did not see it",
-            " and ".join(different),
-        )
-
-
-def make_ensemble(
-    checkpoints: Checkpoints,
-    config: DictConfig,
-    data: MILDataModule,
-    learning: Learning,
-    of_bag: Mapping[str, Sequence[int]] | None = None,
-) -> MILModule:
-    """The checkpoints as one module, each built as it was trained.
-
-    Network, task and LightningModule are its own; loss and metrics are those of the config.
-    """
-    members: list[MILModule] = []
-    for path, checkpoint in checkpoints.items():
-        stored = checkpoint["milforge"]
-        member = config.copy()
-        own_part = stored_part(stored["config"], ())
-        for group in MEMBER_GROUPS:
-            member[group] = own_part.get(group)
-        check_targets(OmegaConf.create({group: member[group] for group in MEMBER_GROUPS}))
-        own = replace(learning, build=module_builder(member))
-        members.append(make_member(path, checkpoint, member, data, own))
-    return Ensemble(members, of_bag)
-
-
-def make_member(
-    path: str,
-    checkpoint: Mapping[str, Any],
-    config: DictConfig,
-    data: MILDataModule,
-    learning: Learning,
-) -> MILModule:
-    """The model of the config with the weights of a checkpoint.
-
-    Raises:
-        ValueError: where the checkpoint fits neither the data nor the model.
-    """
-    stored = checkpoint["milforge"]
-    check_fit(stored, data.instance_shape, data.task.class_names)
-    covariates = len(CovariateEncoder(stored["covariates"] or []).names)
-    build = partial(make_network, config, data, covariates)
-    with name_odd_values(f"ckpt_path: {path}"):
-        module = learning.build(
-            within_its_weights(build, checkpoint["state_dict"], path),
-            stored_task(config, stored),
-            loss=learning.loss,
-            metrics=learning.metrics,
-            stored=stored,
-            standardise=empty_standardiser(data.instance_shape) if stored["standardised"] else None,
-        )
-    load_weights(module, checkpoint, path, data.instance_shape, data.task.class_names)
-    return module

@@ -16,9 +16,9 @@ from milforge.api.build import (
     make,
     make_loader,
     make_task,
-    module_builder,
     within_its_weights,
 )
+from milforge.api.learning import module_builder
 from milforge.callbacks.predictions import bags_table
 from milforge.callbacks.records import BagRecord, records_of
 from milforge.config.checkpoint_config import (

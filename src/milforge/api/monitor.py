@@ -10,7 +10,7 @@ from lightning.pytorch.utilities import rank_zero_only
 from omegaconf import DictConfig
 from torch import Tensor
 
-from milforge.api.build import Learning
+from milforge.api.learning import Learning
 from milforge.metrics import build_metrics
 from milforge.tasks import Task
 from milforge.training import MILModule

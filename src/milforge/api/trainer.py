@@ -7,7 +7,6 @@ import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from secrets import token_hex
 from types import MappingProxyType
 from typing import Any
 
@@ -15,17 +14,16 @@ import lightning as L
 from lightning.pytorch.accelerators import CUDAAccelerator, MPSAccelerator
 from lightning.pytorch.callbacks import Callback, LearningRateMonitor
 from lightning.pytorch.loggers import CSVLogger, Logger, WandbLogger
-from lightning.pytorch.utilities import rank_zero_only
 from omegaconf import DictConfig, OmegaConf
 
 from milforge.api.build import make, make_loader, resolved
 from milforge.api.launch import Launch
 from milforge.api.tracking import run_name, tracked_config
+from milforge.api.wandb_run import prepare_wandb, set_axes
 from milforge.callbacks import Interruption
 from milforge.callbacks.never_fatal import never_fatal
 from milforge.data import Loader
 from milforge.data.files import atomic_path
-from milforge.processes.lightning_private import go_offline, is_offline, run_options
 from milforge.training import MILDataModule
 
 log = logging.getLogger(__name__)
@@ -62,6 +60,7 @@ def make_trainer(
         logged: the config that the loggers get, where it is another one.
         facts: what they get beside it, such as the number of parameters.
     """
+    _check_devices(config.trainer)
     logged = config if logged is None else logged
     loggers: list[Logger] = [make(node) for node in _nodes(config.logger)]
     if os.environ.get("WANDB_MODE") == "disabled":
@@ -69,12 +68,11 @@ def make_trainer(
     for logger in loggers:
         if isinstance(logger, WandbLogger):
             name = run_name(logged, launch.choices)
-            _prepare_wandb(logger, Path(config.paths.output_dir) / "wandb_id", name)
+            prepare_wandb(logger, Path(config.paths.output_dir) / "wandb_id", name)
     callbacks: list[Callback] = [make(node) for node in _nodes(config.callbacks)]
     if not loggers:
         callbacks = [each for each in callbacks if not isinstance(each, LearningRateMonitor)]
     # What it saves holds the state of those that save checkpoints: behind them, wherever it stands.
-    _check_devices(config.trainer)
     callbacks.sort(key=lambda each: isinstance(each, Interruption))
     options = {"callbacks": callbacks, "logger": loggers or False}
     trainer: L.Trainer = make(config.trainer, **options, **without_mps(config.trainer))
@@ -86,7 +84,7 @@ def make_trainer(
             told = tracked_config(logged, launch.choices, launch.overrides, facts)
             logger.log_hyperparams(told)
         if isinstance(logger, WandbLogger):
-            _set_axes(logger)
+            set_axes(logger)
     return trainer
 
 
@@ -116,68 +114,6 @@ def without_mps(config: DictConfig) -> dict[str, str]:
         return {}
     log.info("trainer.accelerator=auto: the CPU, because the GPU of a Mac (MPS) has no float64")
     return {"accelerator": "cpu"}
-
-
-@rank_zero_only
-def _set_axes(logger: WandbLogger) -> None:
-    """Panels of W&B are drawn over epochs."""
-    for part in ("train", "val", "test", "best"):
-        logger.experiment.define_metric(f"{part}/*", step_metric="epoch")
-
-
-@rank_zero_only
-def _prepare_wandb(logger: WandbLogger, path: Path, name: str | None) -> None:
-    """Has W&B go on with the run of which a file holds the id, or begin one and note its id.
-
-    Where W&B cannot be reached, the run is tracked offline, so that it is not lost and can be
-    uploaded later.
-    """
-    _stage_in(path.parent / "wandb")
-    # Lightning passes what W&B no longer takes, and each run would begin with a warning.
-    options = run_options(logger)
-    options.pop("anonymous", None)
-    if options.get("name") is None:
-        options["name"] = name
-    if path.is_file():
-        options["id"] = path.read_text().strip()
-        if not is_offline(logger):
-            options["resume"] = "allow"
-    else:
-        # An agent of a W&B sweep says which run this is.
-        options["id"] = os.environ.get("WANDB_RUN_ID") or token_hex(4)
-        with atomic_path(path) as partial:
-            partial.write_text(f"{options['id']}\n")
-    if not is_offline(logger):
-        import wandb  # which takes most of a second
-
-        try:
-            logger.experiment  # noqa: B018 (it connects)
-            return
-        except (wandb.errors.CommError, wandb.errors.UsageError) as error:
-            why = str(error).splitlines()[0]
-            log.warning("W&B cannot be reached (%s): this run is tracked offline", why)
-            wandb.teardown()  # its service holds the id of the run that failed
-            go_offline(logger)
-            options.pop("resume", None)
-    # Lightning says it by an environment variable, which W&B reads once in a process.
-    options["mode"] = "offline"
-
-
-def _stage_in(folder: Path) -> None:
-    """Has W&B gather what it logs in the run's folder, where it may not in the user's home.
-
-    It says so only when a table is logged, after training.
-    """
-    import wandb
-
-    staging = Path(wandb.env.get_data_dir()) / "artifacts" / "staging"
-    try:
-        staging.mkdir(parents=True, exist_ok=True)
-        writable = os.access(staging, os.W_OK | os.X_OK)
-    except OSError:
-        writable = False
-    if not writable:
-        os.environ["WANDB_DATA_DIR"] = str(folder)
 
 
 def _check_launch(trainer: L.Trainer, launch: Launch) -> None:
@@ -301,22 +237,3 @@ def write_config(config: DictConfig, overrides: Sequence[str]) -> None:
         path.write_text(OmegaConf.to_yaml(OmegaConf.create(resolved(config))), "utf-8")
     with atomic_path(folder / "overrides") as path:
         path.write_text("".join(f"{override}\n" for override in overrides), "utf-8")
-
-
-def wandb_folder(trainer: L.Trainer) -> str | None:
-    """Folder of the W&B run, where there is one on this machine.
-
-    A run that was killed and goes on has several, of one id: a pattern that matches them all.
-    """
-    for logger in trainer.loggers:
-        if isinstance(logger, WandbLogger):
-            folder = Path(logger.experiment.dir).parent
-            pattern = folder.parent / "offline-run-*"
-            several = len(list(folder.parent.glob(pattern.name))) > 1
-            return str(pattern if several else folder)
-    return None
-
-
-def as_floats(metrics: Mapping[str, Any]) -> dict[str, float]:
-    """Metrics as plain numbers, in the order of their names."""
-    return {name: float(value) for name, value in sorted(metrics.items())}

@@ -5,34 +5,31 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from time import monotonic
-from typing import Any
 
 import lightning as L
-from lightning.pytorch.callbacks import ModelCheckpoint
 from omegaconf import DictConfig
 
 from milforge.api.build import (
-    Learning,
     check_optimizer,
     make,
     make_data,
-    make_learning,
     make_network,
     resolved,
     seed_run,
 )
 from milforge.api.init_weights import begin_from
 from milforge.api.launch import Launch
+from milforge.api.learning import Learning, make_learning
 from milforge.api.monitor import check_defined, check_direction, warn_of_few, with_monitor
+from milforge.api.results import as_floats, best_checkpoint, best_metrics, task_summary
 from milforge.api.trainer import (
-    as_floats,
     check_processes,
     make_trainer,
     quiet_run,
-    wandb_folder,
     write_config,
 )
-from milforge.callbacks.best_epoch import log_best, metrics_of
+from milforge.api.wandb_run import wandb_folder
+from milforge.callbacks.best_epoch import log_best
 from milforge.config.checkpoint_config import as_plain, load_checkpoint, load_weights
 from milforge.config.checkpoint_content import name_odd_values
 from milforge.config.key_check import did_you_mean
@@ -57,7 +54,6 @@ from milforge.runs.resume import (
     restore_metrics,
 )
 from milforge.runs.summary import write_summary
-from milforge.tasks import Task
 from milforge.training import MILDataModule, MILModule
 from milforge.training.data_loaders import classes_to_balance
 
@@ -281,38 +277,6 @@ def make_module(config: DictConfig, data: MILDataModule, learning: Learning) -> 
     if type(module).configure_optimizers is MILModule.configure_optimizers:
         check_optimizer(filled, module)
     return module
-
-
-def task_summary(task: Task) -> dict[str, Any]:
-    """The task of a run, for its summary; the last of two classes is the positive one.
-
-    `metric` is the task's first, that which a run is judged by.
-    """
-    return {
-        "name": type(task).__name__,
-        "class_names": list(task.class_names),
-        "metric": next(iter(task.metric_types), None),
-    }
-
-
-def best_checkpoint(trainer: L.Trainer) -> str | None:
-    """Path of the best checkpoint, or None where none was written."""
-    kept = [each for each in trainer.checkpoint_callbacks if isinstance(each, ModelCheckpoint)]
-    return kept[0].best_model_path or None if kept else None
-
-
-def best_metrics(
-    history: Mapping[str, Sequence[tuple[float, float]]], checkpoint: str | None
-) -> tuple[int | None, dict[str, float]]:
-    """The best epoch and its metrics; the last one's where no checkpoint is kept.
-
-    An epoch may have several validations: it is that of the checkpoint which counts.
-    """
-    if checkpoint is None:
-        return None, metrics_of(history, None)
-    kept = load_checkpoint(checkpoint)
-    epoch = int(kept["epoch"])
-    return epoch, metrics_of(history, epoch) | metrics_of(kept["milforge"]["history"], epoch)
 
 
 def check_epochs(path: str, epoch: int, max_epochs: int | None) -> None:

@@ -11,7 +11,7 @@ History = Mapping[str, Sequence[tuple[float, float]]]
 
 
 class BestEpoch(Callback):
-    """Logs `best/<metric>` and `best_epoch` after each epoch, and so in the summary of a tracker.
+    """Logs `best/<metric>` and `best_epoch` while a run trains; at its end the run itself does.
 
     A tracker's summary holds the last value of each metric, which is that of the last epoch; the
     best epoch is the one that is tested. A sweep on a server goes by `best/val/loss`.
@@ -20,14 +20,7 @@ class BestEpoch(Callback):
 
     def on_train_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Logs what the epoch before this one has changed; its checkpoint is saved by now."""
-        self._log(trainer, pl_module)
-
-    def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """The same after the last epoch."""
-        self._log(trainer, pl_module)
-
-    def _log(self, trainer: L.Trainer, module: L.LightningModule) -> None:
-        history = cast(History, module.history)
+        history = cast(History, pl_module.history)
         epoch = best_epoch(trainer, history)
         if epoch is not None:
             log_best(trainer, epoch, metrics_of(history, epoch))

@@ -1,18 +1,13 @@
 """`milforge-bench`: several models on the same seeds and folds, in one table."""
 
 import argparse
-import json
 import os
-import re
 import sys
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
-if TYPE_CHECKING:
-    from milforge.config.key_help import Composed
+from milforge.cli.bench_plan import RULES, SIMPLEST, Plan, make_plan
 
 DESCRIPTION = """\
 Trains several models on the same seeds and folds, as a sweep of milforge-train would, and writes
@@ -22,18 +17,7 @@ difference would need. The same command with the same sweep=NAME does what is le
 EXAMPLE = (
     "example: milforge-bench --models abmil,simlp,dsmil --seeds 5 sweep=baselines data=digits_bags"
 )
-SIMPLEST = "simlp"
-UNIT_TEST = "mil_unit_test"  # of configs/data
-RULES = ("single_concept", "threshold", "false_frequency")
 CONTROLS = {"size": "bag size alone", "order": "file order alone", "labels": "shuffled labels"}
-# What the command itself says to milforge-train.
-OWN = {
-    "model": "--models",
-    "seed": "--seeds",
-    "split.fold": "--folds",
-    "run": "sweep=NAME",
-    "bags_alone": "--bags-alone",
-}
 
 
 def parse(arguments: Sequence[str]) -> argparse.Namespace:
@@ -60,125 +44,6 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     )
     add("--config-dir", metavar="FOLDER", help="further configs, as for milforge-train")
     return parser.parse_intermixed_args(arguments)
-
-
-@dataclass(frozen=True)
-class Plan:
-    """What is run, and where.
-
-    Args:
-        folder: of the bench; its sweeps are below it.
-        sweep: name of the folder, below that of all sweeps.
-        models: options of the group `model`.
-        baseline: one of them.
-        seeds: number of seeds.
-        folds: number of folds; None where the data have none.
-        metric: its name; None: the first of the test.
-        overrides: of every run.
-        config_dir: folder of further configs.
-    """
-
-    folder: Path
-    sweep: str
-    models: tuple[str, ...]
-    baseline: str
-    seeds: int
-    folds: int | None
-    metric: str | None
-    overrides: tuple[str, ...]
-    config_dir: str | None = None
-
-    def command(self) -> list[str]:
-        """The sweep of the models, as `milforge-train` takes it.
-
-        Seeds come first: more of them are further jobs, and those that are done keep their numbers.
-        """
-        folds = [] if self.folds is None else [f"split.fold={_several(self.folds)}"]
-        runs = [f"seed={_several(self.seeds)}", *folds, f"model={','.join(self.models)}"]
-        return [*self.start("models"), *self.overrides, *runs]
-
-    def unit_tests(self) -> list[str]:
-        """The sweep of the models on the three rules of `mil_unit_test`."""
-        runs = [f"seed={_several(self.seeds)}", f"data.rule={','.join(RULES)}"]
-        data = [f"data={UNIT_TEST}"]
-        return [
-            *self.start("unit_tests"),
-            *data,
-            *self.overrides,
-            *runs,
-            f"model={','.join(self.models)}",
-        ]
-
-    def controls(self) -> list[list[str]]:
-        """The sweeps of what can be told without instances, and of shuffled labels.
-
-        The former have one number per bag, for which the simplest network will do; what is said of
-        models and graphs is not meant for it.
-        """
-        runs = self.command()[-3 if self.folds is not None else -2 : -1]
-        plain = [each for each in self.overrides if not re.match(r"[+~]*(model|graph)\b", each)]
-        alone = [*plain, *runs, "graph=none", f"model={SIMPLEST}", "bags_alone=size,order"]
-        shuffled = [*self.overrides, *runs, f"model={self.baseline}", "bags_alone=labels"]
-        return [[*self.start("alone"), *alone], [*self.start("shuffled"), *shuffled]]
-
-    def start(self, name: str) -> list[str]:
-        """How the command line of a sweep of the bench begins."""
-        further = [] if self.config_dir is None else ["--config-dir", self.config_dir]
-        return ["-m", *further, f"sweep={self.sweep}/{name}", "hydra.callbacks.sweep.table=false"]
-
-    def named_beforehand(self) -> dict[str, Any]:
-        """What must not change once the first result is known."""
-        return {
-            "models": list(self.models),
-            "baseline": self.baseline,
-            "metric": self.metric,
-            "folds": self.folds,
-        }
-
-
-def make_plan(options: argparse.Namespace) -> Plan:
-    """Checks the command line, and makes the folder.
-
-    Raises:
-        ValueError: for what cannot be run, or contradicts what the bench was begun with.
-    """
-    from milforge.config import run_folders
-    from milforge.config.key_help import composed
-    from milforge.config.resolvers import prepare
-
-    overrides = _check_overrides(options.overrides)
-    name = dict(each.split("=", 1) for each in overrides).get("sweep")
-    overrides = [each for each in overrides if not each.startswith("sweep=")]
-    if options.seeds < 1:
-        raise ValueError(f"expected --seeds of at least 1, got {options.seeds}")
-    prepare()
-    if options.unit_tests:
-        _check_unit_tests(options, overrides)
-    plain = [each for each in overrides if not each.startswith(("launcher=", "hydra"))]
-    found = composed("train", plain, [options.config_dir] if options.config_dir else [])
-    models = _choose_models(options.models, found, options.config_dir)
-    baseline = options.baseline or models[0]
-    if baseline not in models:
-        raise ValueError(
-            f"expected --baseline to be one of --models, {', '.join(models)}, got {baseline!r}"
-        )
-    folds = _count_folds(options.folds, found.config.split)
-    run_folders.forget()
-    parent = str(Path(found.config.paths.log_dir) / found.config.task_name / "multiruns")
-    folder = Path(run_folders.sweep_dir(parent, name))
-    plan = Plan(
-        folder,
-        name or folder.name,
-        models,
-        baseline,
-        options.seeds,
-        folds,
-        options.metric,
-        tuple(overrides),
-        options.config_dir,
-    )
-    _keep(plan)
-    return plan
 
 
 def bench(options: argparse.Namespace) -> str | None:
@@ -322,128 +187,6 @@ def tell_unit_tests(plan: Plan) -> None:
     write_csv(plan.folder / "unit_tests.csv", judged_records(judged))
     shown = os.path.relpath(plan.folder)
     print(f"\ntable        {shown}/unit_tests.md {shown}/unit_tests.csv")
-
-
-def _check_unit_tests(options: argparse.Namespace, overrides: Sequence[str]) -> None:
-    """Checks that nothing is asked for that the unit tests have of their own.
-
-    Raises:
-        ValueError: names it.
-    """
-    data = [each for each in overrides if re.match(r"[+~]*(data|split|task)(=|@|\.rule)", each)]
-    if data:
-        raise ValueError(f"{data[0]}: --unit-tests brings data of its own, leave it out")
-    for name in ("select", "bags_alone", "metric", "folds", "difference", "baseline"):
-        if getattr(options, name) not in (None, False):
-            raise ValueError(
-                f"--{name.replace('_', '-')}: --unit-tests compares no models, leave it out"
-            )
-
-
-def _check_overrides(overrides: Sequence[str]) -> list[str]:
-    from hydra.core.override_parser.overrides_parser import OverridesParser
-
-    parser = OverridesParser.create()
-    for text in overrides:
-        key = text.partition("=")[0].lstrip("+~")
-        if key in OWN:
-            raise ValueError(f"{text}: the bench says so itself, by {OWN[key]}")
-        if key == "search":
-            raise ValueError(f"{text}: a bench compares settings, and searches for none")
-        if parser.parse_override(text).is_sweep_override():
-            raise ValueError(
-                f"{text}: expected one value; the bench runs over models, seeds and folds, and "
-                "milforge-train -m over others"
-            )
-    return list(overrides)
-
-
-def _choose_models(text: str, found: "Composed", config_dir: str | None) -> tuple[str, ...]:
-    from milforge.config.key_check import did_you_mean
-    from milforge.config.messages import config_dir as shipped
-
-    known = found.options["model"]
-    if text == "all":
-        folders = [*([config_dir] if config_dir else []), shipped()]
-        return tuple(name for name in known if _takes_bags(name, folders))
-    names = tuple(dict.fromkeys(name.strip() for name in text.split(",") if name.strip()))
-    for name in names:
-        if name not in known:
-            raise ValueError(
-                f"there is no model {name!r}{did_you_mean(name, known)} (there are "
-                f"{', '.join(known)})"
-            )
-    if not names:
-        raise ValueError("expected --models as names of models, as in --models abmil,simlp")
-    return names
-
-
-def _takes_bags(model: str, folders: Sequence[str]) -> bool:
-    """Whether a model is one of bags; those of large images are for other data."""
-    from hydra.utils import get_object
-
-    from milforge.data import BagBatch
-
-    network = get_object(_target(model, folders))
-    return getattr(network, "batch_type", BagBatch) is BagBatch
-
-
-def _target(model: str, folders: Sequence[str]) -> str:
-    """The class of a model, from its file or from that on which it builds.
-
-    The files are read as they are: to compose a config for each model takes half a minute.
-    """
-    from milforge.runs.read_files import read_yaml
-
-    files = [Path(folder) / "model" / f"{model}.yaml" for folder in folders]
-    content = read_yaml(next(each for each in files if each.is_file()))
-    if "_target_" in content:
-        return str(content["_target_"])
-    builds_on = [each for each in content.get("defaults", ()) if isinstance(each, str)]
-    return _target(next(each for each in builds_on if each != "_self_"), folders)
-
-
-def _count_folds(wanted: int | None, split: Any) -> int | None:
-    there = None
-    if split is not None and "folds" in split:
-        there = int(split.folds) * int(split.get("repeats", 1))
-    if wanted is None or wanted == there:
-        return there
-    if there is None or not 1 <= wanted <= there:
-        have = "none: choose split=kfold" if there is None else f"{there}"
-        raise ValueError(f"--folds {wanted}: the split has {have}")
-    return wanted
-
-
-def _several(count: int) -> str:
-    return ",".join(map(str, range(count)))
-
-
-def _keep(plan: Plan) -> None:
-    """Writes what was named beforehand, or checks that it is as it was.
-
-    Raises:
-        ValueError: where it is not.
-    """
-    from milforge.data.files import atomic_path
-
-    path, now = plan.folder / "bench.json", plan.named_beforehand()
-    if path.is_file():
-        before = json.loads(path.read_text("utf-8"))
-        for key, value in now.items():
-            if before.get(key) != value:
-                raise ValueError(
-                    f"{plan.folder} was begun with {key} {_text(before.get(key))}, got "
-                    f"{_text(value)}: name another sweep=, or compare what is there by "
-                    "milforge-report"
-                )
-        return
-    with atomic_path(path) as partial:
-        partial.write_text(json.dumps(now, indent=2) + "\n", "utf-8")
-
-
-def _text(value: Any) -> str:
-    return ",".join(value) if isinstance(value, list) else json.dumps(value)
 
 
 def main() -> None:

@@ -1,26 +1,14 @@
 """Whether a checkpoint holds what a run writes into it, in sizes that a run has."""
 
 import math
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
 from typing import Any
 
-from hydra.errors import InstantiationException
+from milforge.config.odd_values import odd_values
 
 _MOST_NUMBERS = 10**8  # of an instance
 _MOST_STEPS = 2**53
-
-# Odd values fail in ways of their own: one sentence says so, HYDRA_FULL_ERROR=1 shows where.
-ODD = (
-    ArithmeticError,
-    AssertionError,
-    AttributeError,
-    InstantiationException,
-    LookupError,
-    MemoryError,
-    RuntimeError,
-    TypeError,
-)
 
 
 def check_content(checkpoint: Mapping[str, Any], origin: str) -> None:
@@ -152,18 +140,6 @@ def _are_seen(value: Any) -> bool:
     )
 
 
-@contextmanager
-def name_odd_values(origin: str) -> Iterator[None]:
-    """Turns what odd values of a checkpoint lead to into a sentence that names it.
-
-    Raises:
-        ValueError: for errors that no user was meant to see; others are left as they are.
-    """
-    try:
-        yield
-    except ODD as error:
-        cause, *_ = str(error).splitlines() or [""]
-        raise ValueError(
-            f"{origin} holds values that this version cannot use ({type(error).__name__}: "
-            f"{cause:.300}); HYDRA_FULL_ERROR=1 shows where"
-        ) from error
+def name_odd_values(origin: str) -> AbstractContextManager[None]:
+    """Turns what odd values of a checkpoint lead to into a sentence that names it."""
+    return odd_values(f"{origin} holds values that this version cannot use")

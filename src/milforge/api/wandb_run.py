@@ -1,0 +1,91 @@
+"""The run of Weights & Biases that tracks a run: where it is kept, and how it goes on."""
+
+import logging
+import os
+from pathlib import Path
+from secrets import token_hex
+
+import lightning as L
+from lightning.pytorch.loggers import WandbLogger
+from lightning.pytorch.utilities import rank_zero_only
+
+from milforge.data.files import atomic_path
+from milforge.processes.lightning_private import go_offline, is_offline, run_options
+
+log = logging.getLogger(__name__)
+
+
+@rank_zero_only
+def set_axes(logger: WandbLogger) -> None:
+    """Panels of W&B are drawn over epochs."""
+    for part in ("train", "val", "test", "best"):
+        logger.experiment.define_metric(f"{part}/*", step_metric="epoch")
+
+
+@rank_zero_only
+def prepare_wandb(logger: WandbLogger, path: Path, name: str | None) -> None:
+    """Has W&B go on with the run of which a file holds the id, or begin one and note its id.
+
+    Where W&B cannot be reached, the run is tracked offline, so that it is not lost and can be
+    uploaded later.
+    """
+    stage_in(path.parent / "wandb")
+    # Lightning passes what W&B no longer takes, and each run would begin with a warning.
+    options = run_options(logger)
+    options.pop("anonymous", None)
+    if options.get("name") is None:
+        options["name"] = name
+    if path.is_file():
+        options["id"] = path.read_text().strip()
+        if not is_offline(logger):
+            options["resume"] = "allow"
+    else:
+        # An agent of a W&B sweep says which run this is.
+        options["id"] = os.environ.get("WANDB_RUN_ID") or token_hex(4)
+        with atomic_path(path) as partial:
+            partial.write_text(f"{options['id']}\n")
+    if not is_offline(logger):
+        import wandb  # which takes most of a second
+
+        try:
+            logger.experiment  # noqa: B018 (it connects)
+            return
+        except (wandb.errors.CommError, wandb.errors.UsageError) as error:
+            why = str(error).splitlines()[0]
+            log.warning("W&B cannot be reached (%s): this run is tracked offline", why)
+            wandb.teardown()  # its service holds the id of the run that failed
+            go_offline(logger)
+            options.pop("resume", None)
+    # Lightning says it by an environment variable, which W&B reads once in a process.
+    options["mode"] = "offline"
+
+
+def stage_in(folder: Path) -> None:
+    """Has W&B gather what it logs in the run's folder, where it may not in the user's home.
+
+    It says so only when a table is logged, after training.
+    """
+    import wandb
+
+    staging = Path(wandb.env.get_data_dir()) / "artifacts" / "staging"
+    try:
+        staging.mkdir(parents=True, exist_ok=True)
+        writable = os.access(staging, os.W_OK | os.X_OK)
+    except OSError:
+        writable = False
+    if not writable:
+        os.environ["WANDB_DATA_DIR"] = str(folder)
+
+
+def wandb_folder(trainer: L.Trainer) -> str | None:
+    """Folder of the W&B run, where there is one on this machine.
+
+    A run that was killed and goes on has several, of one id: a pattern that matches them all.
+    """
+    for logger in trainer.loggers:
+        if isinstance(logger, WandbLogger):
+            folder = Path(logger.experiment.dir).parent
+            pattern = folder.parent / "offline-run-*"
+            several = len(list(folder.parent.glob(pattern.name))) > 1
+            return str(pattern if several else folder)
+    return None
