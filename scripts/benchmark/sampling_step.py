@@ -331,7 +331,8 @@ def main() -> None:
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     if options.case:
-        print(*run_case(*options.case, options.repeats))
+        kind, side, folder, where = options.case
+        print(*run_case(kind, side, folder, where, options.repeats))
         return
     print(
         f"torch {torch.__version__}, tifffile {tifffile.__version__}, {options.threads} threads, "

@@ -26,6 +26,7 @@ from _common import least_times, peak_of
 from omegaconf import OmegaConf
 
 from milforge.api.build import make_data
+from milforge.api.learning import make_learning
 from milforge.api.members import make_member, stored_task
 from milforge.config.checkpoint_config import load_checkpoint
 from milforge.data import ImageBatch, collate_images
@@ -42,13 +43,14 @@ def load(path: str, images: int | None) -> tuple[MILModule, list[ImageBatch]]:
     """
     checkpoint = load_checkpoint(path)
     config = OmegaConf.create(checkpoint["milforge"]["config"])
-    data = make_data(config, ["test"], task=stored_task(config, checkpoint["milforge"]))
+    data = make_data(config, task=stored_task(config, checkpoint["milforge"]))
     if data.batch_type is not ImageBatch:
         raise ValueError(
             f"ckpt_path: {path} was trained on bags, expected attention sampling of large images: "
             "give a checkpoint of experiment=megapixel_digits"
         )
-    module = make_member(path, checkpoint, config, data)
+    learning = make_learning(config, data.task, data.labels("test"))
+    module = make_member(path, checkpoint, config, data, learning)
     test, loader = data.parts["test"], data.loader
     size = loader.eval_batch_size or loader.batch_size
     total = len(test) if images is None else min(images, len(test))

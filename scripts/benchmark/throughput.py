@@ -81,6 +81,7 @@ def milforge(folder: Path, workers: int, budget: int | None) -> Callable[[], int
     import lightning as L
 
     from milforge.api.build import make, make_data
+    from milforge.api.learning import make_learning
     from milforge.api.training import make_module
     from milforge.config.hydra_versions import VERSION_BASE
     from milforge.config.messages import config_dir
@@ -112,8 +113,8 @@ def milforge(folder: Path, workers: int, budget: int | None) -> Callable[[], int
     ]
     with hydra.initialize_config_dir(config_dir(), **VERSION_BASE):
         config = hydra.compose("train", overrides)
-    data = make_data(config, ["fit"])
-    module = make_module(config, data)
+    data = make_data(config)
+    module = make_module(config, data, make_learning(config, data.task, data.labels("train")))
     instances = int(data.parts["train"].sizes.sum())
     trainer: L.Trainer = make(config.trainer, logger=False)
 

@@ -32,6 +32,7 @@ from omegaconf import DictConfig
 from torch import Tensor, nn
 
 from milforge.api.build import make, make_data
+from milforge.api.learning import make_learning
 from milforge.api.monitor import with_monitor
 from milforge.api.trainer import make_trainer, quiet_run
 from milforge.api.training import make_module
@@ -185,7 +186,8 @@ def measure(case: Case, runs: int, epochs: int) -> str:
                 data = case.make_data(config)
                 data.setup()
             L.seed_everything(config.seed, verbose=False)
-            module = make_module(config, data)
+            learning = make_learning(config, data.task, data.labels("train"))
+            module = make_module(config, data, learning)
             network = copy.deepcopy(module.network)
             with quiet_run(config):
                 ours = fastest(fit_milforge(config, module, data))
@@ -219,7 +221,7 @@ def main() -> None:
     register()
     large = ["model/encoder=identity", "loader.batch_size=1"]
     cases = [
-        Case("digits_bags, batch 8", [], lambda config: make_data(config, ["fit"])),
+        Case("digits_bags, batch 8", [], lambda config: make_data(config)),
         Case("10,000 x 1,024, batch 1", large, lambda _: large_bags(options.steps, False)),
         Case("the same with instance labels", large, lambda _: large_bags(options.steps, True)),
     ]
