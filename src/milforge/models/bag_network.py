@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from milforge.data import BagBatch
 from milforge.functional import segment_mean
 from milforge.models.feature_network import entropy_penalty
+from milforge.models.options import check_choice
 from milforge.models.output import BagOutput
 from milforge.models.streams import (
     Encoder,
@@ -88,8 +89,7 @@ class BagNetwork(nn.Module):
         num_covariates: int = 0,
     ) -> None:
         super().__init__()
-        if fuse not in get_args(Level):
-            raise ValueError(f"expected model.fuse to be one of {get_args(Level)}, got {fuse!r}")
+        check_choice("fuse", fuse, get_args(Level))
         self.instance_shape: Shape | Shapes
         self.fusion: nn.Module | None = None
         if isinstance(instance_shape, Mapping):
