@@ -58,7 +58,10 @@ def test_shared_projections_and_scores_of_each_head():
 
 @pytest.mark.parametrize(
     ("options", "message"),
-    [({"act": "sine"}, "act to be one of .* got 'sine'"), ({"heads": 0}, "of at least 1, got 0")],
+    [
+        ({"act": "sine"}, "act to be one of .* got 'sine'"),
+        ({"heads": 0}, "expected heads of at least 1, got 0"),
+    ],
 )
 def test_what_cannot_be_built_is_refused(options, message):
     with pytest.raises(ValueError, match=message):

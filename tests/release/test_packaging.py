@@ -40,7 +40,7 @@ functional: Steps attention_entropy attention_pool attention_supervision bag_att
 functional: baseline_hazard binary_cross_entropy brier_score concordance_index conditional_nll
 functional: cox_nll cross_entropy cumulative_dynamic_auc cumulative_nll dirichlet_energy
 functional: discrete_survival_nll focal_loss huber_loss kaplan_meier keyed_uniform known_mean
-functional: linear_scan log_rank mean_absolute_error mean_squared_error relative_dirichlet_energy
+functional: linear_scan mean_absolute_error mean_squared_error relative_dirichlet_energy
 functional: segment_argmax segment_auroc segment_average_precision segment_index segment_max
 functional: segment_mean segment_rank segment_softmax segment_sum segment_weighted_sum weibull_nll
 functional: weighted_sums

@@ -7,7 +7,6 @@ from milforge.functional.censoring import Steps, baseline_hazard, kaplan_meier
 from milforge.functional.concordance import concordance_index
 from milforge.functional.dirichlet import dirichlet_energy, relative_dirichlet_energy
 from milforge.functional.keyed_random import keyed_uniform
-from milforge.functional.log_rank import log_rank
 from milforge.functional.losses import (
     binary_cross_entropy,
     cross_entropy,
@@ -55,7 +54,6 @@ __all__ = [
     "keyed_uniform",
     "known_mean",
     "linear_scan",
-    "log_rank",
     "mean_absolute_error",
     "mean_squared_error",
     "relative_dirichlet_energy",

@@ -20,6 +20,23 @@ ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
 }
 
 
+def check_projection(act: str, **widths: int | None) -> None:
+    """Checks the options of the projection of an attention.
+
+    Args:
+        act: its activation.
+        widths: by the names of the options; None: not known yet.
+
+    Raises:
+        ValueError: for an unknown activation or a width below 1.
+    """
+    if act not in ACTIVATIONS:
+        raise ValueError(f"expected act to be one of {sorted(ACTIVATIONS)}, got {act!r}")
+    for name, width in widths.items():
+        if width is not None and width < 1:
+            raise ValueError(f"expected {name} of at least 1, got {width}")
+
+
 class _Activation(NamedTuple):
     """An activation that overwrites its input where its slope follows from its output.
 

@@ -7,15 +7,17 @@ from torch import Tensor
 
 
 class Steps(NamedTuple):
-    """A function that steps down from 1.
+    """A function of time that changes in steps.
 
     Attributes:
         times: `(T,)` float64, rising.
         values: `(T,)` float64, its value from each time on.
+        start: its value before the first time.
     """
 
     times: Tensor
     values: Tensor
+    start: float = 1.0
 
     def at(self, time: Tensor) -> Tensor:
         """Its value at each time, float64.
@@ -33,7 +35,7 @@ class Steps(NamedTuple):
 
     def _values(self, time: Tensor, *, right: bool) -> Tensor:
         place = torch.searchsorted(self.times, time.to(self.times).contiguous(), right=right)
-        return torch.nn.functional.pad(self.values, (1, 0), value=1.0)[place]
+        return torch.nn.functional.pad(self.values, (1, 0), value=self.start)[place]
 
     @property
     def last(self) -> float:
@@ -83,13 +85,12 @@ def baseline_hazard(risk: Tensor, time: Tensor, event: Tensor) -> Steps:
         event: `(n,)`, 1 where the event has happened.
 
     Returns:
-        The times and the cumulative hazard from each of them on, which rises: of a `Steps` only
-        these two are to be used.
+        The cumulative hazard, which rises from 0.
 
     Example:
         >>> time, event = torch.tensor([1.0, 2.0]), torch.tensor([1, 1])
-        >>> baseline_hazard(torch.zeros(2), time, event).values
-        tensor([0.5000, 1.5000], dtype=torch.float64)
+        >>> baseline_hazard(torch.zeros(2), time, event).at(torch.tensor([0.5, 1.0, 2.0]))
+        tensor([0.0000, 0.5000, 1.5000], dtype=torch.float64)
     """
     times, place = torch.unique(time.double(), return_inverse=True)
     deaths = torch.zeros_like(times).index_add(0, place, (event > 0).double())
@@ -98,4 +99,4 @@ def baseline_hazard(risk: Tensor, time: Tensor, event: Tensor) -> Steps:
     alike = torch.zeros_like(times).index_add(0, place, (risk.double() - most).exp())
     at_risk = alike.flip(0).cumsum(0).flip(0)
     tiny = torch.finfo(torch.float64).tiny
-    return Steps(times, (deaths / at_risk.clamp(min=tiny)).cumsum(0) * (-most).exp())
+    return Steps(times, (deaths / at_risk.clamp(min=tiny)).cumsum(0) * (-most).exp(), start=0.0)

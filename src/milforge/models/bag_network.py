@@ -10,7 +10,8 @@ from torch import Tensor, nn
 
 from milforge.data import BagBatch
 from milforge.functional import segment_mean
-from milforge.models.feature_network import entropy_penalty
+from milforge.models.feature_network import encoded, entropy_penalty
+from milforge.models.options import check_choice
 from milforge.models.output import BagOutput
 from milforge.models.streams import (
     Encoder,
@@ -88,8 +89,7 @@ class BagNetwork(nn.Module):
         num_covariates: int = 0,
     ) -> None:
         super().__init__()
-        if fuse not in get_args(Level):
-            raise ValueError(f"expected model.fuse to be one of {get_args(Level)}, got {fuse!r}")
+        check_choice("fuse", fuse, get_args(Level))
         self.instance_shape: Shape | Shapes
         self.fusion: nn.Module | None = None
         if isinstance(instance_shape, Mapping):
@@ -143,19 +143,18 @@ class BagNetwork(nn.Module):
                 or the batch lacks the adjacency or the covariates that it needs.
         """
         check_instances(batch.x, self.instance_shape)
-        x = self.encoder(batch.x)  # (N, D), or that for each stream
         weights: Tensor | None = None  # (S, B)
         scores: Tensor | None
         if isinstance(self.pool, EachStream):
+            x = self.encoder(batch.x)
             pooled = {name: self._pooled(self.pool[name], x[name], batch) for name in x}
             z, weights = fuse_streams(self.fusion, {name: z for name, (z, _) in pooled.items()})
             known = [f for _, f in pooled.values() if f is not None]
             scores = mean_attention(known, batch.ptr) if known else None
         else:
-            if not isinstance(x, Tensor):
-                x, of_instances = fuse_streams(self.fusion, x)
-                if of_instances is not None:
-                    weights = segment_mean(of_instances.T.contiguous(), batch.ptr).T
+            x, of_instances = encoded(batch.x, self.encoder, self.fusion)
+            if of_instances is not None:
+                weights = segment_mean(of_instances.T.contiguous(), batch.ptr).T
             z, scores = self._pooled(self.pool, x, batch)
         z = self.dropout(z)
         if self.covariates:
@@ -181,9 +180,7 @@ class BagNetwork(nn.Module):
         if weigh is None or self.hidden is not None or self.fuses_bags or self.covariates:
             return None
         check_instances(batch.x, self.instance_shape)
-        x = self.encoder(batch.x)
-        if not isinstance(x, Tensor):
-            x, _ = fuse_streams(self.fusion, x)
+        x, _ = encoded(batch.x, self.encoder, self.fusion)
         weights = weigh(x, **self._options(batch)).to(x.dtype)
         head = self.head.weight.reshape(self.head.out_features, weights.shape[1], -1)  # (O, K, D)
         return sum_of_heads(weights, x, head)

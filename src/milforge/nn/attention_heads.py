@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 
 from milforge.functional import segment_softmax
-from milforge.functional.attention import ACTIVATIONS, attention_pool
+from milforge.functional.attention import ACTIVATIONS, attention_pool, check_projection
 from milforge.nn.packing import check_instances, pack
 
 
@@ -39,10 +39,7 @@ class AttentionHeads(nn.Module):
         shared: bool = True,
     ) -> None:
         super().__init__()
-        if act not in ACTIVATIONS:
-            raise ValueError(f"expected act to be one of {sorted(ACTIVATIONS)}, got {act!r}")
-        if min(heads, att_dim) < 1:
-            raise ValueError(f"expected heads and att_dim of at least 1, got {heads}, {att_dim}")
+        check_projection(act, in_dim=in_dim, heads=heads, att_dim=att_dim)
         self.heads = heads
         self.act = act
         self.shared = shared

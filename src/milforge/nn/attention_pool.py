@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
 from milforge.functional import segment_softmax
-from milforge.functional.attention import ACTIVATIONS, attention_pool, attention_scores
+from milforge.functional.attention import attention_pool, attention_scores, check_projection
 from milforge.nn.packing import check_instances, pack
 
 
@@ -40,11 +40,7 @@ class AttentionPool(nn.Module):
         self, in_dim: int | None = None, att_dim: int = 128, act: str = "tanh", gated: bool = False
     ) -> None:
         super().__init__()
-        if act not in ACTIVATIONS:
-            raise ValueError(f"expected act to be one of {sorted(ACTIVATIONS)}, got {act!r}")
-        for name, width in (("in_dim", in_dim), ("att_dim", att_dim)):
-            if width is not None and width < 1:
-                raise ValueError(f"expected {name} of at least 1, got {width}")
+        check_projection(act, in_dim=in_dim, att_dim=att_dim)
         self.act = act
         self.gated = gated
         self.fc1 = _linear(in_dim, att_dim)

@@ -65,6 +65,7 @@ class NystromAttention(nn.Module):
             the heads. The approximation may make it negative; it knows nothing of the convolution.
         """
         rows = self.qkv(x).reshape(len(x), 3, self.heads, self.out.in_features // self.heads)
+        rows = torch.cat([rows[:, :1] * rows.shape[3] ** -0.5, rows[:, 1:]], dim=1)
         bags = [self._padded(rows[i:j]) for i, j in pairwise(ptr.tolist())]
         if not bags:
             kept = 0.0 if self.conv is None else 0 * self.conv.weight.sum()
@@ -85,11 +86,9 @@ class NystromAttention(nn.Module):
         return self.dropout(self.out(torch.cat(parts))), torch.cat(firsts)
 
     def _padded(self, rows: Tensor) -> Tensor:
-        """`(n, 3, H, d)` to `(3, H, L, d)`, with scaled queries, and rows of 0 first."""
+        """`(n, 3, H, d)` to `(3, H, L, d)`, rows of 0 first."""
         fill = -len(rows) % self.landmarks
-        padded = F.pad(rows.permute(1, 2, 0, 3), (0, 0, fill, 0))
-        scale = torch.tensor([rows.shape[3] ** -0.5, 1.0, 1.0], dtype=rows.dtype)
-        return padded * scale.to(rows.device)[:, None, None, None]
+        return F.pad(rows.permute(1, 2, 0, 3), (0, 0, fill, 0))
 
     def _landmarks(self, bag: Tensor) -> Tensor:
         """Means `(2, H, m, d)` of segments of queries and keys."""

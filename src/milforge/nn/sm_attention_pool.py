@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.utils.parametrizations import spectral_norm as spectral
 
-from milforge.functional.attention import ACTIVATIONS
+from milforge.functional.attention import ACTIVATIONS, check_projection
 from milforge.functional.segment import segment_softmax, segment_weighted_sum
 from milforge.nn.packing import Packed, check_instances, pack, pack_adjacency
 from milforge.nn.sm import Sm
@@ -68,13 +68,9 @@ class SmAttentionPool(nn.Module):
         gated: bool = False,
     ) -> None:
         super().__init__()
-        if act not in ACTIVATIONS:
-            raise ValueError(f"expected act to be one of {sorted(ACTIVATIONS)}, got {act!r}")
+        check_projection(act, in_dim=in_dim, att_dim=att_dim)
         if sm_where not in WHERE:
             raise ValueError(f"expected sm_where to be one of {WHERE}, got {sm_where!r}")
-        for name, width in (("in_dim", in_dim), ("att_dim", att_dim)):
-            if width < 1:
-                raise ValueError(f"expected {name} of at least 1, got {width}")
         self.act = act
         self.sm_where = sm_where
         sm = Sm(sm_alpha, sm_steps, sm_mode)  # refuses what is wrong in `none` too

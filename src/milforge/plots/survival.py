@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from torch import Tensor
 
-from milforge.functional import kaplan_meier, log_rank
+from milforge.functional import kaplan_meier
 from milforge.plots.style import (
     BLUE,
     GREY,
@@ -66,7 +66,7 @@ def plot_kaplan_meier(
         for tick in ticks:
             text = str(int((t >= tick).sum()))
             below.text(tick, 1 - row, text, ha="center", va="center", fontsize=SMALL, color=colour)
-    p = log_rank(time, event, high)
+    p = _log_rank(time, event, high)
     said = "log-rank p undefined" if np.isnan(p) else f"log-rank p = {p:.3g}"
     tidy(above, title=f"{cut}\n{said}, n = {len(time)}", xlabel="", ylabel="share that lives")
     above.set(ylim=(-0.02, 1.02), xlim=(-0.03 * ticks[-1], 1.05 * float(time.max())))
@@ -76,6 +76,23 @@ def plot_kaplan_meier(
     below.set_yticklabels(["high", "low"], fontsize=SMALL)
     below.set_ylabel("at risk", fontsize=TEXT)
     return figure
+
+
+def _log_rank(time: Tensor, event: Tensor, high: Tensor) -> float:
+    """The p of the log-rank test; NaN for one group, or no event that could tell two apart."""
+    if high.all() or not high.any():
+        return float("nan")
+    # Imported here: it takes long, and runs of other tasks do not need it.
+    from scipy.stats import CensoredData, logrank
+
+    groups = [
+        CensoredData(
+            uncensored=time[of & (event > 0)].numpy(), right=time[of & (event == 0)].numpy()
+        )
+        for of in (high, ~high)
+    ]
+    with np.errstate(invalid="ignore"):  # 0 / 0
+        return float(logrank(*groups).pvalue)
 
 
 def plot_survival_curves(

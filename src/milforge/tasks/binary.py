@@ -74,7 +74,7 @@ class Binary(Classification):
         """`(n,)`, 1 for positive bags."""
         found = class_texts(labels, self.kind)
         names = self.class_names or class_names_of(labels, found)
-        if self._settled:
+        if self.is_known:  # the order of the classes is not to change any more
             return class_numbers(found, names, may_add=self._named)
         if len(names) > 2:
             raise LabelError(

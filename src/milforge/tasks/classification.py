@@ -54,11 +54,6 @@ class Classification(Task):
         self._named = bool(self.class_names)  # by the config
         self.register_buffer("weights", None, persistent=False)  # `state` has them
 
-    @property
-    def _settled(self) -> bool:
-        """Whether the classes are known, and their order is not to change any more."""
-        return hasattr(self, "num_outputs")
-
     def _settle(self, names: Sequence[str]) -> None:
         """Sets the classes and the number of outputs: one for each class."""
         self.class_names, self.num_outputs = tuple(names), len(names)

@@ -6,7 +6,7 @@ from typing import Any, ClassVar, Self, get_args
 import torch
 from torch import Tensor
 
-from milforge.functional import baseline_hazard, cox_nll
+from milforge.functional import Steps, baseline_hazard, cox_nll
 from milforge.functional.survival import Ties
 from milforge.tasks.states import part_of
 from milforge.tasks.survival import Survival
@@ -74,11 +74,12 @@ class Cox(Survival):
         self._fit_hazard(self.risk(logits).double() - self.centre, time, event)
 
     def _fit_hazard(self, risk: Tensor, time: Tensor, event: Tensor) -> None:
-        rising = baseline_hazard(risk, time, event)
-        at = torch.tensor(self._steps, dtype=torch.float64, device=risk.device)
-        place = torch.searchsorted(rising.times, at, right=True)
-        values = torch.nn.functional.pad(rising.values, (1, 0))
-        self.hazard.copy_(values[place])
+        hazard = baseline_hazard(risk, time, event)
+        self.hazard.copy_(hazard.at(self._event_times(risk.device)))
+
+    def _event_times(self, device: torch.device) -> Tensor:
+        """`(E,)` float64."""
+        return torch.tensor(self._steps, dtype=torch.float64, device=device)
 
     def teaches(self, y: Tensor) -> bool:
         """Whether an event has another bag in its risk set."""
@@ -98,10 +99,8 @@ class Cox(Survival):
 
     def survival(self, logits: Tensor, times: Tensor) -> Tensor:
         """`exp(-H(t) e^risk)`."""
-        steps = torch.tensor(self._steps, dtype=torch.float64, device=logits.device)
-        place = torch.searchsorted(steps, times.to(steps), right=True)
-        hazard = torch.nn.functional.pad(self.hazard.double(), (1, 0))[place]
-        return self._curve(logits, hazard)
+        hazard = Steps(self._event_times(logits.device), self.hazard.double(), start=0.0)
+        return self._curve(logits, hazard.at(times))
 
     def _curve(self, logits: Tensor, hazard: Tensor) -> Tensor:
         relative = (logits[:, :1] - self.centre).exp()
@@ -111,8 +110,8 @@ class Cox(Survival):
     def median_time(self, logits: Tensor) -> Tensor:
         """The first time of an event at which the survival is not above one half."""
         low = self._curve(logits, self.hazard.double()) <= 0.5
-        steps = torch.tensor(self._steps, dtype=torch.float64, device=logits.device)
-        return steps[low.int().argmax(1)].where(low.any(1), torch.nan)
+        times = self._event_times(logits.device)
+        return times[low.int().argmax(1)].where(low.any(1), torch.nan)
 
     def logits_of(self, survival: Tensor, times: Tensor, members: Sequence[Tensor]) -> Tensor:
         """The mean of the logits: what is added to all of them says nothing."""

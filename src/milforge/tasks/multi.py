@@ -14,7 +14,7 @@ from torchmetrics import Metric
 from milforge.data.labels import LabelError, Labels
 from milforge.metrics.of_target import OfTarget
 from milforge.tasks.base import BagInWords, Columns, Task
-from milforge.tasks.reading import Problem
+from milforge.tasks.reading import Problem, raise_problems
 from milforge.tasks.states import part_of
 from milforge.tasks.targets import Target, as_targets, naming
 
@@ -98,13 +98,12 @@ class Multi(Task):
             part = np.full((len(labels), target.width), np.nan, dtype=np.float32)
             part[rows] = table
             parts.append(part)
-        if problems:
-            joined = {
+        raise_problems(
+            {
                 row: ("; ".join(what for what, _ in each), each[0][1])
                 for row, each in problems.items()
             }
-            message, remedy = joined[min(joined)]
-            raise LabelError(f"{message}: {remedy}", joined)
+        )
         self._settle()
         return np.concatenate(parts, 1)
 
@@ -116,10 +115,9 @@ class Multi(Task):
 
         Where there is none, labels are 0, which is a label for every task that gets to see them.
         """
-        found, start = [], 0
-        for name, target in self.targets.items():
-            part = y[:, start : start + target.width]
-            start += target.width
+        found = []
+        parts = torch.split(y, [target.width for target in self.targets.values()], 1)
+        for (name, target), part in zip(self.targets.items(), parts, strict=True):
             known = ~part.isnan().any(1)
             part = part.nan_to_num()
             found.append((name, target, part[:, 0] if target.flat else part, known))
@@ -134,12 +132,10 @@ class Multi(Task):
         columns = []
         for _, target, part, known in self._each(torch.as_tensor(y)):
             strata = target.task.strata(part.numpy())
+            table = known.numpy().astype(np.int64)[:, None]
             if strata is not None:
-                table = strata.reshape(len(y), -1).copy()
-                table[~known.numpy()] = -1
-                columns.append(table)
-            else:
-                columns.append(known.numpy().astype(np.int64)[:, None])
+                table = np.where(table, strata.reshape(len(y), -1), -1)
+            columns.append(table)
         return np.concatenate(columns, 1)
 
     def fit(self, y: Tensor) -> None:
@@ -167,10 +163,9 @@ class Multi(Task):
 
     def of_patient(self, y: NDArray[Any]) -> NDArray[Any] | None:
         """What each task says of a patient."""
-        columns, start = [], 0
-        for target in self.targets.values():
-            part = y[:, start : start + target.width]
-            start += target.width
+        columns = []
+        ends = np.cumsum([target.width for target in self.targets.values()])
+        for target, part in zip(self.targets.values(), np.split(y, ends[:-1], 1), strict=True):
             own = target.task.of_patient(part[:, 0] if target.flat else part)
             if own is not None:
                 columns.append(own.reshape(len(y), -1))
@@ -225,11 +220,8 @@ class Multi(Task):
         columns: dict[str, Tensor] = {}
         for place, (name, target) in enumerate(self.targets.items()):
             each = [
-                {
-                    **self._columns_of(name, member),
-                    "logits": self._logits(member["logits"])[place],
-                }
-                for member in members
+                {**self._columns_of(name, of), "logits": self._logits(of["logits"])[place]}
+                for of in members
             ]
             own, averaged = target.task.average(each)
             logits.append(own.double())

@@ -151,14 +151,12 @@ class Ordinal(Task):
     def average(self, members: Sequence[Columns]) -> tuple[Tensor, dict[str, Tensor]]:
         """The mean of the members' probabilities; the loss is that of their mean logits."""
         mean = torch.stack([each["probability"].double() for each in members]).mean(0)
-        above = mean.flip(1).cumsum(1).flip(1)[:, 1:]
         logits = torch.stack([each["logits"].double() for each in members]).mean(0)
-        return logits, self._columns(above)
+        return logits, self._columns(_above(mean))
 
     def inputs(self, columns: Columns, target: Tensor) -> dict[str, Tensor]:
         """`preds` and `target` `(B,)` int64, from 0 for the lowest grade."""
-        probability = columns["probability"]
-        above = probability.double().flip(1).cumsum(1).flip(1)[:, 1:]
+        above = _above(columns["probability"].double())
         return {"preds": (above > 0.5).sum(1), "target": target}
 
     def metrics(self) -> dict[str, Metric]:
@@ -203,6 +201,11 @@ class Ordinal(Task):
         self._named = False
         self._settle(part_of(state, self.kind, "class_names"))
         return self
+
+
+def _above(probability: Tensor) -> Tensor:
+    """`(B, K - 1)`, that the grade is above k, of the probabilities `(B, K)` of the grades."""
+    return probability.flip(1).cumsum(1).flip(1)[:, 1:]
 
 
 def _draw(task: Ordinal, columns: Columns, y: Tensor) -> Figure:

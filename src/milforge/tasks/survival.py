@@ -191,7 +191,8 @@ class Survival(Task):
 
     def figures(self) -> dict[str, Callable[[Columns, Tensor], Figure]]:
         """Risk groups, curves of some bags, calibration at the middle time, scores over time."""
-        watched = Steps(*(torch.tensor(each, dtype=torch.float64) for each in self._censoring))
+        times, values = (torch.tensor(each, dtype=torch.float64) for each in self._censoring)
+        watched = Steps(times, values)
         return survival_figures(self._times, float(self.median_risk), watched, self.unit)
 
     def label_columns(self, y: Tensor) -> dict[str, Tensor]:

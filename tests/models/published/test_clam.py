@@ -97,7 +97,14 @@ def test_the_smooth_svm_loss_nears_the_hinge_as_logits_grow():
     assert_close(found[0], svm_by_hand(logits[0], 0))
 
 
-@pytest.mark.parametrize("options", [{"k": 0}, {"bag_weight": 1.5}, {"instance_loss": "hinge"}])
-def test_what_cannot_be_is_refused(options):
-    with pytest.raises(ValueError, match=r"expected model\.k of at least 1"):
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"k": 0}, r"expected model\.k of at least 1, got 0"),
+        ({"bag_weight": 1.5}, r"expected model\.bag_weight from 0 to 1, got 1\.5"),
+        ({"instance_loss": "hinge"}, r"model\.instance_loss to be one of .* got 'hinge'"),
+    ],
+)
+def test_what_cannot_be_is_refused(options, message):
+    with pytest.raises(ValueError, match=message):
         published.build(CLAM, **options)

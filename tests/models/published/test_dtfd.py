@@ -106,7 +106,13 @@ def test_the_gradient_of_tier_two_may_be_cut(distil, through):
     assert (batch.x.grad is not None) == through
 
 
-@pytest.mark.parametrize("options", [{"distil": "min"}, {"distilled": 0}])
-def test_what_cannot_be_is_refused(options):
-    with pytest.raises(ValueError, match=r"expected model\.pseudo_bags"):
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"distil": "min"}, r"model\.distil to be one of .* got 'min'"),
+        ({"distilled": 0}, r"expected model\.distilled of at least 1, got 0"),
+    ],
+)
+def test_what_cannot_be_is_refused(options, message):
+    with pytest.raises(ValueError, match=message):
         build(**options)

@@ -65,6 +65,20 @@ def test_the_teacher_is_the_moving_average():
     assert not network.teacher.training
 
 
+def test_the_teacher_normalises_by_the_statistics_of_the_network():
+    torch.manual_seed(0)
+
+    class Encoder(torch.nn.BatchNorm1d):
+        out_dim = published.WIDTH
+
+    network = MHIM((6,), 3, encoder=lambda shape: Encoder(*shape), att_dim=4).double().train()
+    network(published.batch_of())
+    its = network.teacher["encoder"]
+    assert network.encoder.running_mean.abs().max() > 0
+    assert torch.equal(its.running_mean, network.encoder.running_mean)
+    assert torch.equal(its.running_var, network.encoder.running_var)
+
+
 def test_the_share_that_is_hidden_falls_along_a_cosine():
     options = {"hide_high": 0.4, "hide_random": 0.0, "decay_steps": 4}
     network, batch = build(**options).train(), published.batch_of((100,))

@@ -99,7 +99,8 @@ def test_region_after_region(regions):
     ("options", "message"),
     [
         ({"heads": 4}, "heads to divide"),
-        ({"kernel": 4}, "an odd model.kernel, got 8, 3 and 4"),
+        ({"kernel": 4}, r"an odd model\.kernel, got 4"),
+        ({"regions": 0}, r"expected model\.regions of at least 1, got 0"),
         ({"order": "size"}, "got 'size'"),
     ],
 )

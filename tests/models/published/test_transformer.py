@@ -57,7 +57,11 @@ def test_layers_are_those_of_pytorch(readout):
 
 @pytest.mark.parametrize(
     ("options", "message"),
-    [({"heads": 4}, "heads to divide .*, 6, got 4"), ({"readout": "max"}, "got 2 and 'max'")],
+    [
+        ({"heads": 4}, "heads to divide .*, 6, got 4"),
+        ({"readout": "max"}, r"model\.readout to be one of .* got 'max'"),
+        ({"layers": 0}, r"expected model\.layers of at least 1, got 0"),
+    ],
 )
 def test_what_cannot_be_is_refused(options, message):
     with pytest.raises(ValueError, match=message):

@@ -78,9 +78,11 @@ def test_coords_give_the_order():
     assert_close(turned.scores, expected.scores[turn])
 
 
-def test_an_order_that_is_none_is_refused():
+def test_what_cannot_be_is_refused():
     with pytest.raises(ValueError, match=r"model\.order to be one of .* got 'random'"):
         build(order="random")
+    with pytest.raises(ValueError, match=r"expected model\.landmarks of at least 1, got 0"):
+        build(landmarks=0)
     with pytest.raises(ValueError, match=r"coords for model\.order=coords, got none"):
         build(order="coords")(published.batch_of())
 

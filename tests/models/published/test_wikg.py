@@ -46,7 +46,13 @@ def test_brute_force(interaction, chunk, monkeypatch):
     assert_close(output.scores, torch.cat([f for _, f in each]), rtol=1e-5, atol=1e-9)
 
 
-@pytest.mark.parametrize("options", [{"neighbours": 0}, {"interaction": "product"}])
-def test_what_cannot_be_is_refused(options):
-    with pytest.raises(ValueError, match=r"expected model\.dim and model\.neighbours"):
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"neighbours": 0}, r"expected model\.neighbours of at least 1, got 0"),
+        ({"interaction": "product"}, r"model\.interaction to be one of .* got 'product'"),
+    ],
+)
+def test_what_cannot_be_is_refused(options, message):
+    with pytest.raises(ValueError, match=message):
         published.build(WiKG, **options)

@@ -15,6 +15,7 @@ from milforge.functional import (
     segment_softmax,
 )
 from milforge.models.feature_network import FeatureNetwork
+from milforge.models.options import check_choice, check_counts
 from milforge.models.output import BagOutput
 from milforge.models.streams import Encoder
 from milforge.nn import AttentionHeads
@@ -77,12 +78,10 @@ class CLAM(FeatureNetwork):
         aem: float = 0.0,
     ) -> None:
         super().__init__(instance_shape, encoder=encoder, fusion=fusion, aem=aem)
-        if k < 1 or not 0 <= bag_weight <= 1 or instance_loss not in get_args(InstanceLoss):
-            raise ValueError(
-                f"expected model.k of at least 1, model.bag_weight from 0 to 1 and "
-                f"model.instance_loss to be one of {get_args(InstanceLoss)}, got {k}, "
-                f"{bag_weight} and {instance_loss!r}"
-            )
+        check_counts(k=k)
+        check_choice("instance_loss", instance_loss, get_args(InstanceLoss))
+        if not 0 <= bag_weight <= 1:
+            raise ValueError(f"expected model.bag_weight from 0 to 1, got {bag_weight}")
         self.classes = max(2, num_outputs)
         self.multi_branch = multi_branch
         self.differs = multi_branch and num_outputs == 1

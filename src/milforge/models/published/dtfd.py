@@ -16,6 +16,7 @@ from milforge.functional import (
     segment_softmax,
 )
 from milforge.models.feature_network import FeatureNetwork, Permutation
+from milforge.models.options import check_choice, check_counts
 from milforge.models.output import Auxiliary, BagOutput
 from milforge.models.streams import Encoder
 from milforge.nn import AttentionHeads
@@ -70,11 +71,8 @@ class DTFD(FeatureNetwork):
         aem: float = 0.0,
     ) -> None:
         super().__init__(instance_shape, encoder=encoder, fusion=fusion, aem=aem)
-        if min(pseudo_bags, distilled) < 1 or distil not in get_args(Distil):
-            raise ValueError(
-                f"expected model.pseudo_bags and model.distilled of at least 1 and model.distil "
-                f"to be one of {get_args(Distil)}, got {pseudo_bags}, {distilled} and {distil!r}"
-            )
+        check_counts(pseudo_bags=pseudo_bags, distilled=distilled)
+        check_choice("distil", distil, get_args(Distil))
         self.attention1 = AttentionHeads(self.width, 1, att_dim)
         self.head1 = nn.Linear(self.width, num_outputs)
         self.attention2 = AttentionHeads(self.width, 1, att_dim)

@@ -9,6 +9,7 @@ from torch.nn import functional as F
 from milforge.data import BagBatch
 from milforge.functional import bag_attention, segment_index
 from milforge.models.feature_network import FeatureNetwork
+from milforge.models.options import check_counts
 from milforge.models.output import BagOutput
 from milforge.models.streams import Encoder
 from milforge.nn.self_attention import check_heads
@@ -55,10 +56,7 @@ class ILRA(FeatureNetwork):
         aem: float = 0.0,
     ) -> None:
         super().__init__(instance_shape, encoder=encoder, fusion=fusion, aem=aem)
-        if min(blocks, rank) < 1:
-            raise ValueError(
-                f"expected model.blocks and model.rank of at least 1, got {blocks} and {rank}"
-            )
+        check_counts(blocks=blocks, rank=rank)
         check_heads(self.width, heads)
         self.latents = nn.Parameter(torch.empty(blocks, rank, self.width))
         self.seed = nn.Parameter(torch.empty(1, self.width))

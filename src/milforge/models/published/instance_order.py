@@ -1,6 +1,6 @@
 """In which order the instances of a bag stand in a square or a sequence."""
 
-from typing import Literal, get_args
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -9,16 +9,6 @@ from milforge.data import BagBatch
 from milforge.functional import segment_index
 
 Order = Literal["file", "coords"]
-
-
-def check_order(order: str) -> None:
-    """Checks the name of an order.
-
-    Raises:
-        ValueError: for another one.
-    """
-    if order not in get_args(Order):
-        raise ValueError(f"expected model.order to be one of {get_args(Order)}, got {order!r}")
 
 
 def instance_order(batch: BagBatch, order: Order) -> Tensor:

@@ -1,6 +1,7 @@
 """Selective scans over a bag, in its own order and in strides."""
 
 from collections.abc import Callable, Mapping, Sequence
+from typing import get_args
 
 import torch
 from torch import Tensor, nn
@@ -9,8 +10,9 @@ from torch.nn import functional as F
 from milforge.data import BagBatch
 from milforge.functional import attention_pool, segment_index
 from milforge.models.feature_network import FeatureNetwork
+from milforge.models.options import check_choice, check_counts
 from milforge.models.output import BagOutput
-from milforge.models.published.instance_order import Order, check_order, instance_order
+from milforge.models.published.instance_order import Order, instance_order
 from milforge.models.streams import Encoder
 from milforge.nn import AttentionHeads
 from milforge.nn.selective_scan import SelectiveScan
@@ -57,12 +59,8 @@ class MambaMIL(FeatureNetwork):
         aem: float = 0.0,
     ) -> None:
         super().__init__(instance_shape, encoder=encoder, fusion=fusion, aem=aem)
-        check_order(order)
-        if min(layers, stride, expand, state) < 1:
-            raise ValueError(
-                "expected model.layers, model.stride, model.expand and model.state of at least "
-                f"1, got {layers}, {stride}, {expand} and {state}"
-            )
+        check_counts(layers=layers, stride=stride, expand=expand, state=state)
+        check_choice("order", order, get_args(Order))
         self.layers = nn.ModuleList(
             _Layer(self.width, expand * self.width, state) for _ in range(layers)
         )

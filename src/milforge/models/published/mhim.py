@@ -25,9 +25,10 @@ from milforge.nn import AttentionHeads
 class MHIM(FeatureNetwork):
     r"""Attention that in training does not see what its teacher finds easy.
 
-    The teacher is the moving average of the network. Hidden in training are the instances of
-    highest attention of the teacher, those of lowest, and a random share of the rest; numbers are
-    rounded down, so that one instance at least is seen. The loss has the term
+    The teacher is the moving average of the network, with the buffers of the network. Hidden in
+    training are the instances of highest attention of the teacher, those of lowest, and a random
+    share of the rest; numbers are rounded down, so that one instance at least is seen. The loss has
+    the term
 
     $$ -\lambda \, \mathrm{softmax}(z_\text{teacher} / \tau)^\top \log \mathrm{softmax}(z) $$
 
@@ -150,9 +151,13 @@ class MHIM(FeatureNetwork):
 
     @torch.no_grad()
     def _update_teacher(self) -> None:
+        parts = [self.encoder, self.attention, *([self.fusion] if self.fusion else [])]
         if self.step > 0:
-            parts = [self.encoder, self.attention, *([self.fusion] if self.fusion else [])]
             own = [each for part in parts for each in part.parameters()]
-            for its, mine in zip(self.teacher.parameters(), own, strict=True):
-                its.lerp_(mine, 1 - self.momentum)
+            for average, weight in zip(self.teacher.parameters(), own, strict=True):
+                average.lerp_(weight, 1 - self.momentum)
+        # Statistics, such as those of batch normalisation, are averages already.
+        known = [each for part in parts for each in part.buffers()]
+        for its, mine in zip(self.teacher.buffers(), known, strict=True):
+            its.copy_(mine)
         self.step += 1

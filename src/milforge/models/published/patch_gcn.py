@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from milforge.data import BagBatch
 from milforge.functional import attention_pool, segment_softmax, segment_sum
 from milforge.models.feature_network import FeatureNetwork
+from milforge.models.options import check_counts
 from milforge.models.output import BagOutput
 from milforge.models.streams import Encoder
 from milforge.nn import AttentionHeads
@@ -51,10 +52,7 @@ class PatchGCN(FeatureNetwork):
         aem: float = 0.0,
     ) -> None:
         super().__init__(instance_shape, encoder=encoder, fusion=fusion, aem=aem)
-        if min(hidden, layers) < 1:
-            raise ValueError(
-                f"expected model.hidden and model.layers of at least 1, got {hidden}, {layers}"
-            )
+        check_counts(hidden=hidden, layers=layers)
         width = hidden * (layers + 1)
         self.first = _dense(self.width, hidden, dropout)
         self.convolutions = nn.ModuleList(GENConv(hidden) for _ in range(layers))

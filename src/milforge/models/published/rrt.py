@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from itertools import pairwise
+from typing import get_args
 
 import torch
 from torch import Tensor, nn
@@ -9,8 +10,9 @@ from torch import Tensor, nn
 from milforge.data import BagBatch
 from milforge.functional import attention_pool
 from milforge.models.feature_network import FeatureNetwork
+from milforge.models.options import check_choice, check_counts
 from milforge.models.output import BagOutput
-from milforge.models.published.instance_order import Order, check_order, instance_order, side_of
+from milforge.models.published.instance_order import Order, instance_order, side_of
 from milforge.models.streams import Encoder
 from milforge.nn import AttentionHeads
 from milforge.nn.self_attention import check_heads
@@ -67,12 +69,10 @@ class RRT(FeatureNetwork):
         super().__init__(instance_shape, encoder=encoder, fusion=fusion, aem=aem)
         width = self.width
         check_heads(width, heads)
-        check_order(order)
-        if min(regions, representatives) < 1 or kernel % 2 == 0:
-            raise ValueError(
-                "expected model.regions and model.representatives of at least 1 and an odd "
-                f"model.kernel, got {regions}, {representatives} and {kernel}"
-            )
+        check_counts(regions=regions, representatives=representatives, kernel=kernel)
+        check_choice("order", order, get_args(Order))
+        if kernel % 2 == 0:
+            raise ValueError(f"expected an odd model.kernel, got {kernel}")
         self.norm1, self.norm2, self.norm = (nn.LayerNorm(width) for _ in range(3))
         self.within = _Attention(width, heads)
         self.conv = nn.Conv2d(

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from milforge.data import BagBatch
 from milforge.functional import segment_mean
 from milforge.models.feature_network import FeatureNetwork
+from milforge.models.options import check_choice, check_counts
 from milforge.models.output import BagOutput
 from milforge.models.streams import Encoder
 from milforge.nn.self_attention import ClassToken, SelfAttentionLayer, without_tokens
@@ -52,11 +53,8 @@ class Transformer(FeatureNetwork):
         aem: float = 0.0,
     ) -> None:
         super().__init__(instance_shape, encoder=encoder, fusion=fusion, aem=aem)
-        if readout not in get_args(Readout) or layers < 1:
-            raise ValueError(
-                f"expected model.layers of at least 1 and model.readout to be one of "
-                f"{get_args(Readout)}, got {layers} and {readout!r}"
-            )
+        check_counts(layers=layers)
+        check_choice("readout", readout, get_args(Readout))
         self.token = ClassToken(self.width) if readout == "token" else None
         self.layers = nn.ModuleList(
             SelfAttentionLayer(self.width, heads, mlp_dim, dropout) for _ in range(layers)

@@ -1,6 +1,7 @@
 """Transformer-based correlated MIL."""
 
 from collections.abc import Callable, Mapping, Sequence
+from typing import get_args
 
 import torch
 from torch import Tensor, nn
@@ -8,8 +9,9 @@ from torch.nn import functional as F
 
 from milforge.data import BagBatch
 from milforge.models.feature_network import FeatureNetwork
+from milforge.models.options import check_choice, check_counts
 from milforge.models.output import BagOutput
-from milforge.models.published.instance_order import Order, check_order, instance_order, side_of
+from milforge.models.published.instance_order import Order, instance_order, side_of
 from milforge.models.streams import Encoder
 from milforge.nn.nystrom_attention import NystromAttention
 from milforge.nn.self_attention import ClassToken, check_heads, without_tokens
@@ -36,7 +38,7 @@ class TransMIL(FeatureNetwork):
         aem: as in `FeatureNetwork`.
 
     Raises:
-        ValueError: where the heads do not divide the width, or for another order.
+        ValueError: where the heads do not divide the width, for no landmark, or another order.
     """
 
     def __init__(
@@ -55,8 +57,9 @@ class TransMIL(FeatureNetwork):
         super().__init__(instance_shape, encoder=encoder, fusion=fusion, aem=aem)
         width = self.width
         check_heads(width, heads)
-        check_order(order)
+        check_choice("order", order, get_args(Order))
         few = max(1, width // 2) if landmarks is None else landmarks
+        check_counts(landmarks=few)
         self.token = ClassToken(width)
         self.norm1, self.norm2, self.norm = (nn.LayerNorm(width) for _ in range(3))
         self.layer1, self.layer2 = (

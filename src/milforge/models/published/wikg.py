@@ -13,6 +13,7 @@ from torch.utils.checkpoint import checkpoint
 from milforge.data import BagBatch
 from milforge.functional import attention_pool, segment_index, segment_mean
 from milforge.models.feature_network import FeatureNetwork
+from milforge.models.options import check_choice, check_counts
 from milforge.models.output import BagOutput
 from milforge.models.streams import Encoder
 
@@ -64,11 +65,8 @@ class WiKG(FeatureNetwork):
         aem: float = 0.0,
     ) -> None:
         super().__init__(instance_shape, encoder=encoder, fusion=fusion, aem=aem)
-        if min(dim, neighbours) < 1 or interaction not in get_args(Interaction):
-            raise ValueError(
-                "expected model.dim and model.neighbours of at least 1 and model.interaction to "
-                f"be one of {get_args(Interaction)}, got {dim}, {neighbours} and {interaction!r}"
-            )
+        check_counts(dim=dim, neighbours=neighbours)
+        check_choice("interaction", interaction, get_args(Interaction))
         self.heads = nn.Linear(self.width, dim)
         self.tails = nn.Linear(self.width, dim)
         self.sums = nn.Linear(dim, dim)
