@@ -102,7 +102,7 @@ def list_runs(found: Survey, grouping: Grouping) -> list[dict[str, Any]]:
     return rows
 
 
-def log_to_wandb(out: Path, rows: Sequence[Row]) -> Path:
+def log_to_wandb(out: Path, results: Results) -> Path:
     """Logs the table and the figure to a W&B run, and returns its folder."""
     import wandb
 
@@ -115,7 +115,7 @@ def log_to_wandb(out: Path, rows: Sequence[Row]) -> Path:
         settings=wandb.Settings(silent=True),
     )
     try:
-        lines = records(rows, "holm")
+        lines = records(results.rows, results.correction)
         table = wandb.Table(columns=list(lines[0]), data=[list(line.values()) for line in lines])
         run.log({"report": table, "figure": wandb.Image(str(out / "report.png"))})
         return Path(run.dir).parent

@@ -62,7 +62,7 @@ def external(results: Results) -> Section:
 
 def audit_section(results: Results) -> Section:
     """What each check found."""
-    findings = audit(results.found.finished, results.pooled)
+    findings = audit(results.found.measured, results.pooled)
     order = ["fault", "warning", "unknown", "fine"]
     rows = [
         [
@@ -77,7 +77,7 @@ def audit_section(results: Results) -> Section:
 
 def methods(results: Results) -> Section:
     """A paragraph with the facts of the runs, to be edited."""
-    runs = results.found.finished
+    runs = results.found.measured
     facts = [*_data(results), *_training(results), *_statistics(results)]
     used = " ".join(facts)
     references = [text for word, text in REFERENCES.items() if word.lower() in used.lower()]
@@ -130,7 +130,7 @@ def _data(results: Results) -> list[str]:
 
 
 def _training(results: Results) -> list[str]:
-    runs = results.found.finished
+    runs = results.found.measured
     groups = ", ".join(group.label for group in results.grouping.groups)
     seeds = {run.config.get("seed") for run in runs} - {None}
     monitors = sorted({run.monitor for run in runs if run.monitor})
