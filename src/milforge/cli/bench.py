@@ -112,10 +112,11 @@ def tell(plan: Plan, options: argparse.Namespace) -> None:
         chosen_on_validation,
         main_metric,
     )
+    from milforge.report.cells import in_columns, markdown, markdown_table
     from milforge.report.files import write_csv
     from milforge.report.groups import Group, group_runs
     from milforge.report.survey import survey
-    from milforge.report.table import explain, in_columns, markdown, markdown_table
+    from milforge.report.table import explain
 
     found = survey([plan.folder / "models"])
     if not found.finished:
@@ -167,10 +168,10 @@ def tell_unit_tests(plan: Plan) -> None:
         ValueError: where no run is finished.
     """
     from milforge.data.files import atomic_path
+    from milforge.report.cells import in_columns, markdown, markdown_table
     from milforge.report.files import write_csv
     from milforge.report.groups import group_runs
     from milforge.report.survey import survey
-    from milforge.report.table import in_columns, markdown, markdown_table
     from milforge.report.unit_tests import METRIC, NOTES, cells, judge, judged_records
 
     found = survey([plan.folder / "unit_tests"])

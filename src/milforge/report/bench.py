@@ -7,9 +7,10 @@ from typing import Any
 
 import numpy as np
 
+from milforge.report.cells import interval_cell, number_cell
 from milforge.report.groups import Group, Repeat
 from milforge.report.runs import Run
-from milforge.report.table import Row, interval_cell, make_rows, number_cell, records
+from milforge.report.table import Row, make_rows, records
 from milforge.statistics import pairs_to_find
 
 MEGABYTE = 1e6

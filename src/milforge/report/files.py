@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from milforge.data.files import atomic_path
+from milforge.report.cells import markdown
 from milforge.report.differences import REPETITION
 from milforge.report.external import external_records
 from milforge.report.gather import Results
@@ -17,7 +18,6 @@ from milforge.report.survey import Survey
 from milforge.report.table import (
     Row,
     external_markdown,
-    markdown,
     markdown_tables,
     pooled_markdown,
     records,
