@@ -109,8 +109,8 @@ def tell(plan: Plan, options: argparse.Namespace) -> None:
         bench_records,
         bench_rows,
         choices,
-        chosen_on_validation,
         main_metric,
+        select_on_validation,
     )
     from milforge.report.cells import in_columns, markdown, markdown_table
     from milforge.report.files import write_csv
@@ -131,7 +131,7 @@ def tell(plan: Plan, options: argparse.Namespace) -> None:
     notes = list(grouping.notes)
     compared = list(groups)
     if options.select:
-        chosen = chosen_on_validation(groups)
+        chosen = select_on_validation(groups)
         compared.append(chosen)
         shown = ", ".join(f"{name} {count}" for name, count in choices(groups, chosen).items())
         notes.append(f"Validation chose, of {len(chosen.runs)} runs: {shown}.")

@@ -137,7 +137,7 @@ def main_metric(run: Run, names: Sequence[str]) -> str:
     return [*fitting, *others, *names][0]
 
 
-def chosen_on_validation(groups: Sequence[Group]) -> Group:
+def select_on_validation(groups: Sequence[Group]) -> Group:
     """The runs of that model which validation chooses, anew for each fold.
 
     It goes by the metric that chose the epoch, averaged over the seeds that saw the same bags;
