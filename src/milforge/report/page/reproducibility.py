@@ -11,6 +11,7 @@ from milforge.report.page.html import Section, interval, number, table
 from milforge.report.pooled import NAMES, RESAMPLES
 
 WORDS = {"fault": "✗ fault", "warning": "! warning", "fine": "✓ fine", "unknown": "? unknown"}
+FITTED_ON = {"val": "the validation part", "calibration": "the bags held back to calibrate"}
 REFERENCES = {
     "DeLong": "DeLong, DeLong and Clarke-Pearson, Biometrics 1988; Obuchowski, Biometrics 1997.",
     "Newcombe": "Newcombe, Statistics in Medicine 2006, part 2, method 5.",
@@ -166,10 +167,13 @@ def _statistics(results: Results) -> list[str]:
             f"{' or '.join(tests)}; p-values were corrected by the method of "
             f"{NAMES[results.correction]}."
         )
-    if any(temperature_scaled(each) is not None for each in _classified(results)):
+    scaled = [each for each in _classified(results) if temperature_scaled(each) is not None]
+    if scaled:
+        parts = {member.chooses_by for each in scaled for member in each.members}
+        fitted_on = " or ".join(FITTED_ON[part] for part in sorted(parts))
         found.append(
             "Temperature, decision thresholds (Youden; sensitivity "
-            f"{WANTED:g}) and conformal sets (alpha {ALPHA:g}) were fitted on the validation part "
+            f"{WANTED:g}) and conformal sets (alpha {ALPHA:g}) were fitted on {fitted_on} "
             "of each fold. Decision curves show net benefit."
         )
     main = results.pooled_rows[0].measure if results.pooled_rows else None
