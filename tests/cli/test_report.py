@@ -246,6 +246,26 @@ def test_a_survey_of_a_sweep(sweep, here):
     assert here("report", "sweep/0", "--out", "x").stdout.startswith("1 run: 1 finished\n")
 
 
+def test_runs_that_measured_nothing_are_counted_and_compared_with_nothing(sweep, here):
+    write_run(sweep / "8", metrics={}, task_name="map", said=False)
+    write_run(sweep / "9", metrics={}, task_name="predict", said=False)
+    write_run(sweep / "10", metrics={"test/auroc": None}, seed=9)  # it did measure: NaN
+    outcome = here("report", "sweep", "--baseline", "model=abmil", "--html", "page.html")
+    assert outcome.returncode == 0, outcome.stderr
+    first, second, *_ = outcome.stdout.splitlines()
+    assert first == "11 runs: 11 finished"
+    assert second == (
+        "2 runs without metrics, as of milforge-map and milforge-predict, are left out of means "
+        "and comparisons"
+    )
+    rows = read_csv(sweep / "report" / "report.csv")
+    assert [row["group"] for row in rows] == ["model=abmil", "model=gated_abmil"] * 2
+    assert "4 of 5" in outcome.stdout
+    runs = read_csv(sweep / "report" / "runs.csv")
+    assert [run["group"] for run in runs[8:]] == ["", "", "model=abmil"]
+    assert "9 finished runs with metrics, 2 groups" in (sweep.parent / "page.html").read_text()
+
+
 def test_a_sweep_just_begun(here, tmp_path):
     write_run(tmp_path / "a/0")
     outcome = here("report", "a")
@@ -329,7 +349,8 @@ def test_the_table_and_the_figure_in_wandb(sweep, here, monkeypatch):
         monkeypatch.delenv(name)
     for name in ("DATA", "CACHE", "CONFIG"):
         monkeypatch.setenv(f"WANDB_{name}_DIR", str(sweep / name))
-    outcome = here("report", "sweep", "--wandb")
+    correction = ("--baseline", "model=abmil", "--correction", "bh")
+    outcome = here("report", "sweep", "--wandb", *correction)
     assert outcome.returncode == 0, outcome.stderr
     (folder,) = sweep.glob("report/wandb/offline-run-*")
     assert f"wandb sync sweep/report/wandb/{folder.name}" in outcome.stdout
@@ -337,6 +358,8 @@ def test_the_table_and_the_figure_in_wandb(sweep, here, monkeypatch):
     content = json.loads(tables.read_text())
     assert [row[0] for row in content["data"]] == ["model=abmil", "model=gated_abmil"] * 2
     assert content["columns"][:4] == ["group", "model", "metric", "n"]
+    assert "p_bh" in content["columns"]
+    assert "p_holm" not in content["columns"]
     (picture,) = folder.rglob("*.png")
     assert picture.read_bytes() == (sweep / "report" / "report.png").read_bytes()
 

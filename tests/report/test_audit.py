@@ -7,6 +7,7 @@ import pytest
 
 from milforge.report.audit import audit
 from milforge.report.gather import gather
+from milforge.report.page.reproducibility import methods
 from milforge.report.survey import survey
 from report_runs import (
     Cohort,
@@ -185,3 +186,4 @@ def test_bags_held_back_to_calibrate_chose_nothing_else(tmp_path):
     finding = found["Which part chose the threshold, the temperature and the conformal sets"]
     assert finding.level == "fine"
     assert "split.calibration_share" in finding.text
+    assert "were fitted on the bags held back to calibrate of each fold" in methods(results).body

@@ -10,10 +10,10 @@ from milforge.report.bench import (
     bench_cells,
     bench_records,
     bench_rows,
-    chosen_on_validation,
     costs,
     main_metric,
     more_seeds,
+    select_on_validation,
 )
 from milforge.report.groups import Group, Repeat
 from milforge.report.runs import Run
@@ -101,7 +101,7 @@ def test_validation_chooses_in_each_fold_by_the_mean_of_its_seeds():
         )
         for name, folds in losses.items()
     ]
-    chosen = chosen_on_validation(groups)
+    chosen = select_on_validation(groups)
     found = {(r.fold[0], r.rest[0]): each.metrics["test/auroc"] for r, each in chosen.runs.items()}
     assert found == {("0", "0"): 0.5, ("0", "1"): 0.5, ("1", "0"): 0.6, ("1", "1"): 0.6}
     flipped = [
@@ -114,14 +114,14 @@ def test_validation_chooses_in_each_fold_by_the_mean_of_its_seeds():
         )
         for each in groups
     ]
-    found = [each.metrics["test/auroc"] for each in chosen_on_validation(flipped).runs.values()]
+    found = [each.metrics["test/auroc"] for each in select_on_validation(flipped).runs.values()]
     assert found == [0.6, 0.6, 0.5, 0.5]
 
 
 def test_where_each_seed_draws_its_bags_each_seed_chooses():
     a = group("a", {(0, s): run(0.6, loss, f"data {s}") for s, loss in enumerate((0.1, 0.9))})
     b = group("b", {(0, s): run(0.5, 0.4, f"data {s}") for s in (0, 1)})
-    found = [each.metrics["test/auroc"] for each in chosen_on_validation([a, b]).runs.values()]
+    found = [each.metrics["test/auroc"] for each in select_on_validation([a, b]).runs.values()]
     assert found == [0.6, 0.5]
 
 
@@ -129,9 +129,9 @@ def test_nothing_is_chosen_by_test_or_by_several_metrics():
     one = group("a", {(0, 0): run(0.6)})
     for monitor in ("test/auroc", "val/auroc"):
         with pytest.raises(ValueError, match=r"one metric of validation, got .*auroc"):
-            chosen_on_validation([one, group("b", {(0, 0): run(0.6, monitor=monitor)})])
+            select_on_validation([one, group("b", {(0, 0): run(0.6, monitor=monitor)})])
     with pytest.raises(ValueError, match="got test/auroc"):
-        chosen_on_validation([group("a", {(0, 0): run(0.6, monitor="test/auroc")})])
+        select_on_validation([group("a", {(0, 0): run(0.6, monitor="test/auroc")})])
 
 
 def test_what_stands_beside_is_not_compared_and_corrects_nothing():

@@ -190,6 +190,22 @@ def test_a_report_without_predictions_has_its_tables(tmp_path):
     assert "Without predictions/bags.parquet" in parsed.text
 
 
+def test_a_baseline_that_is_named_is_not_said_to_be_missing(tmp_path):
+    """Pooled predictions of one group alone have no difference; the runs have one."""
+    for number, model in enumerate(("one", "two")):
+        for seed in range(2):
+            folder = tmp_path / f"runs/{number}_{seed}"
+            write_config(folder, model, seed=seed)
+            write_summary(folder, {"test/auroc": 0.5 + 0.1 * number + 0.01 * seed})
+            if model == "one":
+                cohort = Cohort(20)
+                rows = rows_of(cohort, np.arange(cohort.n), "test", cohort.logits(1.0, seed))
+                write_predictions(folder, rows)
+    text = page_of(tmp_path / "runs", tmp_path / "page.html", baseline=["model=one"])
+    assert "No group was named as the baseline" not in text
+    assert "Pooled test predictions" in text
+
+
 def test_a_chart_places_its_points():
     series = [Series("a", [0, 1], [0, 0.5]), Series("b", [0.5], [1], [0.2], [1.2], kind="points")]
     parsed = Parsed(chart(series, title="T", x="x", y="y", xlim=(0, 1), ylim=(0, 1)))

@@ -1,27 +1,15 @@
-"""Against SciPy, and pairs counted one by one."""
+"""Against pairs counted one by one."""
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from scipy import stats
 
-from milforge.statistics.survival import concordance, kaplan_meier
+from milforge.statistics.survival import concordance
 
 rows = st.lists(
     st.tuples(st.integers(1, 6), st.booleans(), st.integers(0, 3)), min_size=2, max_size=12
 )
-
-
-@given(rows)
-def test_kaplan_meier_is_that_of_scipy(found):
-    time, event, _ = map(np.array, zip(*found, strict=True))
-    curve = kaplan_meier(time, event)
-    data = stats.CensoredData(uncensored=time[event], right=time[~event])
-    expected = stats.ecdf(data).sf
-    at = np.arange(0, 7)
-    mine = curve.survival[np.searchsorted(curve.time, at, "right") - 1]
-    np.testing.assert_allclose(mine, expected.evaluate(at), atol=1e-12)
 
 
 @given(rows)
@@ -37,7 +25,5 @@ def test_concordance_counts_pairs(found):
 
 
 def test_refusals():
-    with pytest.raises(ValueError, match="expected times and events"):
-        kaplan_meier([1], [True, False])
     with pytest.raises(ValueError, match=r"expected \(n,\) each"):
         concordance([1], [True, False], [1])

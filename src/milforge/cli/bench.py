@@ -109,13 +109,14 @@ def tell(plan: Plan, options: argparse.Namespace) -> None:
         bench_records,
         bench_rows,
         choices,
-        chosen_on_validation,
         main_metric,
+        select_on_validation,
     )
+    from milforge.report.cells import in_columns, markdown, markdown_table
     from milforge.report.files import write_csv
     from milforge.report.groups import Group, group_runs
     from milforge.report.survey import survey
-    from milforge.report.table import explain, in_columns, markdown, markdown_table
+    from milforge.report.table import explain
 
     found = survey([plan.folder / "models"])
     if not found.finished:
@@ -130,7 +131,7 @@ def tell(plan: Plan, options: argparse.Namespace) -> None:
     notes = list(grouping.notes)
     compared = list(groups)
     if options.select:
-        chosen = chosen_on_validation(groups)
+        chosen = select_on_validation(groups)
         compared.append(chosen)
         shown = ", ".join(f"{name} {count}" for name, count in choices(groups, chosen).items())
         notes.append(f"Validation chose, of {len(chosen.runs)} runs: {shown}.")
@@ -167,10 +168,10 @@ def tell_unit_tests(plan: Plan) -> None:
         ValueError: where no run is finished.
     """
     from milforge.data.files import atomic_path
+    from milforge.report.cells import in_columns, markdown, markdown_table
     from milforge.report.files import write_csv
     from milforge.report.groups import group_runs
     from milforge.report.survey import survey
-    from milforge.report.table import in_columns, markdown, markdown_table
     from milforge.report.unit_tests import METRIC, NOTES, cells, judge, judged_records
 
     found = survey([plan.folder / "unit_tests"])

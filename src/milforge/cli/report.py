@@ -99,7 +99,7 @@ def report(options: argparse.Namespace) -> None:
         write_page(options.html, results)
         print(f"page         {options.html}")
     if options.wandb:
-        print(f"W&B          wandb sync {log_to_wandb(out, results.rows)}")
+        print(f"W&B          wandb sync {log_to_wandb(out, results)}")
 
 
 def choose_metrics(runs: Sequence["Run"], names: Sequence[str] | None) -> list[str]:

@@ -7,9 +7,10 @@ from typing import Any
 
 import numpy as np
 
+from milforge.report.cells import interval_cell, number_cell
 from milforge.report.groups import Group, Repeat
 from milforge.report.runs import Run
-from milforge.report.table import Row, interval_cell, make_rows, number_cell, records
+from milforge.report.table import Row, make_rows, records
 from milforge.statistics import pairs_to_find
 
 MEGABYTE = 1e6
@@ -136,7 +137,7 @@ def main_metric(run: Run, names: Sequence[str]) -> str:
     return [*fitting, *others, *names][0]
 
 
-def chosen_on_validation(groups: Sequence[Group]) -> Group:
+def select_on_validation(groups: Sequence[Group]) -> Group:
     """The runs of that model which validation chooses, anew for each fold.
 
     It goes by the metric that chose the epoch, averaged over the seeds that saw the same bags;

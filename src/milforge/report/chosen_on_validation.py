@@ -1,4 +1,8 @@
-"""What is chosen on the validation part of each fold and applied to its test part."""
+"""What is chosen on the validation part of each fold and applied to its test part.
+
+Where bags were held back to calibrate (`split.calibration_share`), these stand for the validation
+part everywhere in this file.
+"""
 
 from collections.abc import Callable
 from dataclasses import replace

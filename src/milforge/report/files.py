@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from milforge.data.files import atomic_path
+from milforge.report.cells import markdown
 from milforge.report.differences import REPETITION
 from milforge.report.external import external_records
 from milforge.report.gather import Results
@@ -17,7 +18,6 @@ from milforge.report.survey import Survey
 from milforge.report.table import (
     Row,
     external_markdown,
-    markdown,
     markdown_tables,
     pooled_markdown,
     records,
@@ -102,7 +102,7 @@ def list_runs(found: Survey, grouping: Grouping) -> list[dict[str, Any]]:
     return rows
 
 
-def log_to_wandb(out: Path, rows: Sequence[Row]) -> Path:
+def log_to_wandb(out: Path, results: Results) -> Path:
     """Logs the table and the figure to a W&B run, and returns its folder."""
     import wandb
 
@@ -115,7 +115,7 @@ def log_to_wandb(out: Path, rows: Sequence[Row]) -> Path:
         settings=wandb.Settings(silent=True),
     )
     try:
-        lines = records(rows, "holm")
+        lines = records(results.rows, results.correction)
         table = wandb.Table(columns=list(lines[0]), data=[list(line.values()) for line in lines])
         run.log({"report": table, "figure": wandb.Image(str(out / "report.png"))})
         return Path(run.dir).parent

@@ -17,7 +17,7 @@ class Results:
 
     Attributes:
         found: the runs.
-        grouping: the groups of the finished ones.
+        grouping: the groups of those that measured something.
         rows: metrics of runs, by metric and group.
         pooled: predictions of the groups that have any.
         pooled_rows: metrics of these, by metric and group.
@@ -50,7 +50,7 @@ def gather(
     """Groups runs, reads their predictions, and computes what there is to say.
 
     Args:
-        found: the runs; at least one is finished.
+        found: the runs; at least one has measured something.
         metrics: names of metrics of runs.
         by: keys to group by; None: all that differ.
         baseline: terms `NAME=VALUE` of the group to compare with.
@@ -60,7 +60,7 @@ def gather(
     Raises:
         ValueError: for an unknown key or baseline.
     """
-    grouping = group_runs(found.finished, by)
+    grouping = group_runs(found.measured, by)
     groups = grouping.groups
     compared: Sequence[Group | None] = [None] * len(groups)
     if baseline:

@@ -1,21 +1,19 @@
 """Metrics of pooled predictions with intervals over patients, and comparisons of groups."""
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import stats
 
 from milforge.report.groups import Group
+from milforge.report.measures import Measure, measures, values_of
 from milforge.report.out_of_fold import OutOfFold
 from milforge.report.predictions import Predictions
 from milforge.statistics import (
     Estimate,
-    auroc,
     auroc_interval,
-    average_precision,
     benjamini_hochberg,
     cluster_bootstrap,
     clustered_proportion,
@@ -23,7 +21,6 @@ from milforge.statistics import (
     holm,
     paired_permutation,
 )
-from milforge.statistics.survival import concordance
 
 Correction = Literal["holm", "bh"]
 CORRECTIONS = {"holm": holm, "bh": benjamini_hochberg}
@@ -31,25 +28,6 @@ NAMES = {"holm": "Holm", "bh": "Benjamini-Hochberg"}
 RESAMPLES = 1000
 DRAWS = 999
 FEWEST = 10  # patients below which a reader is warned
-
-
-@dataclass(frozen=True)
-class Measure:
-    """A metric of predictions.
-
-    Attributes:
-        name: as the metrics of a run are named, without the part.
-        of: takes labels and what is predicted, of some bags; NaN where there is no value.
-        column: of what is predicted.
-        limits: of the metric.
-        ranks: whether it sees nothing but the order of the bags.
-    """
-
-    name: str
-    of: Callable[[NDArray[Any], NDArray[Any]], float]
-    column: str
-    limits: tuple[float, float]
-    ranks: bool = False
 
 
 @dataclass(frozen=True)
@@ -83,56 +61,6 @@ class PooledRow:
     p: float | None = None
     test: str = ""
     adjusted: float | None = None
-
-
-def measures(predictions: Predictions) -> list[Measure]:
-    """The metrics of a task, the main one first; none for a task that is not known."""
-    several = predictions.y.ndim == 2
-    if predictions.has("probability"):
-        classes = len(predictions.class_names)
-        if not several and classes == 2:
-            return [
-                Measure("auroc", _if_both(auroc), "probability", (0, 1), ranks=True),
-                Measure("ap", _if_both(average_precision), "probability", (0, 1), ranks=True),
-                Measure(
-                    "accuracy", lambda y, p: float(np.mean((p > 0.5) == y)), "probability", (0, 1)
-                ),
-                Measure("brier", lambda y, p: float(np.mean((p - y) ** 2)), "probability", (0, 1)),
-            ]
-        found = [Measure("auroc", _macro(auroc), "probability", (0, 1), ranks=True)]
-        if not several:
-            found.append(
-                Measure(
-                    "accuracy", lambda y, p: float(np.mean(p.argmax(1) == y)), "probability", (0, 1)
-                )
-            )
-        return [*found, Measure("brier", _brier, "probability", (0, 2))]
-    if predictions.has("risk") and {"time", "event"} <= set(predictions.labels):
-        names = list(predictions.labels)
-        t, e = names.index("time"), names.index("event")
-        return [
-            Measure("c_index", lambda y, p: concordance(y[:, t], y[:, e], p), "risk", (0, 1), True)
-        ]
-    if predictions.has("prediction") and not several:
-        return [
-            Measure("mae", lambda y, p: float(np.abs(y - p).mean()), "prediction", (0, np.inf)),
-            Measure(
-                "rmse",
-                lambda y, p: float(np.sqrt(np.mean((y - p) ** 2))),
-                "prediction",
-                (0, np.inf),
-            ),
-            Measure("r2", _r2, "prediction", (-np.inf, 1)),
-            Measure("pearson", _pearson, "prediction", (-1, 1)),
-        ]
-    return []
-
-
-def values_of(predictions: Predictions, measure: Measure) -> NDArray[np.float64]:
-    """What a metric takes: of two classes the probability of the positive one."""
-    values = predictions.predicted(measure.column)
-    two = measure.column == "probability" and len(predictions.class_names) == 2
-    return values[:, 1] if two and predictions.y.ndim == 1 else values
 
 
 def estimate(predictions: Predictions, measure: Measure) -> tuple[Estimate, str]:
@@ -222,7 +150,7 @@ def pooled_rows(
         known = [np.nan if row.p is None else row.p for row in found]
         adjusted = CORRECTIONS[correction](known)
         rows += [
-            row if row.p is None else PooledRow(**{**vars(row), "adjusted": float(p)})
+            row if row.p is None else replace(row, adjusted=float(p))
             for row, p in zip(found, adjusted, strict=True)
         ]
     return rows
@@ -289,44 +217,3 @@ def _baseline(
 def _in_order(predictions: Predictions, bags: NDArray[Any]) -> Predictions:
     number = {bag: i for i, bag in enumerate(predictions.bag_id.tolist())}
     return predictions.take(np.array([number[bag] for bag in bags.tolist()]))
-
-
-def _if_both(
-    of: Callable[[NDArray[Any], NDArray[Any]], float],
-) -> Callable[[NDArray[Any], NDArray[Any]], float]:
-    def value(y: NDArray[Any], p: NDArray[Any]) -> float:
-        return of(y, p) if 0 < y.sum() < len(y) else float("nan")
-
-    return value
-
-
-def _macro(
-    of: Callable[[NDArray[Any], NDArray[Any]], float],
-) -> Callable[[NDArray[Any], NDArray[Any]], float]:
-    """The mean over classes, each against the rest; those without bags of both kinds left out."""
-    one = _if_both(of)
-
-    def value(y: NDArray[Any], p: NDArray[Any]) -> float:
-        each = y if y.ndim == 2 else y[:, None] == np.arange(p.shape[1])
-        found = [one(each[:, c], p[:, c]) for c in range(p.shape[1])]
-        known = [number for number in found if np.isfinite(number)]
-        return float(np.mean(known)) if known else float("nan")
-
-    return value
-
-
-def _brier(y: NDArray[Any], p: NDArray[Any]) -> float:
-    if y.ndim == 2:
-        return float(np.mean((p - y) ** 2))
-    return float(((p - (y[:, None] == np.arange(p.shape[1]))) ** 2).sum(1).mean())
-
-
-def _r2(y: NDArray[Any], p: NDArray[Any]) -> float:
-    spread = ((y - y.mean()) ** 2).sum()
-    return float(1 - ((y - p) ** 2).sum() / spread) if spread > 0 else float("nan")
-
-
-def _pearson(y: NDArray[Any], p: NDArray[Any]) -> float:
-    if len(y) < 2 or np.ptp(y) == 0 or np.ptp(p) == 0:
-        return float("nan")
-    return float(stats.pearsonr(y, p).statistic)

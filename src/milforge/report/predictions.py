@@ -25,7 +25,7 @@ class Predictions:
         task: the class of the task, `Binary`, `Regression`, ...
         class_names: of the task; none where it has no classes.
         bag_id: `(n,)` str.
-        part: `(n,)` str, `val` or `test`.
+        part: `(n,)` str, `val`, `calibration` or `test`.
         patient: `(n,)` str, None where unknown.
         size: `(n,)` instances of each bag.
         order: `(n,)` the number of each bag in its part.

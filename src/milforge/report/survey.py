@@ -31,6 +31,14 @@ class Survey:
         """The runs that came to their end."""
         return [run for run in self.runs if run.state == "finished"]
 
+    @property
+    def measured(self) -> list[Run]:
+        """The finished runs but those of commands that measure nothing, such as milforge-map.
+
+        A run whose metrics are all NaN or infinite has measured something.
+        """
+        return [run for run in self.finished if run.summary.get("metrics")]
+
     def lines(self) -> list[str]:
         """How far the runs are, and by name those that are not done."""
         counts = Counter(run.state for run in self.runs)
@@ -43,6 +51,12 @@ class Survey:
             names = listed([f"{run.folder} ({run.state})" for run in missing])
             verb = "has" if len(missing) == 1 else "have"
             lines.append(f"{len(missing)} of {count_runs(total)} {verb} no summary: {names}")
+        others = len(self.finished) - len(self.measured)
+        if others:
+            lines.append(
+                f"{count_runs(others)} without metrics, as of milforge-map and milforge-predict, "
+                f"{'is' if others == 1 else 'are'} left out of means and comparisons"
+            )
         lines += [
             f"{run.folder}: {run.seen} of its test bags were seen in training, so its metrics are "
             "too good"

@@ -4,8 +4,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from milforge.report.cells import interval_cell, number_cell
 from milforge.report.groups import Group
-from milforge.report.table import Row, interval_cell, make_row, number_cell
+from milforge.report.table import Row, make_row
 
 METRIC = "test/auroc"
 LEARNT = "val/auroc"

@@ -2,6 +2,7 @@
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from scipy import stats
 
 
 def holm(p: ArrayLike) -> NDArray[np.float64]:
@@ -19,10 +20,13 @@ def holm(p: ArrayLike) -> NDArray[np.float64]:
         >>> holm([0.01, 0.04, 0.03])
         array([0.03, 0.06, 0.06])
     """
-    values, known, order = _sorted(p)
+    values, known = _checked(p)
+    order = np.argsort(values[known], kind="stable")
     m = len(order)
     rising = np.maximum.accumulate((m - np.arange(m)) * values[known][order])
-    return _back(values, known, order, rising)
+    found = np.full(len(values), np.nan)
+    found[np.flatnonzero(known)[order]] = np.minimum(rising, 1)
+    return found
 
 
 def benjamini_hochberg(p: ArrayLike) -> NDArray[np.float64]:
@@ -41,26 +45,15 @@ def benjamini_hochberg(p: ArrayLike) -> NDArray[np.float64]:
         >>> benjamini_hochberg([0.01, 0.04, 0.03])
         array([0.03, 0.04, 0.04])
     """
-    values, known, order = _sorted(p)
-    m = len(order)
-    scaled = values[known][order] * m / np.arange(1, m + 1)
-    return _back(values, known, order, np.minimum.accumulate(scaled[::-1])[::-1])
+    values, known = _checked(p)
+    found = np.full(len(values), np.nan)
+    found[known] = stats.false_discovery_control(values[known], method="bh")
+    return found
 
 
-def _sorted(p: ArrayLike) -> tuple[NDArray[np.float64], NDArray[np.bool_], NDArray[np.int64]]:
+def _checked(p: ArrayLike) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
     values = np.asarray(p, dtype=np.float64)
     known = ~np.isnan(values)
     if values.ndim != 1 or not ((values[known] >= 0) & (values[known] <= 1)).all():
         raise ValueError(f"expected p-values (m,) from 0 to 1, got {np.asarray(p).tolist()!r:.100}")
-    return values, known, np.argsort(values[known], kind="stable")
-
-
-def _back(
-    values: NDArray[np.float64],
-    known: NDArray[np.bool_],
-    order: NDArray[np.int64],
-    adjusted: NDArray[np.float64],
-) -> NDArray[np.float64]:
-    found = np.full(len(values), np.nan)
-    found[np.flatnonzero(known)[order]] = np.minimum(adjusted, 1)
-    return found
+    return values, known

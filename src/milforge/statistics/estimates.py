@@ -1,4 +1,4 @@
-"""What the functions of this room share: an estimate, and checks of what is given."""
+"""What the functions of this package share: an estimate, and checks of what is given."""
 
 from collections.abc import Sequence
 from typing import NamedTuple

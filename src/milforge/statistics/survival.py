@@ -1,38 +1,7 @@
-"""Kaplan-Meier curves and the concordance of risks with censored times."""
-
-from typing import NamedTuple
+"""The concordance of risks with censored times."""
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
-
-
-class SurvivalCurve(NamedTuple):
-    """The share that survives from each time on, `(k,)` each, from time 0 on."""
-
-    time: NDArray[np.float64]
-    survival: NDArray[np.float64]
-
-
-def kaplan_meier(time: ArrayLike, event: ArrayLike) -> SurvivalCurve:
-    """The product-limit estimate (Kaplan and Meier 1958).
-
-    Args:
-        time: `(n,)` of the event or of censoring.
-        event: `(n,)` bool, whether the event was seen.
-
-    Example:
-        >>> curve = kaplan_meier([1, 2, 3], [True, False, True])
-        >>> curve.time.tolist(), curve.survival.round(3).tolist()
-        ([0.0, 1.0, 3.0], [1.0, 0.667, 0.0])
-    """
-    t, seen = np.asarray(time, dtype=np.float64), np.asarray(event).astype(bool)
-    if t.ndim != 1 or t.shape != seen.shape or not len(t):
-        raise ValueError(f"expected times and events (n,), got {t.shape} and {seen.shape}")
-    times = np.unique(t[seen])
-    at_risk = (t[None, :] >= times[:, None]).sum(1)
-    deaths = ((t[None, :] == times[:, None]) & seen).sum(1)
-    share = np.cumprod(1 - deaths / np.maximum(at_risk, 1))
-    return SurvivalCurve(np.concatenate([[0.0], times]), np.concatenate([[1.0], share]))
+from numpy.typing import ArrayLike
 
 
 def concordance(time: ArrayLike, event: ArrayLike, risk: ArrayLike) -> float:

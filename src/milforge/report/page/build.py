@@ -49,7 +49,7 @@ def build_page(results: Results, page: Path) -> str:
     style, script = (
         files(__package__).joinpath(name).read_text("utf-8") for name in ("page.css", "page.js")
     )
-    count = len(results.found.finished)
+    count = len(results.found.measured)
     links = [tag("a", each.title, href=f"#{each.key}") for each in shown]
     return document(
         "MilForge report",
@@ -58,7 +58,7 @@ def build_page(results: Results, page: Path) -> str:
         tag(
             "header",
             tag("h1", "Report"),
-            paragraph(f"{count} finished run{'s' * (count != 1)}, "
+            paragraph(f"{count} finished run{'s' * (count != 1)} with metrics, "
                       f"{len(results.grouping.groups)} groups. "),
             tag("button", "light or dark", type="button", id="theme"),
             tag("nav", *links, aria_label="Sections"),

@@ -106,8 +106,9 @@ def operating_points(results: Results) -> Section:
         head += ["PPV", "95%", "NPV", "95%", "TN", "FP", "FN", "TP"]
         rows = [row + [""] * (len(head) - len(row)) for row in rows]
         note = paragraph(
-            "The threshold of each fold is chosen on its validation part and applied to its test "
-            "part: it was never chosen on test. Intervals: Wilson, over patients."
+            "The threshold of each fold is chosen on its validation part, or on the bags that were "
+            "held back to calibrate, and applied to its test part: it was never chosen on test. "
+            "Intervals: Wilson, over patients."
         )
         parts += [note, table(head, rows, "Operating points fixed on validation")]
     if not parts and not others:

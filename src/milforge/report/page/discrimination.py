@@ -104,8 +104,8 @@ def calibration(results: Results) -> Section:
     note = paragraph(
         "Two classes: the probability of the positive one; more: that of the predicted class "
         "against whether it is right. The temperature is fitted on the validation part of each "
-        "fold and applied to its test part. Bins have about as many bags each; hover to see their "
-        "number."
+        "fold, or on the bags that were held back to calibrate, and applied to its test part. Bins "
+        "have about as many bags each; hover to see their number."
     )
     caption = "Calibration of the pooled test predictions"
     return Section(

@@ -6,15 +6,16 @@ from urllib.parse import quote
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import stats
 
 from milforge.markup import bullets, join, paragraph, tag
 from milforge.report.gather import Results
 from milforge.report.page.charts import Series, chart
 from milforge.report.page.html import Section, interval, table
-from milforge.report.predictions import Texts
+from milforge.report.predictions import Floats, Texts
 from milforge.report.survey import MOST_NAMED
 from milforge.statistics import BootstrapEstimate, cluster_bootstrap
-from milforge.statistics.survival import concordance, kaplan_meier
+from milforge.statistics.survival import concordance
 
 MOST_POINTS = 1500
 MOST_LINKS = 200
@@ -67,8 +68,7 @@ def survival(results: Results) -> Section:
         series = []
         for name, chosen in (("low risk", ~high), ("high risk", high)):
             if chosen.any():
-                curve = kaplan_meier(time[chosen], event[chosen])
-                x, y = np.repeat(curve.time, 2)[1:], np.repeat(curve.survival, 2)[:-1]
+                x, y = _steps(time[chosen], event[chosen])
                 series.append(Series(f"{name} ({chosen.sum()})", x.tolist(), y.tolist()))
         figures.append(chart(series, title=each.group.label, x="time", y="survival", ylim=(0, 1)))
     if not rows:
@@ -83,6 +83,21 @@ def survival(results: Results) -> Section:
         title,
         join(note, table(head, rows, title), tag("div", *figures, class_="figures")),
     )
+
+
+def _steps(time: Floats, event: NDArray[np.bool_]) -> tuple[Floats, Floats]:
+    """The corners of the Kaplan-Meier curve, from time 0 on.
+
+    Example:
+        >>> x, y = _steps(np.array([1.0, 2, 3]), np.array([True, False, True]))
+        >>> x.tolist(), y.round(2).tolist()
+        ([0.0, 1.0, 1.0, 2.0, 2.0, 3.0, 3.0], [1.0, 1.0, 0.67, 0.67, 0.67, 0.67, 0.0])
+    """
+    data = stats.CensoredData(uncensored=time[event], right=time[~event])
+    curve = stats.ecdf(data).sf
+    x = np.concatenate([[0.0], curve.quantiles])
+    y = np.concatenate([[1.0], curve.probabilities])
+    return np.repeat(x, 2)[1:], np.repeat(y, 2)[:-1]
 
 
 def _concordance(

@@ -11,6 +11,7 @@ from milforge.report.page.html import Section, interval, number, table
 from milforge.report.pooled import NAMES, RESAMPLES
 
 WORDS = {"fault": "✗ fault", "warning": "! warning", "fine": "✓ fine", "unknown": "? unknown"}
+FITTED_ON = {"val": "the validation part", "calibration": "the bags held back to calibrate"}
 REFERENCES = {
     "DeLong": "DeLong, DeLong and Clarke-Pearson, Biometrics 1988; Obuchowski, Biometrics 1997.",
     "Newcombe": "Newcombe, Statistics in Medicine 2006, part 2, method 5.",
@@ -62,7 +63,7 @@ def external(results: Results) -> Section:
 
 def audit_section(results: Results) -> Section:
     """What each check found."""
-    findings = audit(results.found.finished, results.pooled)
+    findings = audit(results.found.measured, results.pooled)
     order = ["fault", "warning", "unknown", "fine"]
     rows = [
         [
@@ -77,7 +78,7 @@ def audit_section(results: Results) -> Section:
 
 def methods(results: Results) -> Section:
     """A paragraph with the facts of the runs, to be edited."""
-    runs = results.found.finished
+    runs = results.found.measured
     facts = [*_data(results), *_training(results), *_statistics(results)]
     used = " ".join(facts)
     references = [text for word, text in REFERENCES.items() if word.lower() in used.lower()]
@@ -130,7 +131,7 @@ def _data(results: Results) -> list[str]:
 
 
 def _training(results: Results) -> list[str]:
-    runs = results.found.finished
+    runs = results.found.measured
     groups = ", ".join(group.label for group in results.grouping.groups)
     seeds = {run.config.get("seed") for run in runs} - {None}
     monitors = sorted({run.monitor for run in runs if run.monitor})
@@ -166,10 +167,13 @@ def _statistics(results: Results) -> list[str]:
             f"{' or '.join(tests)}; p-values were corrected by the method of "
             f"{NAMES[results.correction]}."
         )
-    if any(temperature_scaled(each) is not None for each in _classified(results)):
+    scaled = [each for each in _classified(results) if temperature_scaled(each) is not None]
+    if scaled:
+        parts = {member.chooses_by for each in scaled for member in each.members}
+        fitted_on = " or ".join(FITTED_ON[part] for part in sorted(parts))
         found.append(
             "Temperature, decision thresholds (Youden; sensitivity "
-            f"{WANTED:g}) and conformal sets (alpha {ALPHA:g}) were fitted on the validation part "
+            f"{WANTED:g}) and conformal sets (alpha {ALPHA:g}) were fitted on {fitted_on} "
             "of each fold. Decision curves show net benefit."
         )
     main = results.pooled_rows[0].measure if results.pooled_rows else None

@@ -62,11 +62,11 @@ def metrics(results: Results) -> Section:
     if results.pooled_rows:
         head = ["metric", "group", "bags", "patients", "pooled", "95% interval", "single models"]
         head += ["mean of runs"]
-        compares = any(row.difference for row in results.pooled_rows)
-        if compares:
+        differs = any(row.difference for row in results.pooled_rows)
+        if differs:
             head += ["difference", "95% interval", "p", f"p {correction}", "test"]
         head += ["interval by"]
-        lines = [_of_pooled(row, compares) for row in results.pooled_rows]
+        lines = [_of_pooled(row, differs) for row in results.pooled_rows]
         parts.append(table(head, lines, "Pooled test predictions (intervals over patients)"))
     if not compares:
         parts.append(
@@ -111,7 +111,7 @@ def localisation(results: Results) -> Section:
     words = ("inst_", "deletion", "insertion", "faithful", "localisation")
     names = dict.fromkeys(
         name
-        for run in results.found.finished
+        for run in results.found.measured
         for name in run.metrics
         if name.startswith("test/") and any(word in name for word in words)
     )
