@@ -63,8 +63,8 @@ def check_new_bags(
     """
     if split is None or stored is None or is_split_given(overrides):
         return
-    known = {bag for part in ("train", "val", "test") for bag in stored[part]}
-    left_out = {*split.train, *split.val} - known
+    known = {bag for part in stored.values() for bag in part}
+    left_out = {*split.train, *split.val, *split.calibration} - known
     if left_out:
         raise ValueError(
             f"{len(left_out)} bags, {min(left_out)} among them, are new to the checkpoint and "
@@ -86,8 +86,22 @@ def out_of_fold(stored: Stored) -> OutOfFold:
                 f"out_of_fold=true: {path} was trained on data that make their parts themselves, "
                 "so it does not say which bags it has seen; it is for tables that are split"
             )
-    splits = [content["split"] for content in stored.values()]
-    return OutOfFold([{*split["train"], *split["val"]} for split in splits])
+    return OutOfFold([seen_by(content) for content in stored.values()])
+
+
+def seen_by(content: Mapping[str, Any]) -> set[str]:
+    """The bags that a checkpoint was fitted on, selected by, or calibrated with.
+
+    Bags that were held back to calibrate are seen once it is calibrated.
+
+    Args:
+        content: what it holds under `milforge`.
+    """
+    split = content["split"] or {}
+    parts = ["train", "val"]
+    if content["task"].get("calibration") is not None:
+        parts.append("calibration")
+    return {bag for part in parts for bag in split.get(part, ())}
 
 
 def tell_members(split: OutOfFold) -> None:
@@ -139,9 +153,7 @@ def seen_in_training(stored: Stored, data: MILDataModule) -> dict[str, Any] | No
     tested = set() if data.split is None else set(data.split.test)
     seen: dict[str, set[str]] = {}
     for path, content in stored.items():
-        split = content["split"] or {"train": (), "val": ()}
-        known = [*split["train"], *split["val"], *split.get("calibration", ())]
-        if both := tested.intersection(known):
+        if both := tested & seen_by(content):
             seen[path] = both
     if not seen:
         return None
