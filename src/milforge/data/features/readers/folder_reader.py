@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from milforge.data.bag import Bag
+from milforge.data.bag import ONE_STREAM, Bag
 from milforge.data.faults import BagError, Fault, bag_error
 from milforge.data.features.readers.array_file import (
     WHOLE,
@@ -23,7 +23,6 @@ from milforge.data.features.readers.array_file import (
 from milforge.data.features.readers.bag_check import OpenBag, check_bag, header_of
 from milforge.data.features.readers.bag_places import BagPlaces, Found
 from milforge.data.features.readers.bag_reader import (
-    ONE_STREAM,
     BagHeader,
     Out,
     Rows,
