@@ -34,6 +34,10 @@ class OpenBag:
     units: dict[str, Unit | None] = field(default_factory=dict)
     instance_labels: StoredArray | None = None
 
+    def distinct_coords(self) -> list[StoredArray]:
+        """The coords of all streams, without those that several share."""
+        return list({(each.path, each.key): each for each in self.coords.values()}.values())
+
 
 def check_bag(opened: OpenBag) -> None:
     """Checks the arrays of a bag by their shapes.
