@@ -9,7 +9,6 @@ import torch
 from lightning.pytorch.utilities import rank_zero_warn
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
-from torch.optim.lr_scheduler import ReduceLROnPlateau
 from torchmetrics import Metric
 
 from milforge.data import BagBatch, ImageBatch
@@ -27,11 +26,12 @@ from milforge.training.losses import (
     instance_losses,
     warn_without_classes,
 )
-from milforge.training.precision import single, single_view
-from milforge.training.predictions import BagPredictions, attention_scores, predictions_of
+from milforge.training.precision import single_batch
+from milforge.training.predictions import BagPredictions, labelled_instances, predictions_of
 from milforge.training.resumable import Resumable
+from milforge.training.schedule import build_optimizer, step_schedulers
 from milforge.training.seeds import draw_seed
-from milforge.training.stage_metrics import Instances, StageMetrics
+from milforge.training.stage_metrics import StageMetrics
 from milforge.training.whole_loss import WholeLoss
 
 Batch = BagBatch | ImageBatch
@@ -141,12 +141,7 @@ class MILModule(Resumable):
         when = f"{self.seed} {self.current_epoch}" if self.training else "evaluation"
         drawn = [draw_seed(f"{when} {bag_id}") for bag_id in batch.bag_id]
         seeds = torch.tensor(drawn, dtype=torch.int64)
-        if isinstance(batch, ImageBatch):
-            return replace(batch, x_low=single_view(batch.x_low), seeds=seeds)  # the patches follow
-        x = batch.x if self.standardise is None else self.standardise(batch.x)
-        if isinstance(x, Tensor):
-            return replace(batch, x=single(x), seeds=seeds)
-        return replace(batch, x={name: single(each) for name, each in x.items()}, seeds=seeds)
+        return single_batch(replace(batch, seeds=seeds), self.standardise)
 
     def forward(self, batch: Batch) -> BagOutput:
         """The network's output."""
@@ -210,14 +205,7 @@ class MILModule(Resumable):
             rank_zero_warn(
                 "loss.instances has no effect: no bag of the training part has labels of instances"
             )
-        for config in self.trainer.lr_scheduler_configs:
-            scheduler = config.scheduler
-            if not isinstance(scheduler, ReduceLROnPlateau):
-                scheduler.step()
-                continue
-            epoch, value = self.history.get(self.monitor, [(-1, 0.0)])[-1]
-            if epoch == self.current_epoch:
-                scheduler.step(value)
+        step_schedulers(self.trainer, self.history.get(self.monitor, ()))
 
     def lr_scheduler_step(self, scheduler: Any, metric: Any) -> None:
         """Nothing; see `on_train_epoch_end`."""
@@ -277,16 +265,7 @@ class MILModule(Resumable):
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """The optimiser, and a scheduler if there is one."""
-        if self.optimizer is None:
-            raise ValueError("expected an optimizer to train with, got none")
-        trained = (each for each in self.parameters() if each.requires_grad)
-        optimizer = self.optimizer(trained)
-        if self.scheduler is None:
-            return optimizer
-        scheduler: dict[str, Any] = {"scheduler": self.scheduler(optimizer)}
-        # Not strict: there may be epochs without validation; see `on_train_epoch_end`.
-        scheduler |= {"monitor": self.monitor, "strict": False}
-        return {"optimizer": optimizer, "lr_scheduler": scheduler}  # type: ignore[return-value]
+        return build_optimizer(self.parameters(), self.optimizer, self.scheduler, self.monitor)
 
     def on_train_start(self) -> None:
         """Sets frozen parts to evaluation, and goes on where the run was interrupted.
@@ -329,19 +308,10 @@ class MILModule(Resumable):
         metrics.update(
             {name: each.detach() for name, each in means.items()},
             self.task.inputs(columns, target),
-            self._instances(batch, output),
+            labelled_instances(batch, output, self.task),
             (columns["logits"], target) if kept else None,
         )
         return columns
-
-    def _instances(self, batch: Batch, output: BagOutput) -> Instances | None:
-        if not isinstance(batch, BagBatch) or batch.y_inst is None or batch.y is None:
-            return None
-        scores = attention_scores(batch, output)
-        if scores is None:
-            return None
-        # Detached, or the graph of every step would be kept till the end of the epoch.
-        return scores.detach(), batch.y_inst, batch.ptr.diff(), self.task.is_positive(batch.y)
 
     def _log(self, metrics: StageMetrics) -> None:
         values = metrics.compute()
