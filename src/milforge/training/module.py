@@ -6,7 +6,6 @@ from functools import cached_property
 from typing import Any, cast
 
 import torch
-from lightning.pytorch.utilities import rank_zero_warn
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 from torchmetrics import Metric
@@ -25,6 +24,7 @@ from milforge.training.losses import (
     bag_losses,
     instance_losses,
     warn_without_classes,
+    warn_without_instance_labels,
 )
 from milforge.training.precision import single_batch
 from milforge.training.predictions import BagPredictions, labelled_instances, predictions_of
@@ -32,7 +32,7 @@ from milforge.training.resumable import Resumable
 from milforge.training.schedule import build_optimizer, step_schedulers
 from milforge.training.seeds import draw_seed
 from milforge.training.stage_metrics import StageMetrics
-from milforge.training.whole_loss import WholeLoss
+from milforge.training.whole_loss import whole_loss
 
 Batch = BagBatch | ImageBatch
 
@@ -99,14 +99,11 @@ class MILModule(Resumable):
         self.configured_metrics = dict(metrics or {})
         bags = build_metrics(task.metrics(), self.configured_metrics, task.input_names)
         self.train_metrics, self.val_metrics, self.test_metrics = (
-            StageMetrics(stage, bags, task.class_names, self.logged, self._whole_loss(stage))
+            StageMetrics(
+                stage, bags, task.class_names, self.logged, whole_loss(self.loss, task, stage)
+            )
             for stage in ("train", "val", "test")
         )
-
-    def _whole_loss(self, stage: str) -> WholeLoss | None:
-        """In training the loss is that of the steps."""
-        whole = self.task.whole_batch and stage != "train"
-        return WholeLoss(self.loss, self.task.num_outputs) if whole else None
 
     @cached_property
     def logged(self) -> tuple[str, ...]:
@@ -140,8 +137,8 @@ class MILModule(Resumable):
         """
         when = f"{self.seed} {self.current_epoch}" if self.training else "evaluation"
         drawn = [draw_seed(f"{when} {bag_id}") for bag_id in batch.bag_id]
-        seeds = torch.tensor(drawn, dtype=torch.int64)
-        return single_batch(replace(batch, seeds=seeds), self.standardise)
+        seeded = replace(batch, seeds=torch.tensor(drawn, dtype=torch.int64))
+        return single_batch(seeded, self.standardise)
 
     def forward(self, batch: Batch) -> BagOutput:
         """The network's output."""
@@ -202,9 +199,7 @@ class MILModule(Resumable):
         fit_outputs(self.task, self.train_metrics, self.trainer)  # where nothing is validated
         self._log(self.train_metrics)
         if self.instances and not self._labelled_instances:
-            rank_zero_warn(
-                "loss.instances has no effect: no bag of the training part has labels of instances"
-            )
+            warn_without_instance_labels()
         step_schedulers(self.trainer, self.history.get(self.monitor, ()))
 
     def lr_scheduler_step(self, scheduler: Any, metric: Any) -> None:
@@ -290,16 +285,10 @@ class MILModule(Resumable):
         if batch.y is None:
             raise ValueError("expected labelled bags to train or evaluate, got bags without y")
         target = self.task.target(batch.y)
-        losses = bag_losses(self.loss, self.task, logits, target, processes=processes)
-        return losses, target
+        return bag_losses(self.loss, self.task, logits, target, processes=processes), target
 
     def _measure(
-        self,
-        metrics: StageMetrics,
-        batch: Batch,
-        output: BagOutput,
-        losses: Tensor,
-        target: Tensor,
+        self, metrics: StageMetrics, batch: Batch, output: BagOutput, losses: Tensor, target: Tensor
     ) -> dict[str, Tensor]:
         """Adds a batch to the metrics of a stage; gives the columns of its bags."""
         columns = self.columns(output)
@@ -319,8 +308,8 @@ class MILModule(Resumable):
             return
         fits = getattr(getattr(self.trainer, "state", None), "fn", "") == "fit"
         if fits and self.monitor.startswith(f"{metrics.stage}/"):
-            before = [value for _, value in self.history.get(self.monitor, ())]
-            check_monitor(self.monitor, values, before)
+            before = self.history.get(self.monitor, ())
+            check_monitor(self.monitor, values, [value for _, value in before])
         for name, value in values.items():
             self.history.setdefault(name, []).append((self.current_epoch, float(value)))
         # The values are those of all processes already.
