@@ -6,6 +6,13 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+ONE_STREAM = "x"  # the name of instances that have no other
+
+
+def streams_of(x: Tensor | Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+    """The instances of a bag, or of a batch, by the name of their stream; one stream is `x`."""
+    return {ONE_STREAM: x} if isinstance(x, Tensor) else x
+
 
 @dataclass(frozen=True, eq=False)
 class Bag:
@@ -41,7 +48,7 @@ class Bag:
     slide: Tensor | None = None
 
     def __post_init__(self) -> None:
-        named = {"x": self.x} if isinstance(self.x, Tensor) else dict(self.x)
+        named = streams_of(self.x)
         if not named:
             raise ValueError(f"bag {self.bag_id!r}: expected at least one stream in x, got none")
         for name, stream in named.items():

@@ -1,6 +1,6 @@
 """Bags that stay in memory after they are read once."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import cached_property
@@ -10,12 +10,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from milforge.data.bag import Bag
+from milforge.data.bag import ONE_STREAM, Bag, streams_of
 from milforge.data.batch import BagBatch, collate_bags, collate_onto
 from milforge.data.dataset import LabelledDataset, bag_sizes, differs_by_epoch
 from milforge.data.tables import Tables
-
-_ONE = "x"
 
 
 class KeptBags:
@@ -78,7 +76,7 @@ class KeptBags:
                 name: torch.empty(
                     self.bounds[-1], *like.shape[1:], dtype=like.dtype, device=self.device
                 )
-                for name, like in _streams(self.empty.x).items()
+                for name, like in streams_of(self.empty.x).items()
             }
         kept: list[Bag] = []
         with ThreadPoolExecutor(self.threads, "milforge-read") as pool:
@@ -87,7 +85,7 @@ class KeptBags:
                 for number, bag in zip(numbers, pool.map(self._read, numbers), strict=True):
                     rows = slice(*self.bounds[number : number + 2])
                     x = {}
-                    for name, values in _streams(bag.x).items():
+                    for name, values in streams_of(bag.x).items():
                         x[name] = table[name][rows]
                         if x[name].shape != values.shape or x[name].dtype != values.dtype:
                             collate_bags([kept[0] if kept else bag, bag])  # says what differs
@@ -96,7 +94,7 @@ class KeptBags:
                                 "training, got others: its file has changed, start again"
                             )
                         x[name].copy_(values)
-                    kept.append(replace(bag, x=x[_ONE] if isinstance(bag.x, Tensor) else x))
+                    kept.append(replace(bag, x=x[ONE_STREAM] if isinstance(bag.x, Tensor) else x))
         return kept
 
     def _read(self, number: int) -> Bag:
@@ -108,10 +106,10 @@ class KeptBags:
             return self.empty
         parts: dict[str, list[Tensor]] = {}
         for bag in bags:
-            for name, values in _streams(bag.x).items():
+            for name, values in streams_of(bag.x).items():
                 parts.setdefault(name, []).append(values)
         x = {name: self._joined(each) for name, each in parts.items()}
-        return collate_onto(bags, x[_ONE] if isinstance(bags[0].x, Tensor) else x)
+        return collate_onto(bags, x[ONE_STREAM] if isinstance(bags[0].x, Tensor) else x)
 
     def _joined(self, parts: Sequence[Tensor]) -> Tensor:
         if self.device.type != "cpu":
@@ -128,10 +126,6 @@ def _draws(bags: Any) -> bool:
     return differs_by_epoch(bags) and getattr(bags, "max_instances_per_bag", 0) is not None
 
 
-def _streams(x: Tensor | Mapping[str, Tensor]) -> Mapping[str, Tensor]:
-    return {_ONE: x} if isinstance(x, Tensor) else x
-
-
 def check_room(instances: int, empty: BagBatch, device: torch.device) -> None:
     """Checks that bags can be kept on a device.
 
@@ -143,7 +137,7 @@ def check_room(instances: int, empty: BagBatch, device: torch.device) -> None:
     Raises:
         ValueError: where they do not fit; it says how much is needed and how much there is.
     """
-    each = sum(x.new_empty(1, *x.shape[1:]).nbytes for x in _streams(empty.x).values())
+    each = sum(x.new_empty(1, *x.shape[1:]).nbytes for x in streams_of(empty.x).values())
     needed, free = instances * each, free_memory(device)
     if free is not None and needed > free:
         raise ValueError(

@@ -11,14 +11,13 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from milforge.data.bag import Bag
+from milforge.data.bag import ONE_STREAM, Bag, streams_of
 from milforge.data.batch import BagBatch, collate_bags, collate_onto
 from milforge.data.dataset import LabelledDataset, bag_sizes
 from milforge.data.tables import Tables
 
 # Batches that are read, or being read, beside the one that is used.
 AHEAD = 2
-_ONE = "x"
 
 
 class ReadAhead:
@@ -87,10 +86,9 @@ class ReadAhead:
             return batch
         counts = [0] * len(numbers) if sizes is None else [int(sizes[each]) for each in numbers]
         bounds = list(accumulate(counts, initial=0))
-        like = self.empty.x
         table = {
             name: self.tables.take((bounds[-1], *x.shape[1:]), x.dtype)
-            for name, x in ({_ONE: like} if isinstance(like, Tensor) else like).items()
+            for name, x in streams_of(self.empty.x).items()
         }
         places = [
             {name: x[start:stop] for name, x in table.items()} for start, stop in pairwise(bounds)
@@ -127,10 +125,10 @@ def _pack(
 ) -> BagBatch:
     if not all(map(_is_there, bags, places)):
         return collate_bags(bags)
-    return collate_onto(bags, table[_ONE] if isinstance(bags[0].x, Tensor) else dict(table))
+    return collate_onto(bags, table[ONE_STREAM] if isinstance(bags[0].x, Tensor) else dict(table))
 
 
 def _is_there(bag: Bag, place: Mapping[str, Tensor]) -> bool:
     """Whether the instances of a bag lie in the memory that was given for them."""
-    x = {_ONE: bag.x} if isinstance(bag.x, Tensor) else bag.x
+    x = streams_of(bag.x)
     return x.keys() == place.keys() and all(x[name] is place[name] for name in place)

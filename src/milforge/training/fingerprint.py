@@ -1,50 +1,51 @@
 """What distinguishes one data set from another."""
 
 import hashlib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
+from hashlib import sha256
 from typing import Any
 
 import numpy as np
 import torch
 
-from milforge.data import LabelledDataset, bag_sizes, set_epoch
+from milforge.data import LabelledDataset, Split, bag_sizes, set_epoch
 
 
-def fingerprint(parts: Mapping[str, LabelledDataset[Any]]) -> str:
-    """A hash of the bag labels and of the first and last bag of each part.
+def hash_parts(
+    parts: Mapping[str, LabelledDataset[Any]], split: Split | None
+) -> tuple[str, dict[str, dict[str, str]]]:
+    """Hashes of the data set of a run, for which the first and last bag of each part are read.
 
     Args:
         parts: the bags of each part, by its name.
-    """
-    digest = hashlib.sha256()
-    for name, bags in parts.items():
-        digest.update(f"{name} {len(bags)}".encode())
-        if bags.labels is not None:
-            digest.update(bags.labels.numpy().tobytes())
-        for content in _ends(bags):
-            digest.update(content)
-    return digest.hexdigest()[:16]
-
-
-def fingerprints(bags: LabelledDataset[Any], ids: Sequence[str] | None) -> dict[str, str]:
-    """Hashes of what a run sees of a part, apart, so that one can say what differs.
-
-    Args:
-        bags: the bags of the part.
-        ids: their names, where they were split by name.
+        split: the names of the bags of each part, where they were split by name.
 
     Returns:
-        `bags`, the number and the names; `labels`; `sizes`, the numbers of instances, where they
-        are known without reading; `features`, of the first and the last bag.
+        A hash of all bag labels and of the first and last bag of each part. And for each part
+        hashes apart, so that one can say what differs: `bags`, the number and the names; `labels`;
+        `sizes`, the numbers of instances, where they are known without reading; `features`, of the
+        first and the last bag.
     """
-    labels, sizes = bags.labels, bag_sizes(bags)
-    names = "\n".join([str(len(bags)), *(ids or ())])
-    return {
-        "bags": _hash([names.encode()]),
-        "labels": _hash([] if labels is None else [labels.numpy().tobytes()]),
-        "sizes": _hash([] if sizes is None else [np.asarray(sizes, np.int64).tobytes()]),
-        "features": _hash(_ends(bags)),
-    }
+    whole = sha256()
+    apart: dict[str, dict[str, str]] = {}
+    for name, bags in parts.items():
+        ids = () if split is None else getattr(split, name)
+        labels = b"" if bags.labels is None else bags.labels.numpy().tobytes()
+        sizes = bag_sizes(bags)
+        features = sha256()
+        whole.update(f"{name} {len(bags)}".encode() + labels)
+        for content in _ends(bags):
+            whole.update(content)
+            features.update(content)
+        apart[name] = {
+            "bags": _short(sha256("\n".join([str(len(bags)), *ids]).encode())),
+            "labels": _short(sha256(labels)),
+            "sizes": _short(
+                sha256(b"" if sizes is None else np.asarray(sizes, np.int64).tobytes())
+            ),
+            "features": _short(features),
+        }
+    return _short(whole), apart
 
 
 def _ends(bags: LabelledDataset[Any]) -> Iterator[bytes]:
@@ -56,8 +57,5 @@ def _ends(bags: LabelledDataset[Any]) -> Iterator[bytes]:
             yield tensor.flatten().view(torch.uint8).numpy().tobytes()
 
 
-def _hash(parts: Iterable[bytes]) -> str:
-    digest = hashlib.sha256()
-    for part in parts:
-        digest.update(part)
+def _short(digest: "hashlib._Hash") -> str:
     return digest.hexdigest()[:16]

@@ -135,6 +135,13 @@ def warn_without_classes(network: nn.Module, task: Task) -> None:
         )
 
 
+def warn_without_instance_labels() -> None:
+    """Warns where `instance_losses` are asked for, and no bag has labels of instances."""
+    rank_zero_warn(
+        "loss.instances has no effect: no bag of the training part has labels of instances"
+    )
+
+
 def instance_losses(batch: Any, output: BagOutput) -> Tensor | None:
     """The loss of the attention of each bag that looks elsewhere than at positive instances.
 

@@ -6,10 +6,8 @@ from functools import cached_property
 from typing import Any, cast
 
 import torch
-from lightning.pytorch.utilities import rank_zero_warn
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
-from torch.optim.lr_scheduler import ReduceLROnPlateau
 from torchmetrics import Metric
 
 from milforge.data import BagBatch, ImageBatch
@@ -26,13 +24,15 @@ from milforge.training.losses import (
     bag_losses,
     instance_losses,
     warn_without_classes,
+    warn_without_instance_labels,
 )
-from milforge.training.precision import single, single_view
-from milforge.training.predictions import BagPredictions, attention_scores, predictions_of
+from milforge.training.precision import single_batch
+from milforge.training.predictions import BagPredictions, labelled_instances, predictions_of
 from milforge.training.resumable import Resumable
+from milforge.training.schedule import build_optimizer, step_schedulers
 from milforge.training.seeds import draw_seed
-from milforge.training.stage_metrics import Instances, StageMetrics
-from milforge.training.whole_loss import WholeLoss
+from milforge.training.stage_metrics import StageMetrics
+from milforge.training.whole_loss import whole_loss
 
 Batch = BagBatch | ImageBatch
 
@@ -99,14 +99,11 @@ class MILModule(Resumable):
         self.configured_metrics = dict(metrics or {})
         bags = build_metrics(task.metrics(), self.configured_metrics, task.input_names)
         self.train_metrics, self.val_metrics, self.test_metrics = (
-            StageMetrics(stage, bags, task.class_names, self.logged, self._whole_loss(stage))
+            StageMetrics(
+                stage, bags, task.class_names, self.logged, whole_loss(self.loss, task, stage)
+            )
             for stage in ("train", "val", "test")
         )
-
-    def _whole_loss(self, stage: str) -> WholeLoss | None:
-        """In training the loss is that of the steps."""
-        whole = self.task.whole_batch and stage != "train"
-        return WholeLoss(self.loss, self.task.num_outputs) if whole else None
 
     @cached_property
     def logged(self) -> tuple[str, ...]:
@@ -140,13 +137,8 @@ class MILModule(Resumable):
         """
         when = f"{self.seed} {self.current_epoch}" if self.training else "evaluation"
         drawn = [draw_seed(f"{when} {bag_id}") for bag_id in batch.bag_id]
-        seeds = torch.tensor(drawn, dtype=torch.int64)
-        if isinstance(batch, ImageBatch):
-            return replace(batch, x_low=single_view(batch.x_low), seeds=seeds)  # the patches follow
-        x = batch.x if self.standardise is None else self.standardise(batch.x)
-        if isinstance(x, Tensor):
-            return replace(batch, x=single(x), seeds=seeds)
-        return replace(batch, x={name: single(each) for name, each in x.items()}, seeds=seeds)
+        seeded = replace(batch, seeds=torch.tensor(drawn, dtype=torch.int64))
+        return single_batch(seeded, self.standardise)
 
     def forward(self, batch: Batch) -> BagOutput:
         """The network's output."""
@@ -207,17 +199,8 @@ class MILModule(Resumable):
         fit_outputs(self.task, self.train_metrics, self.trainer)  # where nothing is validated
         self._log(self.train_metrics)
         if self.instances and not self._labelled_instances:
-            rank_zero_warn(
-                "loss.instances has no effect: no bag of the training part has labels of instances"
-            )
-        for config in self.trainer.lr_scheduler_configs:
-            scheduler = config.scheduler
-            if not isinstance(scheduler, ReduceLROnPlateau):
-                scheduler.step()
-                continue
-            epoch, value = self.history.get(self.monitor, [(-1, 0.0)])[-1]
-            if epoch == self.current_epoch:
-                scheduler.step(value)
+            warn_without_instance_labels()
+        step_schedulers(self.trainer, self.history.get(self.monitor, ()))
 
     def lr_scheduler_step(self, scheduler: Any, metric: Any) -> None:
         """Nothing; see `on_train_epoch_end`."""
@@ -277,16 +260,7 @@ class MILModule(Resumable):
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """The optimiser, and a scheduler if there is one."""
-        if self.optimizer is None:
-            raise ValueError("expected an optimizer to train with, got none")
-        trained = (each for each in self.parameters() if each.requires_grad)
-        optimizer = self.optimizer(trained)
-        if self.scheduler is None:
-            return optimizer
-        scheduler: dict[str, Any] = {"scheduler": self.scheduler(optimizer)}
-        # Not strict: there may be epochs without validation; see `on_train_epoch_end`.
-        scheduler |= {"monitor": self.monitor, "strict": False}
-        return {"optimizer": optimizer, "lr_scheduler": scheduler}  # type: ignore[return-value]
+        return build_optimizer(self.parameters(), self.optimizer, self.scheduler, self.monitor)
 
     def on_train_start(self) -> None:
         """Sets frozen parts to evaluation, and goes on where the run was interrupted.
@@ -311,16 +285,10 @@ class MILModule(Resumable):
         if batch.y is None:
             raise ValueError("expected labelled bags to train or evaluate, got bags without y")
         target = self.task.target(batch.y)
-        losses = bag_losses(self.loss, self.task, logits, target, processes=processes)
-        return losses, target
+        return bag_losses(self.loss, self.task, logits, target, processes=processes), target
 
     def _measure(
-        self,
-        metrics: StageMetrics,
-        batch: Batch,
-        output: BagOutput,
-        losses: Tensor,
-        target: Tensor,
+        self, metrics: StageMetrics, batch: Batch, output: BagOutput, losses: Tensor, target: Tensor
     ) -> dict[str, Tensor]:
         """Adds a batch to the metrics of a stage; gives the columns of its bags."""
         columns = self.columns(output)
@@ -329,19 +297,10 @@ class MILModule(Resumable):
         metrics.update(
             {name: each.detach() for name, each in means.items()},
             self.task.inputs(columns, target),
-            self._instances(batch, output),
+            labelled_instances(batch, output, self.task),
             (columns["logits"], target) if kept else None,
         )
         return columns
-
-    def _instances(self, batch: Batch, output: BagOutput) -> Instances | None:
-        if not isinstance(batch, BagBatch) or batch.y_inst is None or batch.y is None:
-            return None
-        scores = attention_scores(batch, output)
-        if scores is None:
-            return None
-        # Detached, or the graph of every step would be kept till the end of the epoch.
-        return scores.detach(), batch.y_inst, batch.ptr.diff(), self.task.is_positive(batch.y)
 
     def _log(self, metrics: StageMetrics) -> None:
         values = metrics.compute()
@@ -349,8 +308,8 @@ class MILModule(Resumable):
             return
         fits = getattr(getattr(self.trainer, "state", None), "fn", "") == "fit"
         if fits and self.monitor.startswith(f"{metrics.stage}/"):
-            before = [value for _, value in self.history.get(self.monitor, ())]
-            check_monitor(self.monitor, values, before)
+            before = self.history.get(self.monitor, ())
+            check_monitor(self.monitor, values, [value for _, value in before])
         for name, value in values.items():
             self.history.setdefault(name, []).append((self.current_epoch, float(value)))
         # The values are those of all processes already.

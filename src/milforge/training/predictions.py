@@ -10,6 +10,7 @@ from milforge.data import BagBatch, ImageBatch
 from milforge.functional import segment_index, segment_softmax
 from milforge.models import BagOutput
 from milforge.models.streams import mean_attention
+from milforge.tasks import Task
 
 
 class BagPredictions(TypedDict):
@@ -89,3 +90,21 @@ def attention_scores(batch: BagBatch | ImageBatch, output: BagOutput) -> Tensor 
     predicted = output.logits.detach().argmax(1)
     shown = predicted[segment_index(batch.ptr, len(scores))]
     return scores.gather(1, shown[:, None])[:, 0]
+
+
+def labelled_instances(
+    batch: BagBatch | ImageBatch, output: BagOutput, task: Task
+) -> tuple[Tensor, Tensor, Tensor, Tensor] | None:
+    """What tells how well attention finds the positive instances.
+
+    Returns:
+        `(N,)` attention scores without gradient, `(N,)` instance labels, `(B,)` sizes of the bags
+        and `(B,)` whether they are positive; None where there are no labels or scores.
+    """
+    if not isinstance(batch, BagBatch) or batch.y_inst is None or batch.y is None:
+        return None
+    scores = attention_scores(batch, output)
+    if scores is None:
+        return None
+    # Detached, or the graph of every step would be kept till the end of the epoch.
+    return scores.detach(), batch.y_inst, batch.ptr.diff(), task.is_positive(batch.y)

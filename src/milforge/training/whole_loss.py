@@ -5,6 +5,7 @@ from torch import Tensor
 from torchmetrics import Metric
 from torchmetrics.utilities import dim_zero_cat
 
+from milforge.tasks import Task
 from milforge.training.losses import Loss
 
 
@@ -53,3 +54,14 @@ class WholeLoss(Metric):
         (loss,) = self._loss
         losses: Tensor = loss(logits, dim_zero_cat(self.target).view(len(logits), -1))
         return losses.mean()
+
+
+def whole_loss(loss: Loss, task: Task, stage: str) -> WholeLoss | None:
+    """What measures the loss of a stage; None where it is the mean of what the steps gave.
+
+    Args:
+        loss: of the bags.
+        task: says whether the loss of a bag depends on the others (`Task.whole_batch`).
+        stage: train, whose loss is always that of the steps; val or test.
+    """
+    return WholeLoss(loss, task.num_outputs) if task.whole_batch and stage != "train" else None

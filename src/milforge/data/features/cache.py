@@ -7,10 +7,10 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from milforge.data.bag import Bag
+from milforge.data.bag import ONE_STREAM, Bag
 from milforge.data.content_cache import ContentCache, content_key
 from milforge.data.features.readers import BagHeader, BagReader, Rows
-from milforge.data.features.readers.bag_reader import ONE_STREAM, Out, into
+from milforge.data.features.readers.bag_reader import Out, into
 from milforge.data.features.readers.folder_reader import FolderReader
 
 

@@ -1,16 +1,14 @@
 """Whether features and coords are numbers, cheaply enough for every read."""
 
-from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from milforge.data.bag import Bag
+from milforge.data.bag import Bag, streams_of
 from milforge.data.faults import Fault, bag_error
 from milforge.data.features.readers import BagReader, Rows
-from milforge.data.features.readers.bag_reader import ONE_STREAM
 
 # The bits of positive infinity, the lowest that are not finite.
 _INFINITY: dict[torch.dtype, tuple[Any, Any, int]] = {
@@ -36,7 +34,7 @@ def check_finite(bag: Bag, reader: BagReader, rows: Rows | None = None) -> None:
     Raises:
         BagError: where there is one; it names the file and the first such row, counted from 0.
     """
-    x: Mapping[str, Tensor] = bag.x if not isinstance(bag.x, Tensor) else {ONE_STREAM: bag.x}
+    x = streams_of(bag.x)
     parts = [("features", number, values) for number, values in enumerate(x.values())]
     if bag.coords is not None:
         parts.append(("coords", 0, bag.coords))

@@ -20,9 +20,8 @@ class FeatureBags:
     """A `BagDataset` of the bags of a reader, each read when it is asked for.
 
     Each bag is checked for NaN and infinity when it is first read, and again when its files have
-    changed. With `max_instances_per_bag`, larger
-    bags give that many instances, drawn anew in each epoch; which ones depends on seed, epoch and
-    name of the bag alone, and they keep their order.
+    changed. With `max_instances_per_bag`, larger bags give that many instances, drawn anew in each
+    epoch; which ones depends on seed, epoch and name of the bag alone, and they keep their order.
 
     Args:
         reader: the bags.

@@ -1,6 +1,6 @@
 """Arrays in files: HDF5, NumPy's `.npy` and PyTorch's `.pt`, one way to read them all."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
@@ -20,6 +20,7 @@ from milforge.processes.system_errors import shortage
 
 ARRAY_SUFFIXES = (".h5", ".hdf5", ".npy", ".pt")
 WHOLE = ""  # the key of a file that is one array and not a collection of them
+OWN_FOLDER = None  # the option that names the key of a file whose folder says what it holds
 
 
 @dataclass(frozen=True)
@@ -137,6 +138,32 @@ def open_arrays(path: Path) -> Iterator[Mapping[str, StoredArray]]:
         yield arrays
     finally:
         file.__exit__(None, None, None)
+
+
+def find_array(
+    arrays: Mapping[str, StoredArray], keys: Sequence[str], path: Path, option: str | None
+) -> StoredArray:
+    """The array of the first key that there is.
+
+    Args:
+        arrays: of a file, by their keys.
+        keys: that are looked for; a file that is one array has it under each of them.
+        path: the file.
+        option: by which a user names the key. `OWN_FOLDER`: there is none, because the folder says
+            what its files hold; the one array of such a file may be called anything.
+
+    Raises:
+        BagError: where there is none.
+    """
+    for key in (*keys, WHOLE):
+        if key in arrays:
+            return arrays[key]
+    if option is OWN_FOLDER and len(arrays) == 1:
+        return next(iter(arrays.values()))
+    present = ", ".join(arrays) or "none"
+    message = f"expected the key {' or '.join(keys)}, got the keys {present}"
+    remedy = "write the file again" if option is None else f"name the right one by {option}"
+    raise bag_error([Fault("", path, message, remedy)])
 
 
 @contextmanager

@@ -6,9 +6,10 @@ from typing import Any, get_args
 
 import numpy as np
 
+from milforge.data.bag import ONE_STREAM
 from milforge.data.faults import Fault, bag_error
 from milforge.data.features.readers.array_file import StoredArray
-from milforge.data.features.readers.bag_reader import ONE_STREAM, BagHeader, Unit
+from milforge.data.features.readers.bag_reader import BagHeader, Unit
 
 _NUMBERS = ("float", "bfloat", "int", "uint")
 _AGAIN = "write the bag again, or remove the file"
@@ -32,6 +33,10 @@ class OpenBag:
     coords: dict[str, StoredArray] = field(default_factory=dict)
     units: dict[str, Unit | None] = field(default_factory=dict)
     instance_labels: StoredArray | None = None
+
+    def distinct_coords(self) -> list[StoredArray]:
+        """The coords of all streams, without those that several share."""
+        return list({(each.path, each.key): each for each in self.coords.values()}.values())
 
 
 def check_bag(opened: OpenBag) -> None:

@@ -11,8 +11,7 @@ Part = str  # features, coords or instance_labels
 Found = Mapping[Part, tuple[Places, ...]]
 _PARTS: dict[Part, Callable[[OpenBag], Iterable[StoredArray]]] = {
     "features": lambda bag: bag.features.values(),
-    # Streams may share their coords.
-    "coords": lambda bag: {(each.path, each.key): each for each in bag.coords.values()}.values(),
+    "coords": OpenBag.distinct_coords,
     "instance_labels": lambda bag: [bag.instance_labels] if bag.instance_labels else [],
 }
 

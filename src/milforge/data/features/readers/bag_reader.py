@@ -14,7 +14,6 @@ from milforge.data.bag import Bag
 Unit = Literal["px", "um"]
 Rows = NDArray[np.int64]
 Out = Mapping[str, Tensor]
-ONE_STREAM = "x"  # the name of features that have no other
 
 
 def into(out: Out | None, name: str, x: Tensor) -> Tensor:

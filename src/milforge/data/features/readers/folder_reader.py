@@ -1,6 +1,6 @@
 """Bags of a folder in which each bag has files of its own."""
 
-from collections.abc import Hashable, Iterator, Mapping, Sequence
+from collections.abc import Hashable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -12,18 +12,17 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from milforge.data.bag import Bag
+from milforge.data.bag import ONE_STREAM, Bag
 from milforge.data.faults import BagError, Fault, bag_error
 from milforge.data.features.readers.array_file import (
-    WHOLE,
-    StoredArray,
+    OWN_FOLDER,
     as_features,
+    find_array,
     open_arrays,
 )
 from milforge.data.features.readers.bag_check import OpenBag, check_bag, header_of
 from milforge.data.features.readers.bag_places import BagPlaces, Found
 from milforge.data.features.readers.bag_reader import (
-    ONE_STREAM,
     BagHeader,
     Out,
     Rows,
@@ -33,10 +32,10 @@ from milforge.data.features.readers.bag_reader import (
 from milforge.data.features.readers.instance_labels import InstanceLabel, map_instance_labels
 from milforge.data.features.readers.layout import SideFiles, StreamFiles
 from milforge.data.features.readers.places import Places
+from milforge.data.features.readers.stored_coords import agreeing, read_coords
 from milforge.data.features.readers.torchmil import LABELS_KEYS
 
 _FEW = 64  # rows that the library reads sooner than it says where all rows lie
-_OWN_FOLDER = None  # the option that names the key of a file whose folder says what it holds
 
 
 @dataclass(frozen=True)
@@ -134,7 +133,7 @@ class FolderReader:
             labels = opened.instance_labels
             return Bag(
                 x=x if len(x) > 1 else next(iter(x.values())),
-                coords=_read_coords(opened, rows) if coords else None,
+                coords=read_coords(opened, rows) if coords else None,
                 y_inst=None
                 if labels is None
                 else self._map_instance_labels(bag_id, labels.read_values(rows), labels.path),
@@ -155,10 +154,10 @@ class FolderReader:
         if places is not None:
             read = [(each.path, _read(each, None)) for each in places["coords"]]
             if all(each is not None for _, each in read):
-                return _agreeing(bag_id, [(path, each) for path, each in read if each is not None])
+                return agreeing(bag_id, [(path, each) for path, each in read if each is not None])
             self._places.forget(bag_id)
         with self._opened(bag_id) as opened:
-            return _read_coords(opened, None)
+            return read_coords(opened, None)
 
     def label(self, bag_id: str) -> str | tuple[int, ...] | None:
         """The stored label: a class, or 0 and 1 for each class; None where there is none.
@@ -170,7 +169,7 @@ class FolderReader:
         if path is None:
             return None
         with open_arrays(path) as arrays:
-            values = _find(arrays, LABELS_KEYS, path, _OWN_FOLDER).read_values().reshape(-1)
+            values = find_array(arrays, LABELS_KEYS, path, OWN_FOLDER).read_values().reshape(-1)
         if len(values) == 1:
             return _class_name(values[0])
         if not len(values) or not np.isin(values, (0, 1)).all():
@@ -215,7 +214,7 @@ class FolderReader:
             y_inst = self._map_instance_labels(bag_id, values.numpy(), path)
         return Bag(
             x=x if len(x) > 1 else next(iter(x.values())),
-            coords=_agreeing(bag_id, known),
+            coords=agreeing(bag_id, known),
             y_inst=y_inst,
             bag_id=bag_id,
         )
@@ -239,7 +238,7 @@ class FolderReader:
             try:
                 arrays = stack.enter_context(open_arrays(side.instance_labels))
                 keys = (self.inst_label_key, "inst_labels")
-                opened.instance_labels = _find(arrays, keys, side.instance_labels, _OWN_FOLDER)
+                opened.instance_labels = find_array(arrays, keys, side.instance_labels, OWN_FOLDER)
             except BagError as error:
                 faults += error.faults
         if faults:
@@ -259,15 +258,15 @@ class FolderReader:
             message = f"expected one file of bag {opened.bag_id!r}, found {others} too"
             raise bag_error([Fault("", files.features, message, "remove all but one")])
         arrays = stack.enter_context(open_arrays(files.features))
-        found = _find(arrays, source.features_keys, files.features, "data.features_key")
+        found = find_array(arrays, source.features_keys, files.features, "data.features_key")
         opened.features[name] = found.without_single_axis()
         if self.inst_label_key in arrays and opened.instance_labels is None:
             opened.instance_labels = arrays[self.inst_label_key]
         if files.coords is not None:
             stored = stack.enter_context(open_arrays(files.coords))
-            option = _OWN_FOLDER if self.layout == "torchmil" else "data.coords_key"
+            option = OWN_FOLDER if self.layout == "torchmil" else "data.coords_key"
             if self.coords_key is not None:
-                coords = _find(stored, (self.coords_key,), files.coords, option)
+                coords = find_array(stored, (self.coords_key,), files.coords, option)
                 opened.coords[name] = coords.without_single_axis()
             if self.inst_label_key in stored and opened.instance_labels is None:
                 opened.instance_labels = stored[self.inst_label_key]
@@ -297,55 +296,6 @@ def _read_features(place: Places, rows: Rows | None, out: Out | None, name: str)
         return given if place.read(given.numpy(), rows) else None
     values = np.empty(shape, place.dtype)
     return into(out, name, as_features(values)) if place.read(values, rows) else None
-
-
-def _find(
-    arrays: Mapping[str, StoredArray], keys: Sequence[str], path: Path, option: str | None
-) -> StoredArray:
-    """The array of the first key that there is.
-
-    A file in a folder of its own kind, for which there is no option, may call its one array
-    anything.
-    """
-    for key in (*keys, WHOLE):
-        if key in arrays:
-            return arrays[key]
-    if option is _OWN_FOLDER and len(arrays) == 1:
-        return next(iter(arrays.values()))
-    present = ", ".join(arrays) or "none"
-    message = f"expected the key {' or '.join(keys)}, got the keys {present}"
-    remedy = "write the file again" if option is None else f"name the right one by {option}"
-    raise bag_error([Fault("", path, message, remedy)])
-
-
-def _read_coords(opened: OpenBag, rows: Rows | None) -> Tensor | None:
-    return _agreeing(opened.bag_id, [(array.path, array.read(rows)) for array in _once(opened)])
-
-
-def _agreeing(bag_id: str, stored: Sequence[tuple[Path, Tensor]]) -> Tensor | None:
-    """The coords, which must be the same in all streams that have them."""
-    if not stored:
-        return None
-    (path, coords), *others = ((path, each.to(torch.float32)) for path, each in stored)
-    for other, same in others:
-        if not torch.equal(coords, same):
-            row = int((coords != same).any(dim=1).nonzero()[0])
-            message = (
-                f"expected the coords of {path}, got others from row {row} on "
-                f"({same[row].tolist()} for {coords[row].tolist()})"
-            )
-            remedy = "extract both streams from the same patches"
-            raise bag_error([Fault(bag_id, other, message, remedy)])
-    return coords
-
-
-def _once(opened: OpenBag) -> Iterator[StoredArray]:
-    """The coords of all streams, without those that several share."""
-    seen: set[tuple[Path, str]] = set()
-    for array in opened.coords.values():
-        if (array.path, array.key) not in seen:
-            seen.add((array.path, array.key))
-            yield array
 
 
 def _class_name(value: Any) -> str:

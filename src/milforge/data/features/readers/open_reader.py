@@ -4,7 +4,8 @@ import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from milforge.data.features.readers.bag_reader import ONE_STREAM, BagReader
+from milforge.data.bag import ONE_STREAM
+from milforge.data.features.readers.bag_reader import BagReader
 from milforge.data.features.readers.clam import CLAM
 from milforge.data.features.readers.folder_reader import FolderReader, Stream
 from milforge.data.features.readers.instance_labels import InstanceLabel, as_values

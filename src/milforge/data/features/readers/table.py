@@ -9,9 +9,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from milforge.data.bag import Bag
+from milforge.data.bag import ONE_STREAM, Bag
 from milforge.data.faults import Fault, bag_error
-from milforge.data.features.readers.bag_reader import ONE_STREAM, BagHeader, Out, Rows, into
+from milforge.data.features.readers.bag_reader import BagHeader, Out, Rows, into
 from milforge.data.features.readers.instance_labels import InstanceLabel, map_instance_labels
 from milforge.data.features.readers.layout import bag_id_of
 from milforge.data.features.readers.table_columns import choose_columns
