@@ -1,7 +1,9 @@
 """How Hydra composes the configs of tests."""
 
+import pickle
 from pathlib import Path
 
+from hydra._internal.config_repository import CachingConfigRepository
 from hydra._internal.hydra import Hydra
 from hydra._internal.sources_registry import SourcesRegistry
 from hydra.core.plugins import Plugins
@@ -32,3 +34,24 @@ def compose_once(patch):
         return None
 
     patch.setattr(Hydra, "get_mode", get_mode)
+
+
+def read_once(patch):
+    """Files of `configs` are parsed once in a process: that is a third of a composition."""
+    load, kept = CachingConfigRepository.load_config, {}
+    ours = ("pkg://", "structured://", f"file://{config_dir()}")
+
+    def load_config(repository, config_path):
+        key = f"config_path={config_path}"
+        if key in repository.cache:
+            return repository.cache[key]
+        places = tuple(f"{each.scheme()}://{each.path}" for each in repository.get_sources())
+        if not all(place.startswith(ours) for place in places):
+            return load(repository, config_path)
+        if (places, config_path) not in kept:
+            kept[places, config_path] = pickle.dumps(load(repository, config_path))
+        # A composition changes what it is given. This is the fastest way to copy it.
+        repository.cache[key] = pickle.loads(kept[places, config_path])
+        return repository.cache[key]
+
+    patch.setattr(CachingConfigRepository, "load_config", load_config)

@@ -21,7 +21,7 @@ install_import_hook(
 )
 
 # Imported behind the hook, because it imports milforge.
-from composing import hide_local_config  # noqa: E402
+from composing import hide_local_config, read_once  # noqa: E402
 
 # The tensors of the tests are small, and the machine may be shared.
 torch.set_num_threads(min(2, torch.get_num_threads()))
@@ -40,6 +40,7 @@ settings.load_profile("milforge")
 def local_config_is_left_out():
     with pytest.MonkeyPatch.context() as patch:
         hide_local_config(patch)
+        read_once(patch)
         yield
 
 

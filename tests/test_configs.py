@@ -1,5 +1,6 @@
 """Every shipped config composes, and its keys are those that the named classes take."""
 
+from itertools import zip_longest
 from pathlib import Path
 
 import pytest
@@ -39,10 +40,25 @@ def compose_config(name="train", *overrides, config_dirs=()):
 
 
 CHOICES = [(group, option) for group in GROUPS for option in options(group)]
+PARTS = ("data", "split", "graph", "loader", "task", "loss", "metrics", "model", "module")
+PARTS += ("trainer", "callbacks", "logger", "optimizer", "scheduler")
 
 
-@pytest.mark.parametrize(("group", "option"), CHOICES, ids=lambda value: value)
-def test_every_option_composes_and_binds(group, option, monkeypatch):
+def rounds(groups):
+    """Overrides that choose every option of these groups, one of each group at a time.
+
+    A composition takes half a second, and options of two groups do not meddle with each other.
+    """
+    columns = [[f"{group}={option}" for option in options(group)] for group in groups]
+    return [[each for each in row if each] for row in zip_longest(*columns)]
+
+
+# What sets keys of others, or stands in a group of another, is composed alone.
+ALONE = [[f"{group}={option}"] for group, option in CHOICES if group not in PARTS]
+
+
+@pytest.mark.parametrize("overrides", [*ALONE, *rounds(PARTS)], ids=lambda value: value[0])
+def test_every_option_composes_and_binds(overrides, monkeypatch):
     Plugins.instance()  # they register what is installed
     launchers = ConfigStore.instance().repo["hydra"]["launcher"]
     if "ray.yaml" not in launchers:  # no test needs it; these are its keys
@@ -50,7 +66,7 @@ def test_every_option_composes_and_binds(group, option, monkeypatch):
         stored = ConfigNode("ray.yaml", OmegaConf.create(node), "hydra/launcher", None, None)
         monkeypatch.setitem(launchers, "ray.yaml", stored)
     prepare()
-    found = key_help.composed("train", [f"{group}={option}"])
+    found = key_help.composed("train", overrides)
     config = found.config
     check_targets(config)
     # Each key is explained, by a comment in its YAML or by what takes it.
@@ -74,16 +90,9 @@ def test_the_keys_of_evaluation_are_explained(command):
 
 
 @pytest.mark.parametrize("command", ["evaluate", "predict"])
-@pytest.mark.parametrize(
-    "group",
-    [
-        *("data", "split", "graph", "loader", "task", "loss", "metrics", "model", "module"),
-        *("trainer", "callbacks", "logger"),
-    ],
-)
-def test_groups_of_evaluation_take_every_option(command, group):
-    for option in options(group):
-        config = compose_config(command, f"{group}={option}", "+monitor=x", "+monitor_mode=min")
+def test_groups_of_evaluation_take_every_option(command):
+    for overrides in rounds(PARTS[:-2]):
+        config = compose_config(command, *overrides, "+monitor=x", "+monitor_mode=min")
         OmegaConf.set_struct(config, False)
         for key in ("monitor", "monitor_mode"):
             config.pop(key)  # the callbacks of training need them; the schema has them not

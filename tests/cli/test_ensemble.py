@@ -153,6 +153,7 @@ def test_a_list_of_one_is_plain_evaluation(here, members, sweep, read_summary):
         assert mine.equals(theirs)
 
 
+@pytest.mark.nightly
 def test_large_images_are_averaged_too(train, here, tmp_path):
     kind = ("data=megapixel_digits", "model=attention_sampling", "trainer.max_epochs=1")
     small = (

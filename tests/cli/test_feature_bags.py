@@ -501,6 +501,7 @@ def test_graphs_over_feature_bags(tmp_path, fit):
 
 @pytest.mark.slow
 @pytest.mark.ddp
+@pytest.mark.nightly
 def test_workers_and_two_processes_give_the_same(tmp_path, process):
     labelled_bags(tmp_path / "bags", layout="root")
     one = process("train", *RUN, LABELS, OMP_NUM_THREADS="1")

@@ -16,7 +16,7 @@ def columns(folder):
     return {name: [row[name] for row in rows if row[name]] for name in rows[0]}
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_a_run_with_graphs_in_a_process_of_its_own(process, read_summary):
     """Trained, stored, evaluated from the checkpoint alone, on another graph too."""
     tiny = ("data.train=8", "data.val=4", "data.test=6", "trainer.max_epochs=2")

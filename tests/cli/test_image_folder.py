@@ -91,6 +91,7 @@ def test_all_faults_are_told_before_training(here, tmp_path, options):
 
 @pytest.mark.slow
 @pytest.mark.ddp
+@pytest.mark.nightly
 def test_what_cannot_be_read_is_skipped_and_counted(here, process, tmp_path, options):
     (tmp_path / "slides" / "s3.tif").write_bytes(b"nothing")
     damaged = tmp_path / "slides" / "s0.tif"

@@ -12,6 +12,7 @@ from omegaconf import OmegaConf
 from bag_folders import labelled_bags, write_labels
 from milforge.data import FeatureBags, ImageBags
 from predicted import bags
+from thinned import thinned
 
 QUIET = ("logger=none", "callbacks.figures=null")
 OWN = '''
@@ -141,7 +142,9 @@ LOSSES = [
 ]
 
 
-@pytest.mark.parametrize("arguments", LOSSES, ids=lambda value: " ".join(value)[:40])
+@pytest.mark.parametrize(
+    "arguments", thinned(map(pytest.param, LOSSES), every=3), ids=lambda value: " ".join(value)[:40]
+)
 def test_evaluation_and_ensembles_measure_what_training_measured(
     train, here, own, tmp_path, read_summary, arguments
 ):
@@ -241,7 +244,9 @@ WRONG = [
 ]
 
 
-@pytest.mark.parametrize(("arguments", "message"), WRONG, ids=lambda value: str(value)[:50])
+@pytest.mark.parametrize(
+    ("arguments", "message"), thinned(WRONG, every=3), ids=lambda value: str(value)[:50]
+)
 def test_what_does_not_fit_the_task_is_told_before_a_bag_is_read(
     train, own, no_bag_is_read, arguments, message
 ):

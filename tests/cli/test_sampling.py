@@ -157,6 +157,7 @@ def test_another_inference_can_be_chosen(evaluate):
 
 @pytest.mark.slow
 @pytest.mark.ddp
+@pytest.mark.nightly
 def test_two_processes_give_what_one_gives(trained, here, tmp_path):
     """In training and in evaluation: a patch is drawn the same way wherever its image is."""
     folder = tmp_path / "two"

@@ -8,6 +8,7 @@ import torch
 
 from bag_folders import features, grid, write_h5, write_labels
 from predicted import bags
+from thinned import thinned
 
 DIGITS = ("data=two_stream_digits", "loader.batch_size=4")
 
@@ -46,16 +47,19 @@ def test_two_streams_from_training_to_prediction(train, here, read_summary):
 
 @pytest.mark.parametrize(
     ("overrides", "weighed"),
-    [
-        (("model/fusion=scalar",), True),
-        (("model/fusion=convex", "model=mean_pool"), True),
-        (("model/fusion=elementwise", "model=max_pool", "model.fuse=bags"), True),
-        (("model/fusion=attention", "model=abmil", "model.fuse=bags"), True),
-        (("model/fusion=adaptive", "model=sm_abmil", "graph=chain"), True),
-        (("model=sm_abmil", "graph=chain", "model.fuse=bags"), True),
-        (("model/fusion=concat", "model.fuse=bags"), False),
-        (("data.streams=[gradient]", "model.fusion=null"), False),
-    ],
+    thinned(
+        [
+            (("model/fusion=scalar",), True),
+            (("model/fusion=convex", "model=mean_pool"), True),
+            (("model/fusion=elementwise", "model=max_pool", "model.fuse=bags"), True),
+            (("model/fusion=attention", "model=abmil", "model.fuse=bags"), True),
+            (("model/fusion=adaptive", "model=sm_abmil", "graph=chain"), True),
+            (("model=sm_abmil", "graph=chain", "model.fuse=bags"), True),
+            (("model/fusion=concat", "model.fuse=bags"), False),
+            (("data.streams=[gradient]", "model.fusion=null"), False),
+        ],
+        every=3,
+    ),
 )
 def test_every_fusion_at_either_level_by_the_command_line(train, read_summary, overrides, weighed):
     outcome = train(*DIGITS, "trainer.max_epochs=1", *overrides)

@@ -29,6 +29,7 @@ from milforge.config.key_check import check_targets
 from milforge.config.messages import config_dir
 from milforge.config.planned_jobs import planned_jobs
 from milforge.config.resolvers import prepare
+from thinned import thinned
 
 SHORT = (
     "model.encoder.hidden=[8]",
@@ -154,6 +155,7 @@ def test_submitit_survives_a_process_that_is_killed(process, tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of SQL, on importing Optuna
+@pytest.mark.nightly
 def test_a_search_counts_a_failed_trial_and_goes_on_when_begun_again(process, here):
     command = ("train", "-m", "search=optuna", "hydra.sweeper.n_trials=3", "sweep=demo", "seed=1")
     # With this seed the first trial is one of those that fail.
@@ -271,24 +273,27 @@ def hydra_config(*overrides):
 
 @pytest.mark.parametrize(
     ("arguments", "expected"),
-    [
-        ([], "minimize"),
-        (["monitor=val/auroc", "monitor_mode=max"], "maximize"),
-        (["monitor=val/auroc"], "maximize"),
-        (["monitor=val/ece"], "minimize"),
-        (["optimized_metric=val/auroc"], "maximize"),
-        (["optimized_metric=val/inst_auroc"], "maximize"),
-        (["monitor_mode=max", "optimized_metric=val/ece"], "minimize"),
-        (["metrics=per_class", "monitor=val/ap_per_class_9"], "maximize"),
-        (["metrics=per_class", "~metrics.ap_per_class", "monitor=val/ap"], "maximize"),
-        (["+metrics.error._target_=milforge.metrics.RMSE", "monitor=val/error"], "minimize"),
-        (["+metrics.f1=null", "monitor=val/auroc"], "maximize"),
-        (["task=regression"], "minimize"),
-        (["task=regression", "monitor=val/r2"], "maximize"),
-        (["task=regression", "optimized_metric=val/mae"], "minimize"),
-        (["monitor=val/attention_entropy", "monitor_mode=max"], "maximize"),
-        (["monitor=val/auroc", "monitor_mode=max", "optimized_metric=val/loss"], "minimize"),
-    ],
+    thinned(
+        [
+            ([], "minimize"),
+            (["monitor=val/auroc", "monitor_mode=max"], "maximize"),
+            (["monitor=val/auroc"], "maximize"),
+            (["monitor=val/ece"], "minimize"),
+            (["optimized_metric=val/auroc"], "maximize"),
+            (["optimized_metric=val/inst_auroc"], "maximize"),
+            (["monitor_mode=max", "optimized_metric=val/ece"], "minimize"),
+            (["metrics=per_class", "monitor=val/ap_per_class_9"], "maximize"),
+            (["metrics=per_class", "~metrics.ap_per_class", "monitor=val/ap"], "maximize"),
+            (["+metrics.error._target_=milforge.metrics.RMSE", "monitor=val/error"], "minimize"),
+            (["+metrics.f1=null", "monitor=val/auroc"], "maximize"),
+            (["task=regression"], "minimize"),
+            (["task=regression", "monitor=val/r2"], "maximize"),
+            (["task=regression", "optimized_metric=val/mae"], "minimize"),
+            (["monitor=val/attention_entropy", "monitor_mode=max"], "maximize"),
+            (["monitor=val/auroc", "monitor_mode=max", "optimized_metric=val/loss"], "minimize"),
+        ],
+        every=3,
+    ),
 )
 def test_the_direction_of_a_search(arguments, expected):
     config = hydra_config("search=optuna", "seed=7", *arguments)

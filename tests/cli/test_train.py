@@ -222,7 +222,7 @@ def test_figures_and_loggers_change_nothing(trained, train, read_summary):
     assert not (outcome.run() / "metrics.csv").exists()
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_workers_change_nothing(trained, process, read_summary):
     """In a process of its own: a fork beside the threads of the tests is no fair trial."""
     arguments = ("data.train=16", "data.val=8", "data.test=8", "trainer.max_epochs=2")

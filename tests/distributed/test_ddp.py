@@ -306,7 +306,7 @@ def test_processes_that_torchrun_starts_share_a_folder(trained, tmp_path):
     assert done.stdout.count("test/auroc") == 1
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_a_job_of_slurm_that_is_told_queues_itself_again_and_goes_on(trained, tmp_path):
     """Both processes as srun starts them, and the signal before the time is up."""
     asked = tmp_path / "asked"

@@ -114,6 +114,7 @@ def test_when_the_first_dies_the_second_says_so_and_ends(ddp_run):
     torch.load(run / "checkpoints" / "last.ckpt", weights_only=True)
 
 
+@pytest.mark.nightly
 def test_when_the_first_dies_before_they_meet_the_second_ends(tmp_path):
     """The second waits for the first, which starts it and is stopped at once."""
     process = start(tmp_path, "trainer=ddp_cpu", "run=a")
@@ -129,6 +130,7 @@ def test_when_the_first_dies_before_they_meet_the_second_ends(tmp_path):
             os.killpg(process.pid, signal.SIGKILL)
 
 
+@pytest.mark.nightly
 def test_a_signal_to_all_processes_of_a_job_is_no_matter_to_those_that_read(tmp_path):
     """As SLURM sends it: the readers have it first, and the run needs them until it is saved."""
     run = tmp_path / "logs" / "train" / "runs" / "a"

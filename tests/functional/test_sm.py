@@ -10,6 +10,7 @@ from torch.testing import assert_close
 
 import reference
 from milforge.functional.sm import chebyshev_degree, sm_approx, sm_exact, transpose
+from thinned import thinned
 
 SIZES = (6, 0, 1, 4)
 HOW = ["sym", "rw"]
@@ -115,7 +116,7 @@ def test_approx_tends_to_exact(how, alpha):
 
 @MODES
 @pytest.mark.parametrize("how", HOW)
-@pytest.mark.parametrize("alpha", [0.1, 0.5, 0.9])
+@pytest.mark.parametrize("alpha", thinned([0.5, 0.1, 0.9]))
 @pytest.mark.parametrize("steps", [1, 2, 5])
 def test_gradients(mode, how, alpha, steps):
     adj = reference.make_graph((4, 0, 1, 3), how=how, density=0.8).to_sparse_csr()

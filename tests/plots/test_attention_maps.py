@@ -16,6 +16,7 @@ from sklearn.metrics import roc_auc_score
 
 from milforge.plots import BagStrip, plot_attention_comparison, plot_attention_maps
 from milforge.plots.style import ORANGE, SILVER, VERMILION
+from thinned import thinned
 
 DIGITS = torch.tensor(load_digits().images, dtype=torch.float32)[:, None]
 
@@ -455,7 +456,7 @@ def disc(count):
     return coords[(coords - 224 * side).float().norm(dim=1) < 224 * side]
 
 
-@pytest.mark.parametrize("irregular", [False, True])
+@pytest.mark.parametrize("irregular", thinned([False, True], every=2))
 def test_a_hundred_thousand_instances_are_drawn_as_one_artist(irregular):
     coords = disc(100_000).float()
     if irregular:

@@ -120,7 +120,7 @@ def test_each_epoch_draws_other_instances_and_workers_hear_of_it(tmp_path):
     assert listen(make(tmp_path, **{**options, "seed": 5})) != seen
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_spawned_workers_read_the_same(tmp_path):
     labelled_bags(tmp_path / "bags")
     options = {"max_instances_per_bag": 3, "cache": str(tmp_path / "cache")}

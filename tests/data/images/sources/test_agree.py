@@ -88,7 +88,7 @@ class Windows(Dataset):
         return self.source.read(places()[[index]], (50, 40))[0], os.getpid()
 
 
-@pytest.mark.parametrize("method", ["fork", pytest.param("spawn", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("method", ["fork", pytest.param("spawn", marks=pytest.mark.nightly)])
 def test_workers_read_what_one_process_reads(method, files):
     """The parent has every file open, and reads on while its workers do."""
     sources = [files[1][kind] for kind in KINDS]
