@@ -39,19 +39,23 @@ def compose_once(patch):
 def read_once(patch):
     """Files of `configs` are parsed once in a process: that is a third of a composition."""
     load, kept = CachingConfigRepository.load_config, {}
-    ours = ("pkg://", "structured://", f"file://{config_dir()}")
+    folder = f"file://{config_dir()}"
 
     def load_config(repository, config_path):
         key = f"config_path={config_path}"
         if key in repository.cache:
             return repository.cache[key]
-        places = tuple(f"{each.scheme()}://{each.path}" for each in repository.get_sources())
-        if not all(place.startswith(ours) for place in places):
+        # Only where no folder of the test comes before it.
+        places = [f"{each.scheme()}://{each.path}" for each in repository.get_sources()]
+        if places[:2] != ["pkg://hydra.conf", folder]:
             return load(repository, config_path)
-        if (places, config_path) not in kept:
-            kept[places, config_path] = pickle.dumps(load(repository, config_path))
-        # A composition changes what it is given. This is the fastest way to copy it.
-        repository.cache[key] = pickle.loads(kept[places, config_path])
-        return repository.cache[key]
+        if config_path in kept:
+            # A composition changes what it is given. This is the fastest way to copy it.
+            repository.cache[key] = pickle.loads(kept[config_path])
+            return repository.cache[key]
+        found = load(repository, config_path)
+        if found is not None and found.path == folder:
+            kept[config_path] = pickle.dumps(found)
+        return found
 
     patch.setattr(CachingConfigRepository, "load_config", load_config)

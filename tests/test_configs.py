@@ -17,6 +17,7 @@ from milforge.config.hydra_versions import VERSION_BASE
 from milforge.config.key_check import check_targets
 from milforge.config.messages import config_dir, explain
 from milforge.config.resolvers import prepare
+from thinned import thinned
 
 CONFIGS = Path(config_dir())
 COMMANDS = ("train", "evaluate", "predict", "map")
@@ -145,27 +146,30 @@ def test_keras_mil_is_the_example_of_the_notebook():
 
 @pytest.mark.parametrize(
     ("text", "wrong", "right"),
-    [
-        ("sed: 1", "sed", "seed"),
-        ("data: {mean_sise: 3}", "data.mean_sise", "mean_size"),
-        ("loader: {batchsize: 3}", "loader.batchsize", "batch_size"),
-        ("defaults: [{override /split: kfold}]\nsplit: {fols: 3}", "split.fols", "folds"),
-        (
-            "defaults: [{override /graph: knn}]\ngraph: {neighbour: 4}",
-            "graph.neighbour",
-            "neighbours",
-        ),
-        ("defaults: [{override /loss: focal}]\nloss: {gama: 1}", "loss.gama", "gamma"),
-        ("task: {class_weight: balanced}", "task.class_weight", "class_weights"),
-        ("trainer: {max_epoch: 3}", "trainer.max_epoch", "max_epochs"),
-        ("model: {pool: {att_dmi: 3}}", "model.pool.att_dmi", "att_dim"),
-        ("model: {encoder: {hiden: [3]}}", "model.encoder.hiden", "hidden"),
-        ("optimizer: {weight_deca: 0.1}", "optimizer.weight_deca", "weight_decay"),
-        ("callbacks: {early_stoping: {patience: 3}}", "early_stoping", "early_stopping"),
-        ("callbacks: {checkpoint: {monitr: x}}", "callbacks.checkpoint.monitr", "monitor"),
-        ("logger: {wandb: {projct: x}}", "logger.wandb.projct", "project"),
-        ("paths: {log_dri: x}", "log_dri", "log_dir"),
-    ],
+    thinned(
+        [
+            ("sed: 1", "sed", "seed"),
+            ("data: {mean_sise: 3}", "data.mean_sise", "mean_size"),
+            ("loader: {batchsize: 3}", "loader.batchsize", "batch_size"),
+            ("defaults: [{override /split: kfold}]\nsplit: {fols: 3}", "split.fols", "folds"),
+            (
+                "defaults: [{override /graph: knn}]\ngraph: {neighbour: 4}",
+                "graph.neighbour",
+                "neighbours",
+            ),
+            ("defaults: [{override /loss: focal}]\nloss: {gama: 1}", "loss.gama", "gamma"),
+            ("task: {class_weight: balanced}", "task.class_weight", "class_weights"),
+            ("trainer: {max_epoch: 3}", "trainer.max_epoch", "max_epochs"),
+            ("model: {pool: {att_dmi: 3}}", "model.pool.att_dmi", "att_dim"),
+            ("model: {encoder: {hiden: [3]}}", "model.encoder.hiden", "hidden"),
+            ("optimizer: {weight_deca: 0.1}", "optimizer.weight_deca", "weight_decay"),
+            ("callbacks: {early_stoping: {patience: 3}}", "early_stoping", "early_stopping"),
+            ("callbacks: {checkpoint: {monitr: x}}", "callbacks.checkpoint.monitr", "monitor"),
+            ("logger: {wandb: {projct: x}}", "logger.wandb.projct", "project"),
+            ("paths: {log_dri: x}", "log_dri", "log_dir"),
+        ],
+        every=3,
+    ),
 )
 def test_an_experiment_with_a_misspelt_key_is_refused(tmp_path, text, wrong, right):
 

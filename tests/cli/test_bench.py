@@ -73,7 +73,7 @@ def test_what_is_told_without_instances_stands_beside(here, tmp_path):
     assert sizes[1] == sizes[2] < 2000
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_unit_tests_judge_each_model_by_each_rule(here, tmp_path):
     outcome = here(
         *("bench", "--models", "abmil", "--seeds", "1", "--unit-tests", "sweep=demo"),

@@ -94,6 +94,7 @@ def test_the_environment_is_not_read(crafted, here, tmp_path, monkeypatch, comma
     assert not any("s3cr3t" in each.read_text() for each in tmp_path.glob("logs/**/*.yaml"))
 
 
+@pytest.mark.nightly
 def test_what_a_user_refers_to_is_stored_resolved(train, here, monkeypatch):
     monkeypatch.setenv("MY_SAMPLING", "plain")
     outcome = train("data.sampling=${oc.env:MY_SAMPLING}", "trainer.max_epochs=1")

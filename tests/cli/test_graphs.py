@@ -7,6 +7,8 @@ import pytest
 import torch
 from omegaconf import OmegaConf
 
+from thinned import thinned
+
 GRID = ("data=digits_grid", "model=sm_abmil", "data.mean_side=4", "loader.batch_size=4")
 
 
@@ -89,33 +91,36 @@ def test_the_chain_variant(train, read_summary):
 
 @pytest.mark.parametrize(
     ("overrides", "message"),
-    [
-        (
-            ("data=digits_bags",),
-            "the model smooths over a graph of the instances, and the bags have none: choose "
-            "graph=grid",
-        ),
-        (("graph=null",), "not null; ~GROUP leaves it out"),
-        (("graph.radius=0", "graph=radius"), "expected radius above 0"),
-        (("graph=none",), "choose graph=grid"),
-        (
-            ("data=digits_bags", "graph=knn"),
-            "bag 'train_0000': expected coords for an adjacency by knn, got none",
-        ),
-        (
-            ("graph=radius", "graph.radius_unit=coords"),
-            "no two of",
-        ),
-        (("graph.method=gird",), "expected method to be one of"),
-        (("graph.neighbors=4",), "did you mean 'graph.neighbours'?"),
-        (("+graph.radios=4",), "AdjacencyBuilder takes no 'radios'; did you mean"),
-        (("graph=gird",), "there is no graph=gird; did you mean 'grid'?"),
-        (
-            ("model.pool.sm_where=erly",),
-            "model.pool.sm_where: expected early or mid or late or none",
-        ),
-        (("model.pool.sm_alpha=1.5",), "expected alpha in [0, 1) or 'trainable', got 1.5"),
-    ],
+    thinned(
+        [
+            (
+                ("data=digits_bags",),
+                "the model smooths over a graph of the instances, and the bags have none: choose "
+                "graph=grid",
+            ),
+            (("graph=null",), "not null; ~GROUP leaves it out"),
+            (("graph.radius=0", "graph=radius"), "expected radius above 0"),
+            (("graph=none",), "choose graph=grid"),
+            (
+                ("data=digits_bags", "graph=knn"),
+                "bag 'train_0000': expected coords for an adjacency by knn, got none",
+            ),
+            (
+                ("graph=radius", "graph.radius_unit=coords"),
+                "no two of",
+            ),
+            (("graph.method=gird",), "expected method to be one of"),
+            (("graph.neighbors=4",), "did you mean 'graph.neighbours'?"),
+            (("+graph.radios=4",), "AdjacencyBuilder takes no 'radios'; did you mean"),
+            (("graph=gird",), "there is no graph=gird; did you mean 'grid'?"),
+            (
+                ("model.pool.sm_where=erly",),
+                "model.pool.sm_where: expected early or mid or late or none",
+            ),
+            (("model.pool.sm_alpha=1.5",), "expected alpha in [0, 1) or 'trainable', got 1.5"),
+        ],
+        every=3,
+    ),
 )
 def test_what_cannot_be_smoothed_is_told_before_training(here, monkeypatch, overrides, message):
     def too_late(*_):

@@ -279,7 +279,11 @@ LABELS = [
 ]
 
 
-@pytest.mark.parametrize(("arguments", "message"), LABELS, ids=lambda value: str(value)[:50])
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    thinned(LABELS, every=3),
+    ids=lambda value: str(value)[:50],
+)
 def test_labels_that_do_not_fit_the_task_are_told_before_a_bag_is_read(
     here, numbered, no_bag_is_read, arguments, message
 ):

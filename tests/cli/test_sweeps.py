@@ -99,6 +99,7 @@ def test_joblib_runs_all_but_the_job_that_fails(tmp_path):
     assert f"again        milforge-report {shown}" in survey
 
 
+@pytest.mark.nightly
 def test_failures_of_before_are_not_counted_when_a_sweep_is_begun_again(here):
     arguments = ("train", "-m", *RUN, "model.encoder.dropout=2,3", "sweep=demo")
     for _ in range(2):
@@ -444,7 +445,7 @@ def test_the_guides_have_commands():
     assert len(COMMANDS) > 12
 
 
-@pytest.mark.parametrize("command", COMMANDS)
+@pytest.mark.parametrize("command", thinned(COMMANDS, every=3))
 def test_the_commands_of_the_guides_compose(command):
     swept = r"=(?:tag|interval)\(.*|=([^\[,]+),.*"
     overrides = [re.sub(swept, r"=\1", each) for each in shlex.split(command)]

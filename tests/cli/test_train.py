@@ -293,7 +293,7 @@ def test_debug_fast_runs_one_batch_of_each_part(train, read_summary):
     assert read_summary(outcome.run())["best_epoch"] is None
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_debug_overfit_learns_the_same_few_bags_by_heart(train):
     options = ("data.train=64", "optimizer.lr=0.01", "trainer.max_epochs=60")
     outcome = train("debug=overfit", *options, "callbacks.early_stopping=null")

@@ -166,7 +166,7 @@ def test_a_wrong_config_starts_no_run(here, offline):
     assert not list(Path().glob("logs/**/wandb"))
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_without_its_server_the_run_is_tracked_offline(process, offline, monkeypatch):
     """Nothing listens on this port."""
     monkeypatch.setenv("WANDB_BASE_URL", "http://127.0.0.1:9")

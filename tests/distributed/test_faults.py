@@ -103,6 +103,7 @@ def test_when_the_second_dies_the_first_says_so_and_ends(ddp_run):
     torch.load(run / "checkpoints" / "last.ckpt", weights_only=True)
 
 
+@pytest.mark.nightly
 def test_when_the_first_dies_the_second_says_so_and_ends(ddp_run):
     process, run, other = ddp_run
     process.kill()

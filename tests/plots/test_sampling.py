@@ -16,6 +16,7 @@ from scipy.stats import entropy
 from milforge.plots import SampledImage, plot_sampled_patches
 from milforge.plots.style import VERMILION
 from milforge.sampling import extract_patches, patch_offsets, sample_locations
+from thinned import thinned
 
 
 def sampled(
@@ -379,18 +380,21 @@ MANY = {"n": 16, "cells": (60, 60), "high": (1500, 1500), "low": (180, 180), "pa
 
 @pytest.mark.parametrize(
     "images",
-    [
-        [sampled(**MANY, sharp=sharp) for sharp in (0, 6)],
-        [sampled(**MANY, sharp=5.0, replacing=True, channels=3)],
-        [sampled(10, high=(20_000, 20_000), low=(100, 100), patch=(50, 50), sharp=8.0)],
-        [sampled(6, high=(300, 300), low=(100, 100), patch=(100, 100))],
+    thinned(
         [
-            sampled(1, bag_id="W" * 40, y="W" * 40, prediction="V" * 40),
-            sampled(16, low=(20, 80), high=(200, 800), patch=(40, 40)),
-            sampled(16, low=(80, 20), high=(800, 200), patch=(60, 20)),
-            sampled(7, low=(80, 20), high=(800, 200), patch=(20, 160)),
+            [sampled(**MANY, sharp=sharp) for sharp in (0, 6)],
+            [sampled(**MANY, sharp=5.0, replacing=True, channels=3)],
+            [sampled(10, high=(20_000, 20_000), low=(100, 100), patch=(50, 50), sharp=8.0)],
+            [sampled(6, high=(300, 300), low=(100, 100), patch=(100, 100))],
+            [
+                sampled(1, bag_id="W" * 40, y="W" * 40, prediction="V" * 40),
+                sampled(16, low=(20, 80), high=(200, 800), patch=(40, 40)),
+                sampled(16, low=(80, 20), high=(800, 200), patch=(60, 20)),
+                sampled(7, low=(80, 20), high=(800, 200), patch=(20, 160)),
+            ],
         ],
-    ],
+        every=5,
+    ),
 )
 def test_no_text_lies_on_another_or_reaches_out_of_the_figure(images):
     figure = plot_sampled_patches(images)

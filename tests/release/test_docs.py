@@ -118,6 +118,7 @@ def test_own_package(followed):
     ruff(followed.folder, "my_project/losses.py")
 
 
+@pytest.mark.nightly
 def test_a_fork_has_no_fault_of_style_or_type(followed):
     mypy(followed.folder)
 

@@ -125,7 +125,7 @@ def of_test(summary):
     return {key: value for key, value in summary["metrics"].items() if key.startswith("test/")}
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_what_was_trained_under_the_old_name_is_evaluated_and_goes_on(renamed, original, tmp_path):
     folder, _ = renamed
     run, before = tmp_path / "run", tmp_path / "before"

@@ -349,7 +349,7 @@ def test_what_cannot_be_done_is_refused_in_a_sentence(fork):
     assert_one_sentence(update(fork), f"{fork} is no git repository")
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_this_project_is_updated_under_another_name(tmp_path):
     upstream = begin(copy_project(tmp_path / "upstream"))
     git(tmp_path, "clone", "--quiet", "upstream", "fork")

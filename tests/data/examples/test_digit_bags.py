@@ -283,6 +283,7 @@ def test_parts_that_do_not_fit(images, image_labels, indices, message):
         ImageBags(images, image_labels, indices, 9, "train")
 
 
+@pytest.mark.nightly
 def test_import_is_lean():
     code = "import sys, milforge.data; print({'scipy.stats', 'sklearn'} & set(sys.modules))"
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

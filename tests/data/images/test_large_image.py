@@ -6,6 +6,7 @@ import torch
 from torch.utils.data import DataLoader
 
 from milforge.data import Canvas, ImageBatch, LargeImage, TensorSource, collate_images, megapixel
+from thinned import thinned
 
 
 def make_image(i=0, y=None, low=(1, 4, 5), high=(1, 40, 50), dtype=torch.float32):
@@ -110,7 +111,7 @@ def test_a_batch_goes_to_a_gpu_by_pinned_memory():
 
 
 @pytest.mark.slow  # each worker imports torch again
-@pytest.mark.parametrize("context", ["fork", "spawn"])
+@pytest.mark.parametrize("context", thinned(["fork", "spawn"], every=2))
 # Python 3.12 on warns of any fork beside threads; the children below use one thread only.
 @pytest.mark.filterwarnings("ignore:This process.*is multi-threaded:DeprecationWarning")
 def test_workers_give_what_this_process_gives(context):
