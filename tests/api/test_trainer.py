@@ -1,5 +1,6 @@
 """Where a run is trained."""
 
+import sys
 import warnings
 
 import pytest
@@ -7,7 +8,7 @@ from lightning.pytorch.accelerators import CUDAAccelerator, MPSAccelerator
 from lightning.pytorch.loggers import CSVLogger
 from omegaconf import OmegaConf
 
-from milforge.api.trainer import make_trainer, without_mps
+from milforge.api.trainer import make_loggers, make_trainer, without_mps
 
 
 def make_config(**trainer):
@@ -80,3 +81,32 @@ def test_the_gpu_of_a_mac_is_refused(machine, accelerator):
 def test_elsewhere_nothing_changes(machine, machine_, accelerator):
     machine(**machine_)
     assert without_mps(OmegaConf.create({"accelerator": accelerator})) == {}
+
+
+def test_a_tracker_that_is_not_installed_is_left_out(monkeypatch, caplog, tmp_path):
+    """Whatever is installed here: the packages are hidden."""
+    for name in ("trackio", "tensorboard", "tensorboardX"):
+        monkeypatch.setitem(sys.modules, name, None)
+    monkeypatch.setattr("lightning.fabric.loggers.tensorboard._TENSORBOARD_AVAILABLE", False)
+    monkeypatch.setattr("lightning.fabric.loggers.tensorboard._TENSORBOARDX_AVAILABLE", False)
+    monkeypatch.setattr("lightning.pytorch.loggers.mlflow._MLFLOW_AVAILABLE", False)
+    group = OmegaConf.create(
+        {
+            "tensorboard": {
+                "_target_": "lightning.pytorch.loggers.TensorBoardLogger",
+                "save_dir": str(tmp_path),
+            },
+            "mlflow": {"_target_": "milforge.trackers.MLflow"},
+            "trackio": {"_target_": "milforge.trackers.Trackio"},
+            "csv": {"_target_": "lightning.pytorch.loggers.CSVLogger", "save_dir": str(tmp_path)},
+        }
+    )
+    loggers = make_loggers(group)
+    for logger in loggers:
+        logger.log_metrics({"loss": 1.0})
+    assert [type(each).__name__ for each in loggers] == ["Patient", "Patient", "CSVLogger"]
+    told = [record.getMessage() for record in caplog.records]
+    assert len(told) == 3
+    for name, line in zip(("tensorboard", "mlflow", "trackio"), told, strict=True):
+        assert line.startswith(f"logger.{name} is left out")
+        assert f'pip install "milforge[{name}]"' in line

@@ -2,13 +2,16 @@
 
 import json
 import os
+import runpy
 import subprocess
 import sys
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
 from omegaconf import OmegaConf
 
+ROOT = Path(__file__).parents[2]
 FIGURES = ("learning_curves", "roc_pr", "confusion", "bags_9", "bags_no_9")
 
 COLUMNS = [
@@ -20,6 +23,11 @@ COLUMNS = [
 def read_records(folder):
     """The records of the only run below a folder, by type."""
     (file,) = folder.glob("wandb/offline-run-*/*.wandb")
+    return read_file(file)
+
+
+def read_file(file):
+    """The records of a `.wandb` file, by type."""
     wandb = Path(sys.executable).with_name("wandb")
     done = subprocess.run(
         [wandb, "leet", "inspect", "--json", file], capture_output=True, text=True, check=True
@@ -39,6 +47,90 @@ def offline(monkeypatch, tmp_path):
             monkeypatch.delenv(name)
     for name in ("DATA", "CACHE", "CONFIG"):
         monkeypatch.setenv(f"WANDB_{name}_DIR", str(tmp_path / name))
+
+
+def rows_of(logged, files, name):
+    """The rows of a table, each by the names of its columns."""
+    table = json.loads((files / logged[f"{name}.path"]).read_text())
+    return [dict(zip(table["columns"], row, strict=True)) for row in table["data"]]
+
+
+def check_dashboard(logged, history, files, metrics, artifacts):
+    """Panels, tables and pictures say what the metrics say, and the saved view names them all."""
+    roc = rows_of(logged, files, "panels/roc_table")
+    points = [(row["fpr"], row["tpr"]) for row in roc]
+    area = sum((b[0] - a[0]) * (a[1] + b[1]) / 2 for a, b in pairwise(points))
+    assert area == pytest.approx(metrics["test/auroc"], abs=1e-6)
+    cells = rows_of(logged, files, "panels/confusion_table")
+    assert sum(row["nPredictions"] for row in cells) == 8
+    right = sum(row["nPredictions"] for row in cells if row["Actual"] == row["Predicted"])
+    assert right / 8 == pytest.approx(metrics["test/accuracy"], abs=1e-6)
+    classes = {row["class"]: row for row in rows_of(logged, files, "panels/per_class")}
+    assert classes["9"]["auroc"] == pytest.approx(metrics["test/auroc"], abs=1e-6)
+    assert classes["9"]["f1"] == pytest.approx(metrics["test/f1"], abs=1e-6)
+
+    bags = rows_of(logged, files, "test/bags")
+    assert [bag["bag_id"] for bag in bags] == [f"test_{i:04d}" for i in range(8)]
+    assert {bag["label"] for bag in bags} == {"9", "no 9"}
+    # The pictures of a table travel in an artifact, which lies in W&B's own folder until then.
+    sent = [each for record in artifacts for each in record["manifest"]["contents"]]
+    pictures = {each["path"]: Path(each["local_path"]) for each in sent if ".png" in each["path"]}
+    assert len(pictures) > 1
+    assert all(path.read_bytes().startswith(b"\x89PNG") for path in pictures.values())
+    followed = rows_of(logged, files, "val/same_bags")
+    names = [f"val_{i:04d}" for i in range(4)]
+    assert [(row["epoch"], row["bag_id"]) for row in followed] == [
+        (epoch, name) for epoch in range(2) for name in names
+    ]
+    captions = [c for item in history for c in item.get("same_bags/0.captions", [])]
+    assert [text.split(":")[0] for text in captions] == ["epoch 0, val_0000", "epoch 1, val_0000"]
+
+    named = {key.split(".")[0] for key in logged} | set(logged)
+    view = runpy.run_path(str(ROOT / "scripts" / "wandb_workspace.py"))["specification"]()
+    for panels in view.values():
+        for kind, keys in panels:
+            assert set(keys[:1] if kind == "curve" else keys) <= named, kind
+
+
+@pytest.mark.slow
+def test_the_parts_of_an_offline_run_that_goes_on_join(here, offline, monkeypatch, read_summary):
+    """Their steps follow each other, because a server drops those that it has seen."""
+    from milforge.training import MILModule
+
+    validated = MILModule.on_validation_epoch_end
+
+    def cut(module):
+        validated(module)
+        if module.current_epoch == 1:
+            raise OSError("the disk is gone")
+
+    options = ("data.train=16", "data.val=8", "data.test=8", "trainer.max_epochs=3", "run=cut")
+    with monkeypatch.context() as patch:
+        patch.setattr(MILModule, "on_validation_epoch_end", cut)
+        here("train", *options, "callbacks.figures=null").failure()
+    wish = "callbacks.dashboard.artifacts=true"
+    outcome = here("train", *options, "callbacks.figures=null", wish)
+    assert outcome.returncode == 0, outcome.stderr
+    (line,) = [line for line in outcome.stdout.splitlines() if "wandb sync" in line]
+    folders = sorted(outcome.folder.glob(line.split("wandb sync ")[1]))
+    assert folders == sorted(outcome.run().glob("wandb/offline-run-*"))
+    parts = [read_file(next(folder.glob("*.wandb"))) for folder in folders]
+    assert len(parts) == 2
+    assert len({part["run"][0]["run_id"] for part in parts}) == 1
+    assert parts[1]["run"][0]["resume"] is True
+    items = [record["item"] for part in parts for record in part["history"]]
+    steps = [item["_step"] for item in items]
+    assert all(first < second for first, second in pairwise(steps))
+    assert [item["epoch"] for item in items if "val/loss" in item] == [0, 1, 2]
+
+    run_id = parts[0]["run"][0]["run_id"]
+    artifacts = {record["name"]: record for record in parts[1]["artifact"]}
+    (checkpoint,) = artifacts[f"model-{run_id}"]["manifest"]["contents"]
+    best = outcome.run() / "checkpoints" / "best.ckpt"
+    assert Path(checkpoint["local_path"]).read_bytes() == best.read_bytes()
+    (data,) = artifacts["data"]["manifest"]["contents"]
+    told = json.loads(Path(data["local_path"]).read_text())
+    assert told["fingerprint"] == read_summary(outcome.run())["data"]["fingerprint"]
 
 
 @pytest.mark.slow
@@ -72,7 +164,9 @@ def test_an_offline_run_holds_what_the_design_says(here, offline, read_summary):
         assert config["fingerprint"] == read_summary(folder)["data"]["fingerprint"]
         assert run["display_name"] == f"digits_bags gated_abmil seed {seed}"
         assert config["data"]["seed"] == seed
-        assert "${" not in json.dumps(config)
+        assert "${" not in json.dumps(
+            {k: v for k, v in config.items() if not k.startswith("_wandb")}
+        )
 
         history = [record["item"] for record in records["history"]]
         summary = read_summary(folder)["metrics"]
@@ -110,6 +204,7 @@ def test_an_offline_run_holds_what_the_design_says(here, offline, read_summary):
             assert [row[:2] for row in table["data"]] == [
                 [f"{part}_{i:04d}", part] for i in range(8)
             ]
+        check_dashboard(logged, history, files, summary, records["artifact"])
         assert records["exit"][0].get("exit_code", 0) == 0
         assert (folder / "metrics.csv").is_file()
 

@@ -6,11 +6,13 @@ import sys
 import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
 import lightning as L
+from hydra.errors import InstantiationException
 from lightning.pytorch.accelerators import CUDAAccelerator, MPSAccelerator
 from lightning.pytorch.callbacks import Callback, LearningRateMonitor
 from lightning.pytorch.loggers import CSVLogger, Logger, WandbLogger
@@ -24,6 +26,7 @@ from milforge.callbacks import Interruption
 from milforge.callbacks.never_fatal import never_fatal
 from milforge.data import Loader
 from milforge.data.files import atomic_path
+from milforge.trackers.patient import Patient, wait_for
 from milforge.training import MILDataModule
 
 log = logging.getLogger(__name__)
@@ -42,6 +45,9 @@ HARMLESS = (
     ".*isinstance.treespec, LeafSpec.*",  # between Lightning and torch
 )
 
+# What they are given is written here, or by a process of their own.
+ON_THIS_MACHINE = ("CSVLogger", "TensorBoardLogger", "WandbLogger")
+FINISH_SECONDS = 600.0  # that W&B may take to upload what is left
 _MOST_DEVICES = 65_536  # of a machine, or machines of a run
 PRECISIONS = ("32-true", "16-mixed", "bf16-mixed")
 
@@ -62,9 +68,7 @@ def make_trainer(
     """
     _check_devices(config.trainer)
     logged = config if logged is None else logged
-    loggers: list[Logger] = [make(node) for node in _nodes(config.logger)]
-    if os.environ.get("WANDB_MODE") == "disabled":
-        loggers = [each for each in loggers if not isinstance(each, WandbLogger)]
+    loggers = make_loggers(config.logger)
     for logger in loggers:
         if isinstance(logger, WandbLogger):
             name = run_name(logged, launch.choices)
@@ -86,6 +90,51 @@ def make_trainer(
         if isinstance(logger, WandbLogger):
             set_axes(logger)
     return trainer
+
+
+def make_loggers(group: DictConfig | None) -> list[Logger]:
+    """The loggers of a config, without those that are not to be had: a tracker costs no run.
+
+    W&B hands what it is given to a process of its own, CSV and TensorBoard write files; any other
+    tracker is waited for no longer than `milforge.trackers.patient` says. One that is not installed
+    is left out with a warning.
+
+    Args:
+        group: name to logger.
+    """
+    loggers: list[Logger] = []
+    for name, node in (group or {}).items():
+        if node is None:
+            continue
+        target = str(node.get("_target_", ""))
+        if os.environ.get("WANDB_MODE") == "disabled" and target.endswith("WandbLogger"):
+            continue
+        build = partial(_make_tracker, str(name), node)
+        if not target.endswith(ON_THIS_MACHINE):
+            loggers.append(Patient(str(name), build))
+            continue
+        try:
+            loggers.append(build())
+        except ModuleNotFoundError as error:
+            log.warning("logger.%s is left out: %s", name, error)
+    return loggers
+
+
+def _make_tracker(name: str, node: DictConfig) -> Logger:
+    """The logger.
+
+    Raises:
+        ModuleNotFoundError: where its package is not installed; says how to install it.
+    """
+    try:
+        made: Logger = make(node)
+    except InstantiationException as error:
+        if not isinstance(error.__cause__, ModuleNotFoundError):
+            raise
+        raise ModuleNotFoundError(
+            f'its package is not installed: pip install "milforge[{name}]" ({error.__cause__})'
+        ) from None
+    return made
 
 
 def without_mps(config: DictConfig) -> dict[str, str]:
@@ -223,7 +272,7 @@ def quiet_run(config: DictConfig) -> Iterator[None]:
         finally:
             with never_fatal("W&B did not finish its run"):
                 if wandb := sys.modules.get("wandb"):
-                    wandb.finish(code)
+                    wait_for("W&B", partial(wandb.finish, code), FINISH_SECONDS)
             for name, value in before.items():
                 os.environ.pop(name, None)
                 if value is not None:

@@ -14,12 +14,27 @@ from milforge.processes.lightning_private import go_offline, is_offline, run_opt
 
 log = logging.getLogger(__name__)
 
+STEPS_OF_A_PART = 1_000_000  # more than the calls to log of any run
+
+
+def _parts_of(folder: Path) -> list[Path]:
+    """The folders of the parts of an offline run, one for each time that it went on."""
+    return sorted(folder.parent.glob("offline-run-*"))
+
 
 @rank_zero_only
 def set_axes(logger: WandbLogger) -> None:
-    """Panels of W&B are drawn over epochs."""
-    for part in ("train", "val", "test", "best"):
-        logger.experiment.define_metric(f"{part}/*", step_metric="epoch")
+    """Panels of W&B are drawn over epochs, and a run that goes on counts its steps on.
+
+    Offline, W&B begins each part of such a run at step 0, and a server drops what is logged at a
+    step that it has seen.
+    """
+    run = logger.experiment
+    for part in ("train", "val", "test", "best", "same_bags"):
+        run.define_metric(f"{part}/*", step_metric="epoch")
+    before = len(_parts_of(Path(run.dir).parent)) - 1
+    if is_offline(logger) and before > 0:
+        run.log({"parts_before": before}, step=before * STEPS_OF_A_PART)
 
 
 @rank_zero_only
@@ -80,12 +95,12 @@ def stage_in(folder: Path) -> None:
 def wandb_folder(trainer: L.Trainer) -> str | None:
     """Folder of the W&B run, where there is one on this machine.
 
-    A run that was killed and goes on has several, of one id: a pattern that matches them all.
+    A run that was killed and goes on has several, of one id: a pattern that matches them all, which
+    `wandb sync` joins.
     """
     for logger in trainer.loggers:
         if isinstance(logger, WandbLogger):
             folder = Path(logger.experiment.dir).parent
-            pattern = folder.parent / "offline-run-*"
-            several = len(list(folder.parent.glob(pattern.name))) > 1
-            return str(pattern if several else folder)
+            several = len(_parts_of(folder)) > 1
+            return str(folder.parent / "offline-run-*" if several else folder)
     return None

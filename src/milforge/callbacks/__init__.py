@@ -1,6 +1,7 @@
 """What happens beside training: predictions, figures, diagnostics, progress."""
 
 from milforge.callbacks.best_epoch import BestEpoch
+from milforge.callbacks.dashboard import Dashboard
 from milforge.callbacks.figures import FigureWriter
 from milforge.callbacks.interruption import Interruption
 from milforge.callbacks.maps import MapWriter
@@ -13,6 +14,7 @@ from milforge.callbacks.smoothing import SmoothingMonitor
 __all__ = [
     "BagRecord",
     "BestEpoch",
+    "Dashboard",
     "FigureWriter",
     "Interruption",
     "MapWriter",

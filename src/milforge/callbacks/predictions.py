@@ -10,7 +10,6 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
-from lightning.pytorch.loggers import WandbLogger
 
 from milforge.callbacks.never_fatal import never_fatal
 from milforge.callbacks.records import BagRecord, RecordCollector, stacked
@@ -47,7 +46,7 @@ class PredictionWriter(RecordCollector):
     def finish(
         self, trainer: L.Trainer, module: L.LightningModule, records: list[BagRecord], stage: str
     ) -> None:
-        """Writes both files, and the bags as a table to W&B where that is used."""
+        """Writes both files, and the bags as a table to trackers that take tables."""
         part = records[0].part if records else "test"
         self._parts[part] = records
         everything = [each for records in self._parts.values() for each in records]
@@ -58,10 +57,10 @@ class PredictionWriter(RecordCollector):
             with atomic_path(self.folder / f"{name}.parquet") as path:
                 pq.write_table(table, path)
         for logger in trainer.loggers:
-            if isinstance(logger, WandbLogger):
+            if hasattr(logger, "log_table"):
                 shown = bags_table(records, task, info)
                 rows = [list(row.values()) for row in shown.to_pylist()]
-                with never_fatal("W&B did not get the table of predictions"):
+                with never_fatal("a tracker did not get the table of predictions"):
                     logger.log_table(f"{part}/predictions", columns=shown.column_names, data=rows)
 
 

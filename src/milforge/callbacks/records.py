@@ -78,6 +78,10 @@ class RecordCollector(Callback):
         """Whether the instances of this bag are wanted beside its record."""
         return False
 
+    def keep_instances(self, module: L.LightningModule, record: BagRecord) -> bool:
+        """Whether what is known of the instances of this bag is wanted, which may be large."""
+        return True
+
     def on_test_batch_end(  # noqa: D102
         self,
         trainer: L.Trainer,
@@ -115,6 +119,12 @@ class RecordCollector(Callback):
     ) -> None:
         starts = accumulate(outputs["sizes"].tolist(), initial=0)
         for record, start in zip(records_of(outputs, batch, part), starts, strict=False):
+            if not self.keep_instances(module, record):
+                bare = replace(
+                    record, scores=None, weights=None, y_inst=None, coords=None, slide=None
+                )
+                self._records.append(bare)
+                continue
             x = batch.x if isinstance(batch, BagBatch) else None
             if isinstance(x, Tensor) and x.ndim == 4 and self.keep_images(module, record):
                 images = _own(x[start : start + record.size])

@@ -4,15 +4,15 @@ from collections.abc import Callable
 from pathlib import Path
 
 import lightning as L
-from lightning.pytorch.loggers import TensorBoardLogger, WandbLogger
 from matplotlib.figure import Figure
 
 from milforge.callbacks.never_fatal import never_fatal
 from milforge.data.files import atomic_path
+from milforge.trackers.show import show_figure
 
 
 def write_figure(trainer: L.Trainer, folder: Path, name: str, draw: Callable[[], Figure]) -> None:
-    """Writes `NAME.png` and logs it to W&B and TensorBoard as `figures/NAME`.
+    """Writes `NAME.png` and logs it to every tracker that takes pictures as `figures/NAME`.
 
     A figure that cannot be drawn, written or logged is warned about: no run loses what was computed
     for a picture of it.
@@ -23,7 +23,4 @@ def write_figure(trainer: L.Trainer, folder: Path, name: str, draw: Callable[[],
         with atomic_path(path) as partial:
             figure.savefig(partial, format="png", dpi=150)
         for logger in trainer.loggers:
-            if isinstance(logger, WandbLogger):
-                logger.log_image(f"figures/{name}", [str(path)])
-            elif isinstance(logger, TensorBoardLogger):
-                logger.experiment.add_figure(f"figures/{name}", figure, trainer.global_step)
+            show_figure(logger, f"figures/{name}", path, figure, trainer.global_step)

@@ -54,6 +54,7 @@ CLOSED = (
             "processes",
             "report",
             "runs",
+            "trackers",
         )
     ),
     # They fetch, or load from a path, networks of other people.

@@ -131,7 +131,7 @@ def plot_roc_pr(
     Raises:
         ValueError: where the parts do not fit each other.
     """
-    scores, labels = _check(probabilities, y, class_names)
+    scores, labels = check_predictions(probabilities, y, class_names)
     names = class_names if scores.shape[1] > 1 else class_names[-1:]
     if labels.ndim == 2:
         truth = labels == 1
@@ -204,7 +204,7 @@ def plot_confusion(
     """
     from sklearn.metrics import confusion_matrix
 
-    scores, labels = _check(probabilities, y, class_names)
+    scores, labels = check_predictions(probabilities, y, class_names)
     if labels.ndim == 2:
         rows, columns = panel_grid(len(class_names), 4)
         figure = new_figure(0.3 + 2.3 * columns, 2.5 * rows)
@@ -247,7 +247,7 @@ def _draw_confusion(ax: Axes, cells: NDArray[np.int64], names: list[str], *, tit
     ax.tick_params(length=0)
 
 
-def _check(
+def check_predictions(
     probabilities: Tensor | NDArray[np.floating],
     y: Tensor | NDArray[np.integer],
     class_names: Sequence[str],

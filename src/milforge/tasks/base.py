@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torchmetrics import Metric
 
 from milforge.data.labels import Labels
+from milforge.plots.panels import Panel
 
 # Name to `(B,)` or `(B, K)`, all of the same bags.
 Columns = Mapping[str, Tensor]
@@ -194,6 +195,10 @@ class Task(nn.Module, ABC):
 
     def figures(self) -> dict[str, Callable[[Columns, Tensor], Figure]]:
         """Name to what draws a figure of the columns of all test bags and their `y`."""
+        return {}
+
+    def panels(self, columns: Columns, y: Tensor) -> dict[str, Panel]:
+        """What a tracker draws itself of the columns of all test bags and their `y`, by name."""
         return {}
 
     @abstractmethod

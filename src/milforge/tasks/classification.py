@@ -12,6 +12,7 @@ from torchmetrics import Metric
 
 from milforge.metrics import Kind
 from milforge.plots import plot_confusion, plot_roc_pr
+from milforge.plots.panels import Panel, class_panels
 from milforge.tasks.base import Columns, Task
 from milforge.tasks.calibration import Calibration
 from milforge.tasks.class_weights import balanced, checked_weights, of_mean_one
@@ -112,6 +113,10 @@ class Classification(Task):
         """ROC and precision-recall, and the confusion matrix."""
         plots = {"roc_pr": plot_roc_pr, "confusion": plot_confusion}
         return {name: partial(_draw, plot, self.class_names) for name, plot in plots.items()}
+
+    def panels(self, columns: Columns, y: Tensor) -> dict[str, Panel]:
+        """`roc`, `pr`, `confusion` and `per_class`."""
+        return class_panels(columns["probability"], y, self.class_names)
 
     def label_columns(self, y: Tensor) -> dict[str, Tensor]:
         """`label`, the number of the class."""

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, Self, TypeVar
 
 import numpy as np
 import torch
@@ -13,10 +13,13 @@ from torchmetrics import Metric
 
 from milforge.data.labels import LabelError, Labels
 from milforge.metrics.of_target import OfTarget
+from milforge.plots.panels import Panel
 from milforge.tasks.base import BagInWords, Columns, Task
 from milforge.tasks.reading import Problem, raise_problems
 from milforge.tasks.states import part_of
 from milforge.tasks.targets import Target, as_targets, naming
+
+T = TypeVar("T")
 
 
 class Multi(Task):
@@ -253,9 +256,18 @@ class Multi(Task):
             for key, draw in target.task.figures().items()
         }
 
+    def panels(self, columns: Columns, y: Tensor) -> dict[str, Panel]:
+        """Those of the tasks, of the bags that have a label."""
+        return {
+            f"{name}_{key}": panel
+            for name, target in self.targets.items()
+            for key, panel in self._draw(name, target.task.panels, columns, y).items()
+        }
+
     def _draw(
-        self, name: str, draw: Callable[[Columns, Tensor], Figure], columns: Columns, y: Tensor
-    ) -> Figure:
+        self, name: str, draw: Callable[[Columns, Tensor], T], columns: Columns, y: Tensor
+    ) -> T:
+        """What is drawn of a target and the bags that have a label of it."""
         part, known = next((p, k) for each, _, p, k in self._each(y) if each == name)
         own = self._columns_of(name, columns)
         return draw({key: values[known] for key, values in own.items()}, part[known])

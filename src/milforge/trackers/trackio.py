@@ -1,0 +1,100 @@
+"""Trackio, under the names that Lightning's loggers have."""
+
+import os
+from argparse import Namespace
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from lightning.pytorch.loggers import Logger
+from lightning.pytorch.utilities import rank_zero_only
+
+
+class Trackio(Logger):
+    """A run of Trackio: kept on this machine, and shown by `trackio show`.
+
+    Args:
+        project: the project that the run is one of.
+        folder: where Trackio keeps its files; None: where its environment variable TRACKIO_DIR
+            says, or in the user's home. It holds for the first run of a process.
+        name: of the run; None: Trackio chooses one.
+        group: W&B's word for the runs of a sweep.
+        space_id: a Hugging Face space that shows the runs; None: this machine alone.
+
+    Raises:
+        ModuleNotFoundError: where Trackio is not installed.
+    """
+
+    def __init__(
+        self,
+        project: str = "milforge",
+        folder: str | Path | None = None,
+        name: str | None = None,
+        group: str | None = None,
+        space_id: str | None = None,
+    ) -> None:
+        super().__init__()
+        if folder is not None:
+            os.environ.setdefault("TRACKIO_DIR", str(Path(folder).resolve()))
+        import trackio  # it waits for a web server's packages
+
+        self._trackio = trackio
+        self._project = project
+        self._run = trackio.init(
+            project=project, name=name, group=group, space_id=space_id, embed=False
+        )
+
+    @property
+    def name(self) -> str:
+        """The project."""
+        return self._project
+
+    @property
+    def version(self) -> str:
+        """The name of the run."""
+        return str(self._run.name)
+
+    @rank_zero_only
+    def log_hyperparams(
+        self, params: dict[str, Any] | Namespace, *args: Any, **kwargs: Any
+    ) -> None:
+        """Logs the config."""
+        found = vars(params) if isinstance(params, Namespace) else params
+        self._run.config.update(found)
+
+    @rank_zero_only
+    def log_metrics(self, metrics: Mapping[str, Any], step: int | None = None) -> None:
+        """Logs values by name. Trackio counts its own steps: several calls would share one."""
+        self._run.log({**metrics, **({} if step is None else {"trainer/global_step": step})})
+
+    @rank_zero_only
+    def log_image(
+        self,
+        key: str,
+        images: list[Any],
+        step: int | None = None,
+        caption: list[str] | None = None,
+    ) -> None:
+        """Logs pictures, `(H, W, 3)` uint8 or paths of files; `caption` lists a text for each."""
+        texts = caption or [None] * len(images)  # type: ignore[list-item]
+        names = [key] if len(images) == 1 else [f"{key}_{i}" for i in range(len(images))]
+        pictures = {
+            name: self._trackio.Image(image, caption=text)
+            for name, image, text in zip(names, images, texts, strict=True)
+        }
+        self.log_metrics(pictures, step)
+
+    @rank_zero_only
+    def log_table(self, key: str, columns: list[str], data: list[list[Any]]) -> None:
+        """Logs rows; an array in a cell is a picture."""
+        rows = [[self._cell(value) for value in row] for row in data]
+        self._run.log({key: self._trackio.Table(columns=columns, data=rows)})
+
+    @rank_zero_only
+    def finalize(self, status: str) -> None:
+        """Ends the run."""
+        self._run.finish()
+
+    def _cell(self, value: Any) -> Any:
+        return self._trackio.Image(value) if isinstance(value, np.ndarray) else value
