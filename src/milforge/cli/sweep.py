@@ -17,6 +17,7 @@ from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 from omegaconf.errors import OmegaConfBaseException
 
+from milforge.cli.detached import check_detach, leave_once_submitted
 from milforge.config.messages import explain
 from milforge.config.search_metric import check_metric, goal
 
@@ -88,10 +89,12 @@ class Sweep(Callback):
 
     Args:
         table: whether the table of `milforge-report` is printed at the end.
+        detach: whether the command ends as soon as its jobs are in the queue of SLURM.
     """
 
-    def __init__(self, table: bool = True) -> None:
+    def __init__(self, table: bool = True, detach: bool = False) -> None:
         self.table = table
+        self.detach = detach
 
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
         """Gives a sweep without a name the name of its folder.
@@ -102,6 +105,8 @@ class Sweep(Callback):
         hydra = config.hydra
         try:
             check_metric(config.get("optimized_metric"))
+            if self.detach:
+                check_detach(hydra, searches=is_search(hydra))
             _check_slurm(hydra)
             if is_search(hydra):
                 hydra.sweeper.get("direction")  # what is wrong with the metric shows by this
@@ -131,6 +136,8 @@ class Sweep(Callback):
             _quieten_optuna()
         folder.mkdir(parents=True, exist_ok=True)
         OmegaConf.save(config, folder / "multirun.yaml")  # not every sweeper writes it
+        if self.detach:
+            leave_once_submitted(Path(os.path.relpath(folder)))
 
     def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
         """Prints the survey and the table; ends the process with code 1 where a job failed."""
