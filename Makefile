@@ -22,7 +22,7 @@ NUMERIC := tests/functional tests/graph tests/metrics tests/models tests/nn test
     tests/tasks tests/test_devices.py tests/training/test_module.py tests/training/test_ensemble.py
 OLDER := $(addprefix numeric-,$(KERNELS))
 
-.PHONY: train test quick release nightly numeric $(OLDER) lint format audit clean
+.PHONY: train test quick release nightly numeric $(OLDER) lint format docs wheel try-wheel versions audit clean
 
 train: $(STAMP)
 	@$(BIN)/milforge-train $(ARGS)
@@ -46,6 +46,7 @@ nightly: export HYPOTHESIS_EXAMPLES := 200
 nightly: lint
 	@$(PYTEST) $(ARGS)
 	@$(MAKE) --no-print-directory numeric
+	@$(MAKE) --no-print-directory docs
 	@$(BIN)/python scripts/fuzz.py
 	@fork=$$(mktemp -d) && $(BIN)/python scripts/try_fork.py $$fork/fork && rm -rf $$fork
 
@@ -70,6 +71,32 @@ format: $(STAMP)
 	@$(BIN)/ruff format .
 	@$(BIN)/ruff check --fix .
 
+# The site, in docs/_build/html, without warnings. Its tools are an extra of their own.
+docs: $(STAMP)
+	@$(call INSTALL,-e ".[dev,docs]" -c constraints.txt)
+	@$(BIN)/python -m sphinx -q -W --keep-going -b html docs docs/_build/html
+
+wheel: $(STAMP)
+	@rm -rf dist && $(BIN)/python -m pip wheel --quiet --no-deps --wheel-dir dist .
+
+# The commands of the wheel, in an environment that holds nothing of this checkout.
+try-wheel:
+	@rm -rf dist/try && $(PYTHON) -m venv dist/try
+	@dist/try/bin/python -m pip install --quiet dist/*.whl -c constraints.txt
+	@cd dist && try/bin/milforge-train logger=csv data.train=16 data.val=8 data.test=8 trainer.max_epochs=1
+
+# The tests with other versions than the pinned ones, in an environment of their own: oldest and
+# newest are what pyproject.toml allows, hydra14 is Hydra 1.4 with the Optuna sweeper of its own.
+VERSIONS ?= newest
+RESOLUTION_oldest := --resolution lowest-direct
+RESOLUTION_newest := --upgrade
+RESOLUTION_hydra14 := --upgrade --prerelease allow "hydra-core>=1.4.0.dev1,<1.5" "optuna>=5.0.0.dev0"
+versions: $(STAMP)
+	@rm -rf .venv-$(VERSIONS) && $(PYTHON) -m venv .venv-$(VERSIONS)
+	@$(BIN)/uv pip install --quiet --python .venv-$(VERSIONS)/bin/python -e ".[dev]" $(RESOLUTION_$(VERSIONS))
+	@OMP_NUM_THREADS=1 OMP_WAIT_POLICY=passive .venv-$(VERSIONS)/bin/python -m pytest -n $(WORKERS) \
+	    --dist loadfile -m "not nightly" --ignore tests/release
+
 # Asks the public database of vulnerabilities about every pin; for a person on a machine with the
 # internet, so no test runs it.
 audit: $(STAMP)
@@ -78,15 +105,15 @@ audit: $(STAMP)
 
 # uv installs in seconds what takes pip a minute, but does not read pip's settings; where uv
 # cannot be had or fails, pip does the work.
+INSTALL = { UV_FIND_LINKS="$$($(BIN)/python -m pip config get global.find-links 2>/dev/null || true)" \
+    $(BIN)/uv pip install --quiet --python $(BIN)/python $(1); } || $(BIN)/python -m pip install --quiet $(1)
 $(STAMP): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' || \
 	    { echo "milforge needs Python 3.11, 3.12 or 3.13: make PYTHON=python3.12 ..." >&2; exit 1; }
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@echo "installing into $(VENV) ..."
-	@{ $(BIN)/python -m pip install --quiet -c constraints.txt uv && \
-	   UV_FIND_LINKS="$$($(BIN)/python -m pip config get global.find-links 2>/dev/null || true)" \
-	   $(BIN)/uv pip install --quiet --python $(BIN)/python -e ".[dev]" -c constraints.txt; } || \
-	 $(BIN)/python -m pip install --quiet -e ".[dev]" -c constraints.txt
+	@$(BIN)/python -m pip install --quiet -c constraints.txt uv || true
+	@$(call INSTALL,-e ".[dev]" -c constraints.txt)
 	@touch $@
 
 clean:

@@ -55,7 +55,7 @@ def project_files(root: Path) -> list[Path]:
 
 
 def _is_generated(name: str, at_root: bool) -> bool:
-    hidden = name.startswith(".") and name not in (".ci", ".github")
+    hidden = name.startswith(".") and name not in (".ci", ".github", ".devcontainer", ".vscode")
     return hidden or name.endswith(("__pycache__", ".egg-info")) or (at_root and name in GENERATED)
 
 

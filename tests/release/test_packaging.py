@@ -23,8 +23,8 @@ PROJECT = PYPROJECT["project"]
 
 # The names that a user writes: one that vanishes breaks their code, one that comes is a promise.
 SNAPSHOT = """
-callbacks: BagRecord BestEpoch FigureWriter Interruption MapWriter PredictionWriter RecordCollector
-callbacks: SamplingFigures SmoothingMonitor progress
+callbacks: BagRecord BestEpoch Dashboard FigureWriter Interruption MapWriter PredictionWriter
+callbacks: RecordCollector SamplingFigures SmoothingMonitor progress
 data: AllBags ArraySource Bag BagBatch BagDataset BagError BagHeader BagList BagReader BagSplits
 data: BagTable CachedReader Canvas CovariateEncoder EvaluationBags Fault FeatureBags GraphBags
 data: GraphCounts ImageBags ImageBatch ImageDataset ImageFolder Inspection KFold LabelError
@@ -70,6 +70,7 @@ statistics: pairs_needed pairs_to_find power_of_pairs precision_recall_curve rec
 statistics: reliability_bins roc_curve sensitivity_threshold wilson youden_threshold
 tasks: Auto BagInWords Binary Columns Cox Multi Multiclass Multilabel Ordinal Regression Survival
 tasks: SurvivalDiscrete Task Weibull
+trackers: MLflow Patient Trackio
 training: BagPredictions Ensemble MILDataModule MILModule WholeCheckpointIO
 """
 PUBLIC: dict[str, list[str]] = {}
