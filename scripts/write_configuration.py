@@ -1,18 +1,23 @@
-"""Writes docs/configuration.md: every group, option and key of the configs, with what it means.
+"""Writes docs/configuration.md and docs/schemas: every group, option and key, with what it means.
 
     python scripts/write_configuration.py
 
-The texts are those that `--help KEY` prints: comments in the YAML, and docstrings.
+The texts are those that `--help KEY` prints: comments in the YAML, and docstrings. An editor that
+knows YAML schemas completes and explains keys by docs/schemas (docs/editor.md).
 """
 
+import json
 from pathlib import Path
 
 from hydra.core.plugins import Plugins
 
+from milforge.config.json_schema import schema_of
 from milforge.config.key_help import Key, composed
 from milforge.config.resolvers import prepare
 
-PAGE = Path(__file__).resolve().parents[1] / "docs" / "configuration.md"
+ROOT = Path(__file__).resolve().parents[1]
+PAGE = ROOT / "docs" / "configuration.md"
+SCHEMAS = ROOT / "docs" / "schemas"
 HEAD = """# Configuration
 
 Every key of the commands. `milforge-train --help KEY` prints the same in a terminal, and more, for
@@ -25,14 +30,15 @@ A default that begins with `${` follows another key; `???` has to be given.
 LEFT_OUT = ("launcher", "search", "hydra", "local")
 
 
-def page() -> str:
-    """The text of the page."""
+def written() -> dict[Path, str]:
+    """The page and the schemas: of each group, and of an experiment, which may hold any key."""
     prepare()
     Plugins.instance()
     train = composed("train")
     groups = [group for group in train.options if group.split("/")[0] not in LEFT_OUT]
     tops = [key for key in train.keys.values() if key.name in _top(train.keys, groups)]
     parts = [HEAD, "## Keys of milforge-train\n", _table(tops, "")]
+    schemas = {"experiment": schema_of(train.keys.values(), title="an experiment")}
     known = set(train.keys)
     for command in ("evaluate", "predict", "map"):
         found = composed(command).keys
@@ -47,17 +53,22 @@ def page() -> str:
         if about is not None and about.argument:
             text = about.argument.removeprefix("group; ").rstrip(".")
             parts.append(f"{text[:1].upper()}{text[1:]}.\n")
+        every: list[Key] = []
         for option in train.options[group]:
             found = composed("train", [f"{group}={option}"])
             default = " (default)" if train.chosen.get(group) == option else ""
             parts.append(f"### {group}={option}{default}\n")
             if text := found.headers.get(f"{group}/{option}"):
                 parts.append(f"{text}\n")
+            every += found.keys.values()
             keys = [key for key in found.keys.values() if key.name.startswith(f"{package}.")]
             inner = [each for each in groups if each.startswith(f"{group}/")]
             skip = tuple(f"{each.replace('/', '.')}." for each in inner)
             parts.append(_table([key for key in keys if not key.name.startswith(skip)], package))
-    return "\n".join(part for part in parts if part)
+        if group not in ("experiment", "debug"):
+            schemas[group.replace("/", "_")] = schema_of(every, package, f"an option of {group}")
+    files = {SCHEMAS / f"{name}.json": json.dumps(each, indent=1) for name, each in schemas.items()}
+    return {PAGE: "\n".join(part for part in parts if part), **files}
 
 
 def _top(keys: dict[str, Key], groups: list[str]) -> list[str]:
@@ -91,5 +102,7 @@ def _cell(text: str) -> str:
 
 
 if __name__ == "__main__":
-    PAGE.write_text(page(), encoding="utf-8")
-    print(PAGE)
+    SCHEMAS.mkdir(exist_ok=True)
+    for path, text in written().items():
+        path.write_text(text, encoding="utf-8")
+        print(path)
