@@ -9,8 +9,16 @@ from numpy.typing import NDArray
 from scipy import stats
 
 from milforge.report.predictions import Predictions
-from milforge.statistics import auroc, average_precision
-from milforge.statistics.survival import concordance
+from milforge.statistics import (
+    auroc,
+    average_precision,
+    concordance,
+    dynamic_auroc,
+    mean_over_time,
+    survival_brier,
+)
+
+SURVIVAL = "survival_"  # and a time: the probability of living beyond it
 
 
 @dataclass(frozen=True)
@@ -55,11 +63,7 @@ def measures(predictions: Predictions) -> list[Measure]:
             )
         return [*found, Measure("brier", _brier, "probability", (0, 2))]
     if predictions.has("risk") and {"time", "event"} <= set(predictions.labels):
-        names = list(predictions.labels)
-        t, e = names.index("time"), names.index("event")
-        return [
-            Measure("c_index", lambda y, p: concordance(y[:, t], y[:, e], p), "risk", (0, 1), True)
-        ]
+        return _of_times(predictions)
     if predictions.has("prediction") and not several:
         return [
             Measure("mae", lambda y, p: float(np.abs(y - p).mean()), "prediction", (0, np.inf)),
@@ -75,11 +79,46 @@ def measures(predictions: Predictions) -> list[Measure]:
     return []
 
 
+def survival_times(predictions: Predictions) -> list[float]:
+    """The times of the columns `survival_<t>`, rising; none where there are no such columns."""
+    names = [name for name in predictions.columns if name.startswith(SURVIVAL)]
+    return sorted(float(name.removeprefix(SURVIVAL)) for name in names)
+
+
 def values_of(predictions: Predictions, measure: Measure) -> NDArray[np.float64]:
     """What a metric takes: of two classes the probability of the positive one."""
+    if measure.column == SURVIVAL:
+        names = [f"{SURVIVAL}{time:g}" for time in survival_times(predictions)]
+        return np.stack([predictions.columns[name] for name in names], 1)
     values = predictions.predicted(measure.column)
     two = measure.column == "probability" and len(predictions.class_names) == 2
     return values[:, 1] if two and predictions.y.ndim == 1 else values
+
+
+def _of_times(predictions: Predictions) -> list[Measure]:
+    """Of risks; and where there are curves, of them and of the risks at their times."""
+    names, times = list(predictions.labels), survival_times(predictions)
+    t, e = names.index("time"), names.index("event")
+    found = [
+        Measure("c_index", lambda y, p: concordance(y[:, t], y[:, e], p), "risk", (0, 1), True)
+    ]
+    if times:
+        found += [
+            Measure(
+                "auc",
+                lambda y, p: mean_over_time(dynamic_auroc(y[:, t], y[:, e], p, times), times),
+                "risk",
+                (0, 1),
+                True,
+            ),
+            Measure(
+                "ibs",
+                lambda y, p: mean_over_time(survival_brier(y[:, t], y[:, e], p, times), times),
+                SURVIVAL,
+                (0, np.inf),
+            ),
+        ]
+    return found
 
 
 def _if_both(
