@@ -6,6 +6,7 @@ from html.parser import HTMLParser
 
 import numpy as np
 import pytest
+from sklearn.metrics import brier_score_loss
 
 from browser import CHROMIUM, Browser
 from milforge.report import gather as gathering
@@ -15,6 +16,7 @@ from milforge.report.page.html import table
 from milforge.report.survey import survey
 from report_runs import (
     Cohort,
+    merged,
     rows_of,
     write_config,
     write_cross_validation,
@@ -151,7 +153,7 @@ def test_text_from_outside_is_text(tmp_path):
     assert parsed.text.count("<img src=x") > 5
 
 
-@pytest.mark.parametrize("task", ["Regression", "Multiclass", "Survival"])
+@pytest.mark.parametrize("task", ["Regression", "Multiclass", "Multilabel", "Survival"])
 def test_sections_of_other_tasks(tmp_path, task):
     cohort = Cohort(30)
     base = rows_of(cohort, np.arange(cohort.n), "test", cohort.logits(1, 0))
@@ -164,7 +166,14 @@ def test_sections_of_other_tasks(tmp_path, task):
     else:
         names = ("a", "b", "c")
         p = np.random.default_rng(0).dirichlet(np.ones(3), size=cohort.n)
-        base |= {f"probability_{c}": p[:, c] for c in range(3)} | {"label": cohort.patient % 3}
+        base |= {f"probability_{c}": p[:, c] for c in range(3)}
+        if task == "Multiclass":
+            base |= {"label": cohort.patient % 3}
+        else:
+            base |= {f"label_{c}": (cohort.patient >> c) % 2 for c in range(3)}
+            val = {**base, "part": np.full(cohort.n, "val", object)}
+            val |= {"bag_id": np.array([f"val_{bag}" for bag in cohort.bag], object)}
+            base = merged(base, val)
     write_config(tmp_path / "runs/0", "m", **{"split.folds": None})
     write_predictions(tmp_path / "runs/0", base, task=task, class_names=names)
     write_summary(tmp_path / "runs/0", {"test/loss": 0.5, "test/inst_auroc": 0.8})
@@ -173,12 +182,18 @@ def test_sections_of_other_tasks(tmp_path, task):
         "Regression": {"regression"},
         "Survival": {"survival"},
         "Multiclass": {"curves", "calibration", "operating"},
+        "Multilabel": {"curves", "calibration"},
     }[task] <= set(parsed.ids)
     assert "localisation" in parsed.ids
     assert "decisions" not in parsed.ids
     if task == "Multiclass":
         assert "ROC: c" in parsed.text
         assert "called c" in parsed.text
+    if task == "Multilabel":
+        truth = (cohort.patient >> 1) % 2
+        brier = brier_score_loss(truth, p[:, 1])
+        assert re.findall(r"b, before\s+([\d.]+)", parsed.text) == [f"{brier:.3f}"]
+        assert "c, after temperature" in parsed.text
 
 
 def test_a_report_without_predictions_has_its_tables(tmp_path):
