@@ -6,7 +6,7 @@ from urllib.parse import quote
 
 import numpy as np
 
-from milforge.markup import bullets, tag
+from milforge.markup import Markup, bullets, tag
 from milforge.report.gather import Results
 from milforge.report.page.charts import Series, chart
 from milforge.report.page.html import Section
@@ -46,13 +46,22 @@ def regression(results: Results) -> Section:
 
 
 def maps(results: Results, page: Path) -> Section:
-    """Links to the pages of slide maps in the folders of runs."""
+    """Links to the slide maps in the folders of runs."""
     title = "Maps"
     found = []
     for run in results.found.finished:
+        index = run.folder / "maps" / "index.html"
+        if index.is_file():
+            count = sum(each.is_dir() for each in index.parent.iterdir())
+            found.append(_link(index, page, f"{run.folder.name}: {count} maps"))
+            continue
         for path in sorted((run.folder / "maps").glob("**/*.html"))[:MOST_NAMED]:
-            relative = os.path.relpath(path.resolve(), page.resolve().parent)
-            found.append(tag("a", f"{run.folder.name}: {path.stem}", href=quote(relative)))
+            found.append(_link(path, page, f"{run.folder.name}: {path.stem}"))
     if not found:
-        return Section("maps", title, None, "no run's folder holds maps (maps/*.html)")
+        return Section("maps", title, None, "no run's folder holds maps (maps/index.html)")
     return Section("maps", title, bullets(found[:MOST_LINKS]))
+
+
+def _link(path: Path, page: Path, text: str) -> Markup:
+    relative = os.path.relpath(path.resolve(), page.resolve().parent)
+    return tag("a", text, href=quote(relative))
