@@ -78,6 +78,8 @@ def _write_figures(out: Path, rows: Sequence[Row]) -> None:
         result = GroupResult(row.group.label, row.values, row.interval)
         panels.setdefault(row.metric, []).append(result)
     figure = plot_report(panels)
+    figure.draw_without_rendering()  # it is laid out once, not for each file
+    figure.set_layout_engine("none")
     for kind in ("png", "pdf", "svg"):
         with atomic_path(out / f"report.{kind}") as path:
             figure.savefig(path, format=kind)

@@ -9,14 +9,9 @@ from numpy.typing import NDArray
 from scipy import stats
 
 from milforge.report.predictions import Predictions
-from milforge.statistics import (
-    auroc,
-    average_precision,
-    concordance,
-    dynamic_auroc,
-    mean_over_time,
-    survival_brier,
-)
+from milforge.statistics import concordance, dynamic_auroc, mean_over_time, survival_brier
+from milforge.statistics.auroc import auroc_of
+from milforge.statistics.curves import average_precision_of
 
 SURVIVAL = "survival_"  # and a time: the probability of living beyond it
 
@@ -47,14 +42,14 @@ def measures(predictions: Predictions) -> list[Measure]:
         classes = len(predictions.class_names)
         if not several and classes == 2:
             return [
-                Measure("auroc", _if_both(auroc), "probability", (0, 1), ranks=True),
-                Measure("ap", _if_both(average_precision), "probability", (0, 1), ranks=True),
+                Measure("auroc", _if_both(auroc_of), "probability", (0, 1), ranks=True),
+                Measure("ap", _if_both(average_precision_of), "probability", (0, 1), ranks=True),
                 Measure(
                     "accuracy", lambda y, p: float(np.mean((p > 0.5) == y)), "probability", (0, 1)
                 ),
                 Measure("brier", lambda y, p: float(np.mean((p - y) ** 2)), "probability", (0, 1)),
             ]
-        found = [Measure("auroc", _macro(auroc), "probability", (0, 1), ranks=True)]
+        found = [Measure("auroc", _macro(auroc_of), "probability", (0, 1), ranks=True)]
         if not several:
             found.append(
                 Measure(
@@ -125,7 +120,8 @@ def _if_both(
     of: Callable[[NDArray[Any], NDArray[Any]], float],
 ) -> Callable[[NDArray[Any], NDArray[Any]], float]:
     def value(y: NDArray[Any], p: NDArray[Any]) -> float:
-        return of(y, p) if 0 < y.sum() < len(y) else float("nan")
+        positive = y == 1
+        return of(positive, p) if 0 < np.count_nonzero(positive) < len(y) else float("nan")
 
     return value
 
