@@ -71,7 +71,7 @@ def test_shares_of_patients():
     alike = (9 + 1 + 4 + 16) / n
     effect = (4 * seen + 2 * alike) / 6  # two patients more
     assert 1 < seen < alike
-    found = clustered_proportion(sum(bags.values(), []), "aaabccdddd")
+    found = clustered_proportion([*bags["a"], *bags["b"], *bags["c"], *bags["d"]], "aaabccdddd")
     total, t = n / effect, stats.t.ppf(0.975, 3)
     half = t * np.sqrt(p * (1 - p) / total + t * t / (4 * total**2)) / (1 + t * t / total)
     assert (found.low, found.high) == pytest.approx((0.5 - half, 0.5 + half))
