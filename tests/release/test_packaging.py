@@ -64,10 +64,11 @@ sampling: SamplePatches expectation extract_patches patch_offsets read_patches s
 statistics: AurocCovariance AurocDifference BootstrapEstimate Comparison Estimate Interval
 statistics: OperatingPoint PermutationTest auroc auroc_interval average_precision benjamini_hochberg
 statistics: bootstrap_interval brier_parts class_thresholds cluster_bootstrap clustered_proportion
-statistics: compare_auroc compare_pairs conformal_sets conformal_threshold debiased_ece
-statistics: decision_curve delong fit_temperature holm operating_point paired_permutation
-statistics: pairs_needed pairs_to_find power_of_pairs precision_recall_curve recalibration
-statistics: reliability_bins roc_curve sensitivity_threshold wilson youden_threshold
+statistics: compare_auroc compare_pairs concordance conformal_sets conformal_threshold debiased_ece
+statistics: decision_curve delong dynamic_auroc fit_temperature holm log_rank mean_over_time
+statistics: operating_point paired_permutation pairs_needed pairs_to_find power_of_pairs
+statistics: precision_recall_curve recalibration reliability_bins roc_curve sensitivity_threshold
+statistics: survival_brier wilson youden_threshold
 tasks: Auto BagInWords Binary Columns Cox Multi Multiclass Multilabel Ordinal Regression Survival
 tasks: SurvivalDiscrete Task Weibull
 trackers: MLflow Patient Trackio

@@ -3,11 +3,15 @@
 import csv
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 from sklearn.metrics import roc_auc_score
 
 from milforge.report.files import write_page, write_report
 from milforge.report.gather import gather
+from milforge.report.operating_points import RULES
+from milforge.report.page.external import external
+from milforge.report.page.reproducibility import methods
 from milforge.report.survey import survey
 from report_runs import (
     Cohort,
@@ -80,6 +84,62 @@ def test_evaluations_of_a_group_are_averaged_beside_its_internal_result(runs, tm
     assert "## auroc of the internal and of the external cohort" in text
     write_page(tmp_path / "page.html", results)
     assert 'id="external"' in (tmp_path / "page.html").read_text("utf-8")
+
+
+def test_thresholds_fixed_on_internal_validation_are_applied(runs, tmp_path):
+    """By hand: Youden's of each fold's validation bags, their mean, on the mean of the models."""
+    cohort, folder = outside(), tmp_path / "external"
+    each, thresholds = [], []
+    for fold in range(5):
+        own = runs / f"abmil_{fold}_0"
+        each.append(evaluate(folder / str(fold), cohort, str(own / "checkpoints/best.ckpt"), fold))
+        rows = pq.read_table(own / "predictions/bags.parquet").to_pylist()
+        val = [(row["probability_1"], row["label"]) for row in rows if row["part"] == "val"]
+        gain = {
+            t: np.mean([p >= t for p, y in val if y]) - np.mean([p >= t for p, y in val if not y])
+            for t, _ in val
+        }
+        most = max(gain.values())
+        thresholds.append(max(t for t, value in gain.items() if value > most - 1e-9))
+    results = gathered(runs, folder)
+    points = {(p.group, p.rule, p.cohort): p for p in results.points}
+    assert set(points) == {
+        *(("model=abmil", r, c) for r in RULES for c in ("internal", "external")),
+        *(("model=smooth", rule, "internal") for rule in RULES),
+    }
+    found = points["model=abmil", "Youden", "external"]
+    assert points["model=abmil", "Youden", "internal"].thresholds == pytest.approx(thresholds)
+    assert found.thresholds == pytest.approx([np.mean(thresholds)])
+    called = np.mean(each, 0) >= np.mean(thresholds)
+    sick = cohort.label == 1
+    counts = (~sick & ~called, ~sick & called, sick & ~called, sick & called)
+    assert found.point.confusion == tuple(int(part.sum()) for part in counts)
+    write_report(tmp_path / "out", results)
+    with (tmp_path / "out/operating_points.csv").open(newline="") as file:
+        rows = {(r["group"], r["rule"], r["cohort"]): r for r in csv.DictReader(file)}
+    row = rows["model=abmil", "Youden", "external"]
+    assert float(row["sensitivity"]) == pytest.approx(called[sick].mean())
+    assert float(row["specificity"]) == pytest.approx((~called)[~sick].mean())
+    assert float(row["specificity_low"]) < float(row["specificity"])
+    text = str(external(results).body)
+    assert "Operating points on both cohorts" in text
+    assert f">{np.mean(thresholds):.3f}<" in text
+    assert "external, after temperature" in text
+    assert "Thresholds for the external cohort were those fixed" in methods(results).body
+
+
+def test_without_internal_validation_there_is_no_threshold(runs, tmp_path):
+    cohort = Cohort(30)
+    for fold in range(5):
+        own = runs / f"abmil_{fold}_0"
+        test = np.flatnonzero(cohort.fold_of(5) == fold)
+        write_predictions(own, rows_of(cohort, test, "test", cohort.logits(1, fold)))
+    evaluate(tmp_path / "external/0", outside(), str(runs / "abmil_0_0/checkpoints/best.ckpt"))
+    results = gathered(runs, tmp_path / "external")
+    assert {p.point for p in results.points if p.group == "model=abmil"} == {None}
+    text = str(external(results).body)
+    assert text.count("no validation part has both classes") == 4
+    assert "after temperature" not in text
 
 
 def test_folders_that_were_moved_are_found_by_name(runs, tmp_path):

@@ -6,15 +6,19 @@ from html.parser import HTMLParser
 
 import numpy as np
 import pytest
+from sklearn.metrics import brier_score_loss
 
 from browser import CHROMIUM, Browser
+from milforge.cli.report import choose_metrics
 from milforge.report import gather as gathering
+from milforge.report.faithfulness import faithfulness_rows
 from milforge.report.files import write_page
 from milforge.report.page.charts import Series, chart, forest
 from milforge.report.page.html import table
 from milforge.report.survey import survey
 from report_runs import (
     Cohort,
+    merged,
     rows_of,
     write_config,
     write_cross_validation,
@@ -95,7 +99,8 @@ def test_every_section_is_there_or_says_why_not(page):
         "Survival": "no run predicts risk with times and events",
         "Predicted against true": "no group predicts numbers",
         "External cohort": "no evaluation of one was given (--external RUNS)",
-        "Localisation and faithfulness": "no run has metrics of instances or of maps",
+        "Localisation and faithfulness": "no run has metrics of instances, and no milforge-map "
+        "measured how faithful maps are",
     }.items():
         assert re.search(rf"{title}\s+: {re.escape(reason)}", parsed.text)
     links = [attrs["href"] for tag, attrs in parsed.tags if tag == "a"]
@@ -151,7 +156,7 @@ def test_text_from_outside_is_text(tmp_path):
     assert parsed.text.count("<img src=x") > 5
 
 
-@pytest.mark.parametrize("task", ["Regression", "Multiclass", "Survival"])
+@pytest.mark.parametrize("task", ["Regression", "Multiclass", "Multilabel", "Survival"])
 def test_sections_of_other_tasks(tmp_path, task):
     cohort = Cohort(30)
     base = rows_of(cohort, np.arange(cohort.n), "test", cohort.logits(1, 0))
@@ -164,7 +169,14 @@ def test_sections_of_other_tasks(tmp_path, task):
     else:
         names = ("a", "b", "c")
         p = np.random.default_rng(0).dirichlet(np.ones(3), size=cohort.n)
-        base |= {f"probability_{c}": p[:, c] for c in range(3)} | {"label": cohort.patient % 3}
+        base |= {f"probability_{c}": p[:, c] for c in range(3)}
+        if task == "Multiclass":
+            base |= {"label": cohort.patient % 3}
+        else:
+            base |= {f"label_{c}": (cohort.patient >> c) % 2 for c in range(3)}
+            val = {**base, "part": np.full(cohort.n, "val", object)}
+            val |= {"bag_id": np.array([f"val_{bag}" for bag in cohort.bag], object)}
+            base = merged(base, val)
     write_config(tmp_path / "runs/0", "m", **{"split.folds": None})
     write_predictions(tmp_path / "runs/0", base, task=task, class_names=names)
     write_summary(tmp_path / "runs/0", {"test/loss": 0.5, "test/inst_auroc": 0.8})
@@ -173,12 +185,18 @@ def test_sections_of_other_tasks(tmp_path, task):
         "Regression": {"regression"},
         "Survival": {"survival"},
         "Multiclass": {"curves", "calibration", "operating"},
+        "Multilabel": {"curves", "calibration"},
     }[task] <= set(parsed.ids)
     assert "localisation" in parsed.ids
     assert "decisions" not in parsed.ids
     if task == "Multiclass":
         assert "ROC: c" in parsed.text
         assert "called c" in parsed.text
+    if task == "Multilabel":
+        truth = (cohort.patient >> 1) % 2
+        brier = brier_score_loss(truth, p[:, 1])
+        assert re.findall(r"b, before\s+([\d.]+)", parsed.text) == [f"{brier:.3f}"]
+        assert "c, after temperature" in parsed.text
 
 
 def test_a_report_without_predictions_has_its_tables(tmp_path):
@@ -204,6 +222,31 @@ def test_a_baseline_that_is_named_is_not_said_to_be_missing(tmp_path):
     text = page_of(tmp_path / "runs", tmp_path / "page.html", baseline=["model=one"])
     assert "No group was named as the baseline" not in text
     assert "Pooled test predictions" in text
+
+
+def test_faithfulness_of_maps_goes_to_the_group_of_their_checkpoint(tmp_path):
+    for number, model in enumerate(("one", "two")):
+        write_config(tmp_path / f"runs/{number}", model)
+        write_summary(tmp_path / f"runs/{number}", {"test/auroc": 0.5, "test/inst_auroc": 0.75})
+    for number, deletion in enumerate((0.25, 0.5)):
+        folder = tmp_path / f"runs/maps_{number}"
+        write_config(folder, "one", task_name="map")
+        best = str(tmp_path / "runs/0/checkpoints/best.ckpt")
+        write_summary(folder, {"faithfulness/deletion": deletion}, checkpoint=best)
+        (folder / "maps" / "slide 1").mkdir(parents=True)
+        (folder / "maps" / "index.html").write_text("<p>")
+    found = survey([tmp_path / "runs"])
+    assert choose_metrics(found.finished, None) == ["test/auroc", "test/inst_auroc"]
+    results = gathering.gather(found, ["test/auroc"])
+    assert [group.label for group in results.grouping.groups] == ["model=one", "model=two"]
+    (row,) = faithfulness_rows(found.finished, results.grouping.groups)
+    assert (row.metric, row.group, row.values) == ("deletion", "model=one", [0.25, 0.5])
+    parsed = Parsed(page_of(tmp_path / "runs", tmp_path / "page.html"))
+    assert re.search(r"deletion\s+model=one\s+2\s+0.375", parsed.text)
+    assert re.search(r"test/inst_auroc\s+model=two\s+1\s+0.750", parsed.text)
+    links = [attrs["href"] for tag, attrs in parsed.tags if tag == "a"]
+    assert links[-2:] == ["runs/maps_0/maps/index.html", "runs/maps_1/maps/index.html"]
+    assert "maps_0: 1 maps" in parsed.text
 
 
 def test_a_chart_places_its_points():

@@ -64,6 +64,17 @@ def test_shares_of_patients():
     assert (copies.low, copies.high) == pytest.approx((alone.low, alone.high), abs=0.015)
     t = stats.t.ppf(0.975, 2)
     assert clustered_proportion([1] * 6, "aabbcc").low == pytest.approx(3 / (3 + t * t))
+    bags = {"a": [1, 1, 0], "b": [0], "c": [1, 1], "d": [0, 0, 0, 1]}
+    n, p = 10, 0.5
+    spread = sum((sum(each) - p * len(each)) ** 2 for each in bags.values()) * 4 / 3
+    seen = spread / (n * p * (1 - p) * n / (n - 1))
+    alike = (9 + 1 + 4 + 16) / n
+    effect = (4 * seen + 2 * alike) / 6  # two patients more
+    assert 1 < seen < alike
+    found = clustered_proportion([*bags["a"], *bags["b"], *bags["c"], *bags["d"]], "aaabccdddd")
+    total, t = n / effect, stats.t.ppf(0.975, 3)
+    half = t * np.sqrt(p * (1 - p) / total + t * t / (4 * total**2)) / (1 + t * t / total)
+    assert (found.low, found.high) == pytest.approx((0.5 - half, 0.5 + half))
     with pytest.raises(ValueError, match="at least one hit"):
         clustered_proportion([])
 

@@ -109,8 +109,13 @@ def choose_metrics(runs: Sequence["Run"], names: Sequence[str] | None) -> list[s
         ValueError: for a metric that no run has, or where no run has any.
     """
     from milforge.config.key_check import did_you_mean
+    from milforge.report.survey import FAITHFULNESS
 
-    known = list(dict.fromkeys(name for run in runs for name in run.metrics))
+    known = list(
+        dict.fromkeys(
+            name for run in runs for name in run.metrics if not name.startswith(FAITHFULNESS)
+        )
+    )
     if not known:
         raise ValueError(f"expected runs with metrics, found none in {len(runs)} finished runs")
     for name in names or ():

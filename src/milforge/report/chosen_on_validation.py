@@ -71,6 +71,14 @@ def is_classification(predictions: Predictions) -> bool:
     return predictions.has("probability") and predictions.y.ndim == 1 and classes > 1
 
 
+def is_multilabel(predictions: Predictions) -> bool:
+    """Whether each bag has several labels of 0 and 1, with a probability each."""
+    y = predictions.y
+    if not predictions.has("probability") or y.ndim != 2:
+        return False
+    return y.shape == predictions.predicted("probability").shape and bool(np.isin(y, (0, 1)).all())
+
+
 def temperature_scaled(each: OutOfFold) -> Scaled | None:
     """The pooled predictions after temperature; None where a fold has no validation bags."""
     scaled, temperatures = [], []
@@ -78,7 +86,7 @@ def temperature_scaled(each: OutOfFold) -> Scaled | None:
         if not len(part.val):
             return None
         temperature = fit_temperature(_logits(part.val), part.val.y)
-        scaled.append(_divided(part.test, temperature))
+        scaled.append(divided(part.test, temperature))
         temperatures.append(temperature)
     return Scaled(averaged(scaled)[0], temperatures)
 
@@ -148,15 +156,20 @@ def _sets(part: Part, alpha: float) -> NDArray[np.bool_]:
 def _logits(predictions: Predictions) -> NDArray[np.float64]:
     """`(n,)` of two classes, else `(n, C)`: averaged probabilities have no other logits."""
     p = np.clip(predictions.predicted("probability"), EDGE, 1 - EDGE)
+    if is_multilabel(predictions):
+        return np.asarray(special.logit(p))
     if p.shape[1] == 2:
         logits: NDArray[np.float64] = special.logit(p[:, 1])
         return logits
     return np.log(p)
 
 
-def _divided(predictions: Predictions, temperature: float) -> Predictions:
+def divided(predictions: Predictions, temperature: float) -> Predictions:
+    """The predictions with the probabilities of their logits divided by a temperature."""
     logits = _logits(predictions) / temperature
-    if logits.ndim == 1:
+    if is_multilabel(predictions):
+        p = special.expit(logits)
+    elif logits.ndim == 1:
         p = special.expit(np.stack([-logits, logits], 1))
     else:
         p = special.softmax(logits, 1)

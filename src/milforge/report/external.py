@@ -4,11 +4,11 @@ import math
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from milforge.report.groups import Group
 from milforge.report.measures import measures
+from milforge.report.of_checkpoint import group_of
 from milforge.report.out_of_fold import OutOfFold
 from milforge.report.pooled import PooledRow, estimate
 from milforge.report.predictions import FILE, Predictions, averaged, read_predictions
@@ -76,7 +76,7 @@ def compare_external(
     strange = []
     internal = {each.group.label: each for each in pooled}
     for run in runs:
-        group = _group_of(run, groups)
+        group = group_of(run, groups)
         if group is None or group.label not in internal:
             strange.append(str(run.folder))
             continue
@@ -145,32 +145,6 @@ def external_records(rows: Sequence[ExternalRow]) -> list[dict[str, Any]]:
         }
         for row in rows
     ]
-
-
-def _group_of(run: Run, groups: Sequence[Group]) -> Group | None:
-    """The one group in which all checkpoints of an evaluation were trained."""
-    named = run.summary.get("checkpoint")
-    paths = [Path(each) for each in (named if isinstance(named, list) else [named]) if each]
-    found = []
-    for path in paths:
-        fitting = [
-            group
-            for group in groups
-            if any(
-                path.resolve().is_relative_to(other.folder.resolve())
-                for other in group.runs.values()
-            )
-        ]
-        if not fitting:  # the folders may have been moved since
-            tail = path.parent.parent.parts[-2:]
-            fitting = [
-                group
-                for group in groups
-                if any(other.folder.resolve().parts[-2:] == tail for other in group.runs.values())
-            ]
-        found.append(fitting[0] if len(fitting) == 1 else None)
-    labels = {None if group is None else group.label for group in found}
-    return found[0] if len(labels) == 1 else None
 
 
 def _seen_before(predictions: dict[str, Predictions], internal: dict[str, OutOfFold]) -> list[str]:

@@ -12,6 +12,7 @@ from milforge.report.differences import REPETITION
 from milforge.report.external import external_records
 from milforge.report.gather import Results
 from milforge.report.groups import Grouping
+from milforge.report.operating_points import point_records
 from milforge.report.out_of_fold import out_of_fold_table
 from milforge.report.pooled import pooled_records
 from milforge.report.survey import Survey
@@ -30,7 +31,7 @@ def write_report(out: Path, results: Results) -> None:
     `report.md`, `report.csv`, `runs.csv`, and the figure as `report.png`, `.pdf` and `.svg`; where
     runs have predictions `pooled.csv`, `out_of_fold.parquet` (a row per bag, averaged over the
     models that did not see it) and `out_of_fold_single.parquet` (a row per bag and such model); of
-    an external cohort `external.csv`.
+    two classes `operating_points.csv`; of an external cohort `external.csv`.
     """
     rows, external = results.rows, results.external
     parts = ["# Report", *map(markdown, results.found.lines())]
@@ -47,6 +48,8 @@ def write_report(out: Path, results: Results) -> None:
     write_csv(out / "runs.csv", list_runs(results.found, results.grouping))
     if results.pooled_rows:
         write_csv(out / "pooled.csv", pooled_records(results.pooled_rows, results.correction))
+    if results.points:
+        write_csv(out / "operating_points.csv", point_records(results.points))
     if external is not None and external.rows:
         write_csv(out / "external.csv", external_records(external.rows))
     if results.pooled:
@@ -75,6 +78,8 @@ def _write_figures(out: Path, rows: Sequence[Row]) -> None:
         result = GroupResult(row.group.label, row.values, row.interval)
         panels.setdefault(row.metric, []).append(result)
     figure = plot_report(panels)
+    figure.draw_without_rendering()  # it is laid out once, not for each file
+    figure.set_layout_engine("none")
     for kind in ("png", "pdf", "svg"):
         with atomic_path(out / f"report.{kind}") as path:
             figure.savefig(path, format=kind)

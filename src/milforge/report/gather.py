@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from milforge.report.external import External, compare_external
 from milforge.report.groups import Group, Grouping, baselines, group_runs
+from milforge.report.operating_points import PointRow, point_rows
 from milforge.report.out_of_fold import OutOfFold, collect
 from milforge.report.pooled import FEWEST, Correction, PooledRow, pooled_rows
 from milforge.report.survey import Survey
@@ -21,6 +22,7 @@ class Results:
         rows: metrics of runs, by metric and group.
         pooled: predictions of the groups that have any.
         pooled_rows: metrics of these, by metric and group.
+        points: operating points fixed on validation, of groups with two classes.
         baseline: label of each group to that of the group it is compared with.
         correction: of p-values.
         notes: sentences that a reader should know.
@@ -32,6 +34,7 @@ class Results:
     rows: list[Row]
     pooled: list[OutOfFold]
     pooled_rows: list[PooledRow]
+    points: list[PointRow]
     baseline: dict[str, Group | None]
     correction: Correction
     notes: list[str]
@@ -79,6 +82,7 @@ def gather(
         rows,
         pooled,
         pooled_found,
+        point_rows(pooled, {} if outside is None else outside.predictions),
         of_group,
         correction,
         [*grouping.notes, *explain(rows, correction), *notes, *_explain_pooled(pooled_found)],

@@ -10,7 +10,7 @@ from scipy import stats
 from milforge.report.finding import Finding
 from milforge.report.out_of_fold import Member, OutOfFold
 from milforge.report.predictions import Predictions
-from milforge.statistics import auroc, holm
+from milforge.statistics import holm
 
 DRAWS = 1999
 MOST_VALUES = 20  # of a column that parts the bags into sites or the like
@@ -70,19 +70,25 @@ def _place_in_files(members: Sequence[Member]) -> dict[str, float]:
 
 def _by_number(values: NDArray[np.float64], predictions: Predictions) -> tuple[float, float, str]:
     """How well a number ranks the labels, and p."""
-    y = predictions.y
+    y, ranks = predictions.y, stats.rankdata(values)
     if not predictions.class_names:
-        ranks = stats.rankdata(values)
+        apart = (ranks - ranks.mean()) / (len(ranks) * ranks.std())
+        # Labels that change places keep their mean, their spread and their ranks.
+        placed = stats.rankdata(y)
 
         def correlation(labels: NDArray[np.float64]) -> float:
-            return abs(float(stats.pearsonr(ranks, stats.rankdata(labels)).statistic))
+            return abs(float(apart @ labels) / placed.std())
 
-        return (*_shuffled(correlation, y, predictions), "Spearman's correlation")
-    classes = np.unique(y)
+        return (*_shuffled(correlation, placed, predictions), "Spearman's correlation")
+    counts = {c: int((y == c).sum()) for c in np.unique(y).tolist()}
 
     def best(labels: NDArray[np.float64]) -> float:
-        areas = [auroc(labels == c, values) for c in classes if 0 < (labels == c).sum() < len(y)]
-        return max(max(area, 1 - area) for area in areas)
+        """From the sums of ranks, as many labels are always of each class."""
+        areas = [
+            (ranks @ (labels == c) - m * (m + 1) / 2) / (m * (len(y) - m))
+            for c, m in counts.items()
+        ]
+        return float(max(max(area, 1 - area) for area in areas))
 
     return (*_shuffled(best, y, predictions), "AUROC, in either direction")
 

@@ -9,8 +9,11 @@ from numpy.typing import NDArray
 from scipy import stats
 
 from milforge.report.predictions import Predictions
-from milforge.statistics import auroc, average_precision
-from milforge.statistics.survival import concordance
+from milforge.statistics import concordance, dynamic_auroc, mean_over_time, survival_brier
+from milforge.statistics.auroc import auroc_of
+from milforge.statistics.curves import average_precision_of
+
+SURVIVAL = "survival_"  # and a time: the probability of living beyond it
 
 
 @dataclass(frozen=True)
@@ -39,14 +42,14 @@ def measures(predictions: Predictions) -> list[Measure]:
         classes = len(predictions.class_names)
         if not several and classes == 2:
             return [
-                Measure("auroc", _if_both(auroc), "probability", (0, 1), ranks=True),
-                Measure("ap", _if_both(average_precision), "probability", (0, 1), ranks=True),
+                Measure("auroc", _if_both(auroc_of), "probability", (0, 1), ranks=True),
+                Measure("ap", _if_both(average_precision_of), "probability", (0, 1), ranks=True),
                 Measure(
                     "accuracy", lambda y, p: float(np.mean((p > 0.5) == y)), "probability", (0, 1)
                 ),
                 Measure("brier", lambda y, p: float(np.mean((p - y) ** 2)), "probability", (0, 1)),
             ]
-        found = [Measure("auroc", _macro(auroc), "probability", (0, 1), ranks=True)]
+        found = [Measure("auroc", _macro(auroc_of), "probability", (0, 1), ranks=True)]
         if not several:
             found.append(
                 Measure(
@@ -55,11 +58,7 @@ def measures(predictions: Predictions) -> list[Measure]:
             )
         return [*found, Measure("brier", _brier, "probability", (0, 2))]
     if predictions.has("risk") and {"time", "event"} <= set(predictions.labels):
-        names = list(predictions.labels)
-        t, e = names.index("time"), names.index("event")
-        return [
-            Measure("c_index", lambda y, p: concordance(y[:, t], y[:, e], p), "risk", (0, 1), True)
-        ]
+        return _of_times(predictions)
     if predictions.has("prediction") and not several:
         return [
             Measure("mae", lambda y, p: float(np.abs(y - p).mean()), "prediction", (0, np.inf)),
@@ -75,18 +74,54 @@ def measures(predictions: Predictions) -> list[Measure]:
     return []
 
 
+def survival_times(predictions: Predictions) -> list[float]:
+    """The times of the columns `survival_<t>`, rising; none where there are no such columns."""
+    names = [name for name in predictions.columns if name.startswith(SURVIVAL)]
+    return sorted(float(name.removeprefix(SURVIVAL)) for name in names)
+
+
 def values_of(predictions: Predictions, measure: Measure) -> NDArray[np.float64]:
     """What a metric takes: of two classes the probability of the positive one."""
+    if measure.column == SURVIVAL:
+        names = [f"{SURVIVAL}{time:g}" for time in survival_times(predictions)]
+        return np.stack([predictions.columns[name] for name in names], 1)
     values = predictions.predicted(measure.column)
     two = measure.column == "probability" and len(predictions.class_names) == 2
     return values[:, 1] if two and predictions.y.ndim == 1 else values
+
+
+def _of_times(predictions: Predictions) -> list[Measure]:
+    """Of risks; and where there are curves, of them and of the risks at their times."""
+    names, times = list(predictions.labels), survival_times(predictions)
+    t, e = names.index("time"), names.index("event")
+    found = [
+        Measure("c_index", lambda y, p: concordance(y[:, t], y[:, e], p), "risk", (0, 1), True)
+    ]
+    if times:
+        found += [
+            Measure(
+                "auc",
+                lambda y, p: mean_over_time(dynamic_auroc(y[:, t], y[:, e], p, times), times),
+                "risk",
+                (0, 1),
+                True,
+            ),
+            Measure(
+                "ibs",
+                lambda y, p: mean_over_time(survival_brier(y[:, t], y[:, e], p, times), times),
+                SURVIVAL,
+                (0, np.inf),
+            ),
+        ]
+    return found
 
 
 def _if_both(
     of: Callable[[NDArray[Any], NDArray[Any]], float],
 ) -> Callable[[NDArray[Any], NDArray[Any]], float]:
     def value(y: NDArray[Any], p: NDArray[Any]) -> float:
-        return of(y, p) if 0 < y.sum() < len(y) else float("nan")
+        positive = y == 1
+        return of(positive, p) if 0 < np.count_nonzero(positive) < len(y) else float("nan")
 
     return value
 

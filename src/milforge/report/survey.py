@@ -12,6 +12,9 @@ from milforge.report.runs import Run, read_run
 
 STATES = ("finished", "failed", "stopped", "running", "unreadable")
 MOST_NAMED = 10
+FAITHFULNESS = (
+    "faithfulness/"  # prefix of what milforge-map measures, which is no result of a model
+)
 
 
 @dataclass(frozen=True)
@@ -33,11 +36,15 @@ class Survey:
 
     @property
     def measured(self) -> list[Run]:
-        """The finished runs but those of commands that measure nothing, such as milforge-map.
+        """The finished runs but those of commands that measure no model, such as milforge-map.
 
         A run whose metrics are all NaN or infinite has measured something.
         """
-        return [run for run in self.finished if run.summary.get("metrics")]
+        return [
+            run
+            for run in self.finished
+            if any(not name.startswith(FAITHFULNESS) for name in run.summary.get("metrics") or ())
+        ]
 
     def lines(self) -> list[str]:
         """How far the runs are, and by name those that are not done."""

@@ -1,16 +1,39 @@
 """What a run wrote, which a run that was killed, or somebody else, may have left in any state."""
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
 import yaml
-from omegaconf import OmegaConf
 
 _LARGEST_CONFIG = 2**20  # bytes; it has some thousand
 _LARGEST_SUMMARY = 2**24
 _MOST = 10**300  # a metric is a float
 _DEEPEST = 60
+_PARSER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # in C, where PyYAML was built with it
+
+
+class _Loader(_PARSER):  # type: ignore[misc]
+    """Values as OmegaConf reads them, ten times faster: `1e-3` is a number, a date is text."""
+
+    def construct_mapping(self, node: Any, deep: bool = False) -> Any:
+        """Keys and values; a key that stands twice is an error."""
+        keys = [key.value for key, _ in node.value]
+        if len(set(map(str, keys))) < len(keys):
+            raise ValueError(f"a key of {', '.join(map(str, keys))[:80]} stands twice")
+        return super().construct_mapping(node, deep=deep)
+
+
+_Loader.yaml_implicit_resolvers = {
+    first: [(tag, like) for tag, like in each if tag != "tag:yaml.org,2002:timestamp"]
+    for first, each in _PARSER.yaml_implicit_resolvers.items()
+}
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float",
+    re.compile(r"[-+]?[0-9]+(_[0-9]+)*(\.[0-9_]*)?[eE][-+]?[0-9]+$"),
+    list("-+0123456789"),
+)
 
 
 def read_yaml(path: Path) -> dict[str, Any]:
@@ -23,7 +46,7 @@ def read_yaml(path: Path) -> dict[str, Any]:
     try:
         text = path.read_text("utf-8")
         _check(text)
-        content = OmegaConf.to_container(OmegaConf.create(text), resolve=False)
+        content = yaml.load(text, Loader=_Loader)
     except (OSError, MemoryError):
         raise
     except Exception as error:  # the parser has many
@@ -36,7 +59,7 @@ def read_yaml(path: Path) -> dict[str, Any]:
 
 def _check(text: str) -> None:
     depth = 0
-    for event in yaml.parse(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader)):
+    for event in yaml.parse(text, Loader=_PARSER):
         if isinstance(event, yaml.AliasEvent):
             raise ValueError("expected no aliases, got one")
         depth += isinstance(event, yaml.CollectionStartEvent)

@@ -44,6 +44,13 @@ from milforge.statistics.repetitions import (
     bootstrap_interval,
     compare_pairs,
 )
+from milforge.statistics.survival import concordance
+from milforge.statistics.survival_scores import (
+    dynamic_auroc,
+    log_rank,
+    mean_over_time,
+    survival_brier,
+)
 
 __all__ = [
     "AurocCovariance",
@@ -65,13 +72,17 @@ __all__ = [
     "clustered_proportion",
     "compare_auroc",
     "compare_pairs",
+    "concordance",
     "conformal_sets",
     "conformal_threshold",
     "debiased_ece",
     "decision_curve",
     "delong",
+    "dynamic_auroc",
     "fit_temperature",
     "holm",
+    "log_rank",
+    "mean_over_time",
     "operating_point",
     "paired_permutation",
     "pairs_needed",
@@ -82,6 +93,7 @@ __all__ = [
     "reliability_bins",
     "roc_curve",
     "sensitivity_threshold",
+    "survival_brier",
     "wilson",
     "youden_threshold",
 ]

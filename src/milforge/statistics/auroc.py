@@ -69,9 +69,14 @@ def auroc(labels: ArrayLike, scores: ArrayLike) -> float:
         0.75
     """
     y, x = checked_labels(labels, scores)
-    positive, negative = x[0][y], np.sort(x[0][~y])
-    below = np.searchsorted(negative, positive) + np.searchsorted(negative, positive, "right")
-    return float(below.mean() / (2 * len(negative)))
+    return auroc_of(y, x[0])
+
+
+def auroc_of(y: NDArray[np.bool_], x: NDArray[np.float64]) -> float:
+    """The same of labels and scores that are known to be right, as when bags are drawn again."""
+    positive, negative = np.sort(x[y]), np.sort(x[~y])
+    below = negative.searchsorted(positive) + negative.searchsorted(positive, "right")
+    return float(below.sum()) / (2 * len(negative) * len(positive))
 
 
 def delong(labels: ArrayLike, scores: ArrayLike, clusters: Clusters = None) -> AurocCovariance:

@@ -1,6 +1,6 @@
 """Intervals of any metric by resampling patients."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Literal, NamedTuple
 
 import numpy as np
@@ -76,13 +76,10 @@ def cluster_bootstrap(
         raise ValueError(f"expected at least two patients to draw from, got {len(members)}")
     pools = _pools(members, strata, size)
     generator = np.random.default_rng(seed)
-    alone = len(members) == size
-    order = np.concatenate(members)
-    values = np.empty(resamples)
-    for number in range(resamples):
-        drawn = np.concatenate([generator.choice(pool, len(pool)) for pool in pools])
-        bags = order[drawn] if alone else np.concatenate([members[each] for each in drawn])
-        values[number] = statistic(bags)
+    drawn = np.concatenate(
+        [pool[generator.integers(len(pool), size=(resamples, len(pool)))] for pool in pools], 1
+    )
+    values = np.array([statistic(bags) for bags in _bags_of(members, drawn)])
     value = float(statistic(np.arange(size)))
     known = values[np.isfinite(values)]
     undefined = resamples - len(known)
@@ -93,6 +90,20 @@ def cluster_bootstrap(
         levels = _corrected(levels, known, value, statistic, members)
     low, high = np.clip(np.quantile(known, levels), *limits)
     return BootstrapEstimate(value, float(low), float(high), undefined)
+
+
+def _bags_of(
+    members: list[NDArray[np.int64]], drawn: NDArray[np.int64]
+) -> Iterator[NDArray[np.int64]]:
+    """The bags of the patients of each row `(resamples, patients)`, one patient's together."""
+    order = np.concatenate(members)
+    sizes = np.array([len(each) for each in members])
+    starts = np.cumsum(sizes) - sizes
+    places = np.arange(len(drawn[0]) * sizes.max())
+    for row in drawn:
+        lengths = sizes[row]
+        ends = np.cumsum(lengths)
+        yield order[np.repeat(starts[row] - ends + lengths, lengths) + places[: ends[-1]]]
 
 
 def _pools(

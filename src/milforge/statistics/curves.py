@@ -34,8 +34,9 @@ def roc_curve(labels: ArrayLike, scores: ArrayLike) -> Curve:
         >>> curve.x.tolist(), curve.y.tolist(), curve.threshold.tolist()
         ([0.0, 0.0, 1.0], [0.0, 1.0, 1.0], [inf, 0.7, 0.2])
     """
-    true, false, thresholds = _counts(labels, scores)
-    start = np.zeros(1)
+    y, x = checked_labels(labels, scores)
+    true, called, thresholds = _counts(y, x[0])
+    start, false = np.zeros(1), called - true
     return Curve(
         np.concatenate([start, false / false[-1]]),
         np.concatenate([start, true / true[-1]]),
@@ -58,8 +59,9 @@ def precision_recall_curve(labels: ArrayLike, scores: ArrayLike) -> Curve:
         >>> curve.x.tolist(), curve.y.round(2).tolist()
         ([0.5, 0.5, 1.0], [1.0, 0.5, 0.67])
     """
-    true, false, thresholds = _counts(labels, scores)
-    return Curve(true / true[-1], true / (true + false), thresholds)
+    y, x = checked_labels(labels, scores)
+    true, called, thresholds = _counts(y, x[0])
+    return Curve(true / true[-1], true / called, thresholds)
 
 
 def average_precision(labels: ArrayLike, scores: ArrayLike) -> float:
@@ -69,8 +71,17 @@ def average_precision(labels: ArrayLike, scores: ArrayLike) -> float:
         >>> round(average_precision([0, 0, 1, 1], [0.1, 0.4, 0.35, 0.8]), 4)
         0.8333
     """
-    curve = precision_recall_curve(labels, scores)
-    return float((np.diff(curve.x, prepend=0) * curve.y).sum())
+    y, x = checked_labels(labels, scores)
+    return average_precision_of(y, x[0])
+
+
+def average_precision_of(y: NDArray[np.bool_], x: Floats) -> float:
+    """The same of labels and scores that are known to be right, as when bags are drawn again."""
+    true, called, _ = _counts(y, x)
+    # The rise in true positives at each score, times the precision there.
+    rise = true.copy()
+    rise[1:] -= true[:-1]
+    return float((rise * true / called).sum() / true[-1])
 
 
 class DecisionCurve(NamedTuple):
@@ -113,11 +124,10 @@ def decision_curve(
     return DecisionCurve(t, model, y.mean() - (1 - y.mean()) * odds)
 
 
-def _counts(labels: ArrayLike, scores: ArrayLike) -> tuple[Floats, Floats, Floats]:
-    """True and false positives at every distinct score, the highest first."""
-    y, x = checked_labels(labels, scores)
-    order = np.argsort(-x[0], kind="stable")
-    sorted_scores = x[0][order]
-    last = np.append(np.flatnonzero(np.diff(sorted_scores)), len(y) - 1)
+def _counts(y: NDArray[np.bool_], x: Floats) -> tuple[Floats, Floats, Floats]:
+    """True positives and all positives at every distinct score, the highest first."""
+    order = np.argsort(-x, kind="stable")
+    scores = x[order]
+    last = np.append(np.flatnonzero(scores[1:] != scores[:-1]), len(y) - 1)
     true = np.cumsum(y[order])[last].astype(np.float64)
-    return true, last + 1 - true, sorted_scores[last]
+    return true, last + 1.0, scores[last]

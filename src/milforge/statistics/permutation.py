@@ -63,9 +63,8 @@ def paired_permutation(
     generator = np.random.default_rng(seed)
     difference = float(statistic(two) - statistic(one))
     count, total = 0, int(numbers.max()) + 1
-    for _ in range(draws):
-        swap = generator.integers(2, size=total).astype(bool)[numbers]
-        swap = swap if one.ndim == 1 else swap[:, None]
+    for swapped in generator.integers(2, size=(draws, total), dtype=np.bool_):
+        swap = swapped[numbers] if one.ndim == 1 else swapped[numbers, None]
         drawn = statistic(np.where(swap, one, two)) - statistic(np.where(swap, two, one))
         count += bool(abs(drawn) >= abs(difference) - 1e-12)
     return PermutationTest(difference, (1 + count) / (1 + draws))

@@ -7,6 +7,8 @@ from scipy import stats
 from milforge.statistics.auroc import Clusters
 from milforge.statistics.estimates import Estimate, cluster_numbers
 
+ADDED = 2  # patients
+
 
 def wilson(successes: float, total: float, *, confidence: float = 0.95) -> Estimate:
     """A proportion with Wilson's score interval (1927), which stays in [0, 1].
@@ -47,8 +49,9 @@ def clustered_proportion(
 
     The number of bags is divided by the design effect (Rao and Scott 1992): the variance of the
     share over patients, as that of a ratio, to that of independent bags, at least 1; Student's t
-    stands for the normal distribution. Where all bags or none have the property, each patient
-    counts once.
+    stands for the normal distribution. Of few patients that ratio is often too small, so two
+    patients are added to it whose bags are all alike; where all bags or none have the property,
+    so are those of all patients.
 
     Args:
         hits: `(n,)` bool, n above 0.
@@ -61,7 +64,7 @@ def clustered_proportion(
     Example:
         >>> found = clustered_proportion([1, 1, 1, 0, 1, 1], "aabbcc")
         >>> found.value == 5 / 6, round(found.low, 2), round(found.high, 2)
-        (True, 0.17, 0.99)
+        (True, 0.13, 0.99)
     """
     x = np.asarray(hits).astype(np.float64)
     if x.ndim != 1 or not len(x):
@@ -71,9 +74,11 @@ def clustered_proportion(
     # Of few patients the variance over them is not well known.
     level = 0.5 + confidence / 2
     z = stats.t.ppf(level, max(total - 1, 1)) if total < n else stats.norm.ppf(level)
-    effect = n / total
+    alike = float((np.bincount(numbers) ** 2).sum() / n)  # the effect where a patient's bags are
+    effect = alike
     if 0 < p < 1 and 1 < total < n:
         apart = np.bincount(numbers, x - p)
         over_patients = (apart**2).sum() * total / (total - 1)
-        effect = max(1.0, float(over_patients / (n * p * (1 - p) * n / (n - 1))))
+        seen = max(1.0, float(over_patients / (n * p * (1 - p) * n / (n - 1))))
+        effect = (total * seen + ADDED * max(alike, seen)) / (total + ADDED)
     return _interval(p * n / effect, n / effect, float(z))._replace(value=p)

@@ -5,13 +5,16 @@ from pathlib import Path
 
 from milforge.markup import bullets, document, join, paragraph, tag
 from milforge.report.gather import Results
+from milforge.report.page.calibration import calibration
 from milforge.report.page.decisions import conformal_section, decision_curves, operating_points
-from milforge.report.page.discrimination import calibration, curves
+from milforge.report.page.discrimination import curves
+from milforge.report.page.external import external
 from milforge.report.page.html import Section
-from milforge.report.page.other_tasks import maps, regression, survival
-from milforge.report.page.reproducibility import audit_section, external, methods
+from milforge.report.page.other_tasks import maps, regression
+from milforge.report.page.reproducibility import audit_section, methods
 from milforge.report.page.results import differences, localisation, metrics, overview
 from milforge.report.page.subgroups import subgroups
+from milforge.report.page.survival import survival
 
 
 def sections(results: Results, page: Path) -> list[Section]:

@@ -15,6 +15,7 @@ WIDTH, HEIGHT = 380, 320
 LEFT, RIGHT, TOP, BOTTOM = 50, 12, 12, 44
 DASHES = ("none", "7 3", "2 2", "8 3 2 3", "4 2", "1 3")
 COLOURS = 7  # of the style sheet
+UNIT = (0.0, 1.0)
 MOST_POINTS = 160  # of a line
 
 

@@ -1,34 +1,24 @@
 """What a threshold does: decision curves, operating points, confusion, conformal sets."""
 
-from collections.abc import Callable
 from dataclasses import replace
-from functools import partial
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from milforge.markup import join, paragraph, tag
-from milforge.report.chosen_on_validation import at_threshold, conformal, is_classification
+from milforge.report.chosen_on_validation import conformal, is_classification
 from milforge.report.gather import Results
+from milforge.report.operating_points import PointRow, is_binary
 from milforge.report.page.charts import Series, chart
 from milforge.report.page.html import Section, interval, number, table
 from milforge.report.predictions import Predictions
-from milforge.statistics import (
-    Estimate,
-    decision_curve,
-    sensitivity_threshold,
-    youden_threshold,
-)
+from milforge.statistics import Estimate, decision_curve
 
-WANTED = 0.95  # sensitivity
 ALPHA = 0.1
 THRESHOLDS = np.linspace(0.01, 0.99, 99)
 SAMPLES = 200
-RULES: dict[str, Callable[[NDArray[np.float64], NDArray[np.float64]], float]] = {
-    "Youden": youden_threshold,
-    f"sensitivity {WANTED:g}": partial(sensitivity_threshold, wanted=WANTED),
-}
+POINT_HEAD = ["group", "rule", "threshold", "sensitivity", "95%", "specificity", "95%"]
+POINT_HEAD += ["PPV", "95%", "NPV", "95%", "TN", "FP", "FN", "TP"]
 
 
 def decision_curves(results: Results) -> Section:
@@ -38,7 +28,7 @@ def decision_curves(results: Results) -> Section:
     base: Series | None = None
     for each in results.pooled:
         predictions = each.predictions
-        if not _is_binary(predictions):
+        if not is_binary(predictions):
             continue
         curve = decision_curve(predictions.y, predictions.columns["probability_1"], THRESHOLDS)
         low, high = _band(predictions)
@@ -70,50 +60,36 @@ def decision_curves(results: Results) -> Section:
 def operating_points(results: Results) -> Section:
     """Thresholds chosen on validation, and what comes of them on test; confusion."""
     title = "Operating points and confusion"
-    rows: list[list[Any]] = []
-    others = []
-    for each in results.pooled:
-        if _is_binary(each.predictions):
-            for rule, choose in RULES.items():
-                found = at_threshold(each, choose)
-                if found is None:
-                    rows.append([each.group.label, rule, "no validation part has both classes"])
-                    continue
-                point = found.point
-                low, high = min(found.thresholds), max(found.thresholds)
-                shown = f"{low:.3f}" if low == high else f"{low:.3f} to {high:.3f}"
-                tn, fp, fn, tp = point.confusion
-                rows.append(
-                    [
-                        each.group.label,
-                        rule,
-                        shown,
-                        *_share(point.sensitivity),
-                        *_share(point.specificity),
-                        *_share(point.positive_value),
-                        *_share(point.negative_value),
-                        tn,
-                        fp,
-                        fn,
-                        tp,
-                    ]
-                )
-        elif is_classification(each.predictions):
-            others.append(_confusion(each.group.label, each.predictions))
+    rows = [point_cells(row) for row in results.points if row.cohort == "internal"]
+    others = [
+        _confusion(each.group.label, each.predictions)
+        for each in results.pooled
+        if is_classification(each.predictions) and not is_binary(each.predictions)
+    ]
     parts = []
     if rows:
-        head = ["group", "rule", "threshold", "sensitivity", "95%", "specificity", "95%"]
-        head += ["PPV", "95%", "NPV", "95%", "TN", "FP", "FN", "TP"]
-        rows = [row + [""] * (len(head) - len(row)) for row in rows]
         note = paragraph(
             "The threshold of each fold is chosen on its validation part, or on the bags that were "
             "held back to calibrate, and applied to its test part: it was never chosen on test. "
             "Intervals: Wilson, over patients."
         )
-        parts += [note, table(head, rows, "Operating points fixed on validation")]
+        parts += [note, table(POINT_HEAD, rows, "Operating points fixed on validation")]
     if not parts and not others:
         return Section("operating", title, None, "no group predicts classes")
     return Section("operating", title, join(*parts, *others))
+
+
+def point_cells(row: PointRow) -> list[Any]:
+    """An operating point as cells below `POINT_HEAD`."""
+    point = row.point
+    if point is None:
+        cells = [row.group, row.rule, "no validation part has both classes"]
+        return cells + [""] * (len(POINT_HEAD) - len(cells))
+    low, high = min(row.thresholds), max(row.thresholds)
+    shown = f"{low:.3f}" if low == high else f"{low:.3f} to {high:.3f}"
+    shares = (point.sensitivity, point.specificity, point.positive_value, point.negative_value)
+    cells = [cell for found in shares for cell in _share(found)]
+    return [row.group, row.rule, shown, *cells, *point.confusion]
 
 
 def conformal_section(results: Results) -> Section:
@@ -151,10 +127,6 @@ def conformal_section(results: Results) -> Section:
         "low; with too few of them sets are full."
     )
     return Section("conformal", title, join(note, table(head, rows, title)))
-
-
-def _is_binary(predictions: Predictions) -> bool:
-    return is_classification(predictions) and len(predictions.class_names) == 2
 
 
 def _band(predictions: Predictions) -> tuple[list[float], list[float]]:

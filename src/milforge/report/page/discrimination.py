@@ -1,27 +1,14 @@
-"""ROC and precision-recall curves, and calibration."""
-
-from typing import Any
+"""ROC and precision-recall curves."""
 
 import numpy as np
 from numpy.typing import NDArray
 
 from milforge.markup import join, paragraph, tag
-from milforge.report.chosen_on_validation import is_classification, temperature_scaled
 from milforge.report.gather import Results
 from milforge.report.out_of_fold import OutOfFold
-from milforge.report.page.charts import Series, chart
-from milforge.report.page.html import Section, interval, number, table
-from milforge.report.predictions import Predictions
-from milforge.statistics import (
-    brier_parts,
-    debiased_ece,
-    precision_recall_curve,
-    recalibration,
-    reliability_bins,
-    roc_curve,
-)
-
-UNIT = (0.0, 1.0)
+from milforge.report.page.charts import UNIT, Series, chart
+from milforge.report.page.html import Section
+from milforge.statistics import precision_recall_curve, roc_curve
 
 
 def curves(results: Results) -> Section:
@@ -53,91 +40,6 @@ def curves(results: Results) -> Section:
         return Section("curves", title, None, "no group has test bags of several classes")
     note = paragraph("Of the pooled test predictions.")
     return Section("curves", title, join(note, tag("div", *figures, class_="figures")))
-
-
-def calibration(results: Results) -> Section:
-    """Reliability, Brier score, slope and intercept, before and after temperature."""
-    title = "Calibration"
-    rows, figures = [], []
-    for each in results.pooled:
-        if not is_classification(each.predictions):
-            continue
-        scaled = temperature_scaled(each)
-        stages = [("before", each.predictions)]
-        if scaled is not None:
-            stages.append(("after temperature", scaled.predictions))
-        series = []
-        for stage, predictions in stages:
-            y, p = _confidence(predictions)
-            rows.append([each.group.label, stage, *_numbers(y, p)])
-            bins = reliability_bins(y, p)
-            series.append(
-                Series(
-                    stage,
-                    [b.predicted for b in bins],
-                    [b.observed.value for b in bins],
-                    [b.observed.low for b in bins],
-                    [b.observed.high for b in bins],
-                    kind="both",
-                    labels=[
-                        f"{b.bags} bags, predicted {b.predicted:.3f}, observed "
-                        f"{b.observed.value:.3f}"
-                        for b in bins
-                    ],
-                )
-            )
-        diagonal = Series("calibrated", UNIT, UNIT, plain=True)
-        figures.append(
-            chart([*series, diagonal], title=each.group.label, x="predicted", y="observed",
-                  xlim=UNIT, ylim=UNIT)
-        )  # fmt: skip
-        if scaled is not None:
-            found = ", ".join(f"{t:.2f}" for t in scaled.temperatures[:10])
-            rows[-1].append(found)
-            rows[-2].append("")
-        else:
-            rows[-1].append("no validation bags")
-    if not rows:
-        return Section("calibration", title, None, "no group predicts probabilities of classes")
-    head = ["group", "", "Brier", "reliability", "resolution", "uncertainty", "debiased ECE"]
-    head += ["slope", "95% interval", "intercept", "in the large", "temperature per fold"]
-    note = paragraph(
-        "Two classes: the probability of the positive one; more: that of the predicted class "
-        "against whether it is right. The temperature is fitted on the validation part of each "
-        "fold, or on the bags that were held back to calibrate, and applied to its test part. Bins "
-        "have about as many bags each; hover to see their number."
-    )
-    caption = "Calibration of the pooled test predictions"
-    return Section(
-        "calibration",
-        title,
-        join(note, table(head, rows, caption), tag("div", *figures, class_="figures")),
-    )
-
-
-def _numbers(y: NDArray[np.float64], p: NDArray[np.float64]) -> list[Any]:
-    parts = brier_parts(y, p)
-    cells: list[Any] = [parts.score, parts.reliability, parts.resolution, parts.uncertainty]
-    cells.append(debiased_ece(y, p))
-    found = recalibration(y, p)
-    if found is None:
-        return [*cells, "not finite", "", "", ""]
-    slope, intercept, large = found
-    return [
-        *cells,
-        (number(slope.value, 2), slope.value),
-        interval(slope, 2),
-        (number(intercept.value, 2), intercept.value),
-        (number(large.value, 2), large.value),
-    ]
-
-
-def _confidence(predictions: Predictions) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Labels and probabilities of the positive class, or whether the predicted one is right."""
-    p, y = predictions.predicted("probability"), predictions.y
-    if p.shape[1] == 2:
-        return y, np.clip(p[:, 1], 0, 1)
-    return (p.argmax(1) == y).astype(float), np.clip(p.max(1), 0, 1)
 
 
 def _classes(

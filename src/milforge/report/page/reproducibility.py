@@ -1,12 +1,12 @@
-"""The external cohort, the audit, and the methods paragraph."""
+"""The audit, and the methods paragraph."""
 
 from milforge.markup import bullets, join, paragraph, tag
 from milforge.report.audit import audit
 from milforge.report.chosen_on_validation import is_classification, temperature_scaled
 from milforge.report.gather import Results
+from milforge.report.operating_points import WANTED
 from milforge.report.out_of_fold import OutOfFold
-from milforge.report.page.charts import forest
-from milforge.report.page.decisions import ALPHA, WANTED
+from milforge.report.page.decisions import ALPHA
 from milforge.report.page.html import Section, interval, number, table
 from milforge.report.pooled import NAMES, RESAMPLES
 
@@ -27,40 +27,6 @@ REFERENCES = {
 }
 
 
-def external(results: Results) -> Section:
-    """The external cohort beside the internal one."""
-    title = "External cohort"
-    if results.external is None or not results.external.rows:
-        return Section("external", title, None, "no evaluation of one was given (--external RUNS)")
-    rows = [
-        [
-            row.measure,
-            row.group,
-            row.models,
-            row.bags,
-            row.patients,
-            (number(row.internal.value), row.internal.value),
-            interval(row.internal),
-            (number(row.external.value), row.external.value),
-            interval(row.external),
-            (number(row.difference.value, sign="+"), row.difference.value),
-            interval(row.difference, sign="+"),
-        ]
-        for row in results.external.rows
-    ]
-    head = ["metric", "group", "models", "bags", "patients", "internal", "95% interval"]
-    head += ["external", "95% interval", "external - internal", "95% interval"]
-    main = results.external.rows[0].measure
-    plotted = [
-        (f"{row.group}, {name}", *found)
-        for row in results.external.rows
-        if row.measure == main
-        for name, found in (("internal", row.internal), ("external", row.external))
-    ]
-    figure = forest(plotted, title=f"{main} on both cohorts", x=main, zero=None)
-    return Section("external", title, join(table(head, rows, title), figure))
-
-
 def audit_section(results: Results) -> Section:
     """What each check found."""
     findings = audit(results.found.measured, results.pooled)
@@ -79,7 +45,7 @@ def audit_section(results: Results) -> Section:
 def methods(results: Results) -> Section:
     """A paragraph with the facts of the runs, to be edited."""
     runs = results.found.measured
-    facts = [*_data(results), *_training(results), *_statistics(results)]
+    facts = [*_data(results), *_training(results), *_statistics(results), *_external(results)]
     used = " ".join(facts)
     references = [text for word, text in REFERENCES.items() if word.lower() in used.lower()]
     first = runs[0].summary.get("versions")
@@ -183,6 +149,23 @@ def _statistics(results: Results) -> list[str]:
                 f"{row.group.label}: pooled {main} {number(row.estimate.value)} "
                 f"(95% interval {interval(row.estimate)})."
             )
+    return found
+
+
+def _external(results: Results) -> list[str]:
+    found = []
+    rows = results.external.rows if results.external else []
+    for row in rows:
+        if row.measure == rows[0].measure:
+            found.append(
+                f"On an external cohort of {row.bags} bags of {row.patients} patients, {row.group} "
+                f"had {row.measure} {number(row.external.value)} (95% interval "
+                f"{interval(row.external)})."
+            )
+    if any(point.cohort == "external" and point.point for point in results.points):
+        found.append(
+            "Thresholds for the external cohort were those fixed on the internal validation parts."
+        )
     return found
 
 

@@ -1,8 +1,10 @@
 """What was run, and the tables and forest plots of its metrics."""
 
+from statistics import fmean
 from typing import Any
 
 from milforge.markup import bullets, join, paragraph, tag
+from milforge.report.faithfulness import faithfulness_rows
 from milforge.report.gather import Results
 from milforge.report.page.charts import forest
 from milforge.report.page.html import Section, interval, number, p_value, table
@@ -106,22 +108,32 @@ def differences(results: Results) -> Section:
 
 
 def localisation(results: Results) -> Section:
-    """Metrics of instances and of maps, where runs have any."""
+    """Metrics of instances, and of how faithful maps are, where there are any."""
     title = "Localisation and faithfulness"
-    words = ("inst_", "deletion", "insertion", "faithful", "localisation")
     names = dict.fromkeys(
         name
         for run in results.found.measured
         for name in run.metrics
-        if name.startswith("test/") and any(word in name for word in words)
+        if name.startswith("test/") and any(word in name for word in ("inst_", "localisation"))
     )
     rows = [make_row(group, name, None) for name in names for group in results.grouping.groups]
-    if not rows:
-        return Section("localisation", title, None, "no run has metrics of instances or of maps")
-    head = ["metric", "group", "n", "mean", "sd", "95% interval"]
-    return Section(
-        "localisation", title, table(head, [_of_runs(row, False) for row in rows], title)
-    )
+    maps = faithfulness_rows(results.found.finished, results.grouping.groups)
+    parts = []
+    if rows:
+        head = ["metric", "group", "n", "mean", "sd", "95% interval"]
+        lines = [_of_runs(row, False) for row in rows]
+        parts.append(table(head, lines, "Localisation: metrics of instances of the test parts"))
+    if maps:
+        head = ["metric", "group", "runs of maps", "mean", "95% interval"]
+        lines = [
+            [row.metric, row.group, len(row.values), _cell(fmean(row.values)),
+             interval(row.interval)]
+            for row in maps
+        ]  # fmt: skip
+        parts.append(table(head, lines, "Faithfulness of the maps"))
+        parts.append(paragraph("Measured by milforge-map on the bags that it mapped."))
+    reason = "no run has metrics of instances, and no milforge-map measured how faithful maps are"
+    return Section("localisation", title, join(*parts) if parts else None, reason)
 
 
 def _of_runs(row: Row, compares: bool) -> list[Any]:
