@@ -83,7 +83,7 @@ def test_bags_are_chosen(wanted, expected):
 def test_what_cannot_be_chosen():
     chosen, missing = choose(["bag 1", "else"], JUDGED)
     assert chosen == [1]
-    assert missing == {"else": "there is no such bag among the 8 that were predicted"}
+    assert missing == {"else": "there is no such bag among those that the checkpoint is to predict"}
     with pytest.raises(ValueError, match="bags=wrong: no bag has both"):
         choose("wrong", NOTHING)
     with pytest.raises(ValueError, match="bags=most_certain: the task has no probabilities"):
@@ -111,6 +111,7 @@ def test_predictions_are_found_and_averaged(tmp_path):
     second = written_rows(write_run(tmp_path / "b", [row("x", 0.4), row("y", 0.5)]))
     assert expected([first], "x", "test") == {"probability_1": 0.2, "logit_0": 0.4}
     assert expected([first], "x", "train")["probability_1"] == 0.2
+    assert expected([first], "x", "test", averaged=True) == {"probability_1": 0.2}
     assert expected([first, second], "x", "test") == {"probability_1": pytest.approx(0.3)}
     assert expected([first, second], "y", "test") is None
     assert expected([first, None], "x", "test") is None
