@@ -1,6 +1,5 @@
 """Temperature and conformal thresholds of a trained model, from its validation bags."""
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -8,8 +7,9 @@ from typing import Any
 import numpy as np
 
 from milforge.config.checkpoint_config import load_checkpoint
-from milforge.data.files import atomic_path
-from milforge.report.predictions import FILE, Predictions, read_predictions
+from milforge.data.files import atomic_path, read_json
+from milforge.data.predictions_file import FILE
+from milforge.report.predictions import Predictions, read_predictions
 from milforge.statistics import class_thresholds, fit_temperature
 from milforge.tasks.calibration import Calibration
 
@@ -131,7 +131,7 @@ def _validation(folder: Path, path: str, stored: dict[str, Any]) -> Predictions:
 
 def _summary(folder: Path) -> dict[str, Any]:
     try:
-        content = json.loads((folder / "summary.json").read_bytes())
+        content = read_json(folder / "summary.json")
     except (OSError, ValueError):
         return {}
     return content if isinstance(content, dict) else {}

@@ -24,6 +24,7 @@ from milforge.callbacks import Interruption
 from milforge.callbacks.never_fatal import never_fatal
 from milforge.data import Loader
 from milforge.data.files import atomic_path
+from milforge.processes.wandb_mode import wandb_mode
 from milforge.training import MILDataModule
 
 log = logging.getLogger(__name__)
@@ -63,7 +64,7 @@ def make_trainer(
     _check_devices(config.trainer)
     logged = config if logged is None else logged
     loggers: list[Logger] = [make(node) for node in _nodes(config.logger)]
-    if os.environ.get("WANDB_MODE") == "disabled":
+    if wandb_mode() == "disabled":
         loggers = [each for each in loggers if not isinstance(each, WandbLogger)]
     for logger in loggers:
         if isinstance(logger, WandbLogger):

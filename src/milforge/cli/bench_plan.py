@@ -244,11 +244,20 @@ def _keep(plan: Plan) -> None:
     Raises:
         ValueError: where it is not.
     """
-    from milforge.data.files import atomic_path
+    from milforge.data.files import atomic_path, read_json
 
     path, now = plan.folder / "bench.json", plan.named_beforehand()
     if path.is_file():
-        before = json.loads(path.read_text("utf-8"))
+        try:
+            before = read_json(path)
+            if not isinstance(before, dict):
+                raise ValueError(f"{path.name} is damaged (expected names and values)")
+        except ValueError as error:
+            raise ValueError(
+                f"{plan.folder}: {error}, so it does not say what the bench was begun with: name "
+                "another sweep=, or remove that file if it was begun with the same --models, "
+                "--baseline, --metric and --folds"
+            ) from error
         for key, value in now.items():
             if before.get(key) != value:
                 raise ValueError(
@@ -262,4 +271,4 @@ def _keep(plan: Plan) -> None:
 
 
 def _text(value: Any) -> str:
-    return ",".join(value) if isinstance(value, list) else json.dumps(value)
+    return ",".join(map(str, value)) if isinstance(value, list) else json.dumps(value)

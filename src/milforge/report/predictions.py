@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from milforge.data.predictions_file import FILE, NEEDED, read_bags_table
+
 Floats = NDArray[np.float64]
 Texts = NDArray[np.object_]
 
-FILE = Path("predictions") / "bags.parquet"
-NEEDED = ("bag_id", "part", "patient", "size", "order")
 LABELS = ("label", "time", "event")
 TABLE = "table_"  # prefix of the other columns of the label table
 
@@ -117,19 +117,8 @@ def read_predictions(folder: Path) -> Predictions:
         ValueError: where it cannot be read; names the remedy.
     """
     import pyarrow as pa
-    import pyarrow.parquet as pq
 
-    path = folder / FILE
-    try:
-        table = pq.read_table(path)
-    except (pa.ArrowException, OSError) as error:
-        raise ValueError(f"{path} is damaged ({' '.join(str(error).split())[:100]})") from error
-    missing = [name for name in NEEDED if name not in table.column_names]
-    if missing:
-        raise ValueError(
-            f"{path} lacks {', '.join(missing)}: an older version wrote it; evaluate the "
-            "checkpoint again (milforge-evaluate)"
-        )
+    table = read_bags_table(folder / FILE)
     metadata = {
         key.decode(): value.decode() for key, value in (table.schema.metadata or {}).items()
     }
