@@ -9,7 +9,7 @@ from omegaconf import OmegaConf
 
 from milforge.api.trainer import make_trainer, without_mps
 from milforge.api.wandb_run import prepare_wandb
-from milforge.processes.lightning_private import is_offline
+from milforge.processes.lightning_private import is_offline, run_options
 
 
 def make_config(**trainer):
@@ -60,6 +60,16 @@ def test_the_environment_counts_more_than_the_config(tmp_path, monkeypatch, mode
     prepare_wandb(logger, tmp_path / "wandb_id", "name")
     assert is_offline(logger) == offline
     assert bool(begun) != offline
+
+
+def test_a_damaged_id_begins_a_run_of_its_own(tmp_path, monkeypatch, caplog):
+    monkeypatch.delenv("WANDB_RUN_ID", raising=False)
+    path = tmp_path / "wandb_id"
+    path.write_bytes(b"\xff/..")
+    logger = WandbLogger(save_dir=tmp_path, offline=True)
+    prepare_wandb(logger, path, "name")
+    assert path.read_text().strip() == run_options(logger)["id"]
+    assert "wandb_id is damaged" in caplog.text
 
 
 def test_a_mode_that_wandb_does_not_know_is_refused(monkeypatch):

@@ -12,7 +12,7 @@ def read_bags_table(path: Path) -> Any:
 
     Returns:
         A `pyarrow.Table`: `bag_id` and `part` are text, `patient` is text or missing, `size` and
-        `order` are whole numbers.
+        `order` are whole numbers; a part has a bag once.
 
     Raises:
         ValueError: where it cannot be read, or is not such a table; names the remedy.
@@ -29,11 +29,11 @@ def read_bags_table(path: Path) -> Any:
                 f"{path} lacks {', '.join(missing)}: an older version wrote it; evaluate the "
                 "checkpoint again (milforge-evaluate)"
             )
-        for name in names:
-            if names.count(name) > 1:
-                raise pa.ArrowInvalid(f"it has the column {name} more than once")
         for name in NEEDED:
             _check(name, table.column(name))
+        bags = list(zip(*(table.column(name).to_pylist() for name in NEEDED[:2]), strict=True))
+        if len(set(bags)) < len(bags):
+            raise pa.ArrowInvalid("it has a bag of a part more than once")
         for text in (table.schema.metadata or {}).values():
             text.decode()
     except (pa.ArrowException, OSError, UnicodeDecodeError) as error:

@@ -13,6 +13,7 @@ from milforge.data.predictions_file import FILE, NEEDED, read_bags_table
 Floats = NDArray[np.float64]
 Texts = NDArray[np.object_]
 
+WITH_CLASSES = ("Binary", "Multiclass", "Multilabel", "Ordinal")  # tasks
 LABELS = ("label", "time", "event")
 TABLE = "table_"  # prefix of the other columns of the label table
 
@@ -135,7 +136,7 @@ def read_predictions(folder: Path) -> Predictions:
             is_label = name in LABELS or name.startswith("label_")
             values = column.cast(pa.float64()).to_numpy()
             (labels if is_label else columns)[name] = values
-    return Predictions(
+    found = Predictions(
         task=metadata.get("task", ""),
         class_names=tuple(filter(None, metadata.get("class_names", "").split("\n"))),
         bag_id=np.array(table.column("bag_id").to_pylist(), object),
@@ -147,6 +148,40 @@ def read_predictions(folder: Path) -> Predictions:
         columns=columns,
         table=others,
     )
+    _check_classes(found, folder / FILE)
+    return found
+
+
+def _check_classes(found: Predictions, path: Path) -> None:
+    """Checks that labels and probabilities are those of the classes that the file names.
+
+    Raises:
+        ValueError: where they are not.
+    """
+    classes = len(found.class_names)
+    if found.task not in WITH_CLASSES or not found.labels:
+        return
+    several = found.task == "Multilabel"
+    numbers = np.arange(2 if several else classes)
+    for name, values in found.labels.items():
+        odd = values[np.isfinite(values) & ~np.isin(values, numbers)]
+        if len(odd):
+            raise ValueError(
+                f"{path} is damaged (expected numbers of {len(numbers)} classes as {name}, got "
+                f"{odd[0]:g}): evaluate the checkpoint again (milforge-evaluate)"
+            )
+    p = found.predicted("probability") if found.has("probability") else np.empty((0, 0))
+    fits = p.ndim == 2 and p.shape[1] == classes
+    if (
+        not fits
+        or not (several or set(found.labels) == {"label"})
+        or (p < 0).any()
+        or (p > 1).any()
+    ):
+        raise ValueError(
+            f"{path} is damaged (expected a probability of each of {classes} classes, and the "
+            "label): evaluate the checkpoint again (milforge-evaluate)"
+        )
 
 
 def joined(several: Sequence[Predictions]) -> Predictions:
