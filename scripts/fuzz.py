@@ -26,25 +26,29 @@ import time
 import traceback
 import warnings
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from fuzz_inputs import KINDS, ON_DISK, RUN, TINY, VALUES, Command, write_bags, write_npy
-from omegaconf import OmegaConf
+import fuzz_inputs
+import fuzz_keys
+import fuzz_runs
+from fuzz_inputs import Command, Make
 
 SECONDS = 60  # of processor time that an input may take, as a whole one takes one
 PATIENCE = 300  # seconds for one that waits
 MEMORY = 4 * 2**30  # that it may take more than this process has
-COMMANDS = ("train", "evaluate", "predict", "inspect", "report")
+COMMANDS = (
+    *("train", "evaluate", "predict", "inspect", "report"),
+    *("map", "calibrate", "bench"),
+)
+WITH_OPTIONS = ("inspect", "report", "bench")
 # What the commands import when they need it: no child is to wait for it.
 IMPORTED = (
     *(f"milforge.cli.{command}" for command in COMMANDS),
     *("milforge.api.training", "milforge.api.evaluation", "milforge.report.table"),
     *("sklearn.datasets", "sklearn.model_selection", "pyarrow.csv", "matplotlib.pyplot"),
 )
-# Values of keys by which a run may rightly take as long as anyone likes.
-ENDLESS = {"trainer.max_epochs"}
 
 
 @dataclass(frozen=True)
@@ -59,59 +63,7 @@ class Input:
 
     kind: str
     number: int
-    make: Callable[[Path, random.Random, Path], Command]
-
-
-def file_inputs(share: int) -> Iterator[Input]:
-    """Spoilt files of each kind."""
-    for kind, (count, make) in KINDS.items():
-        yield from (Input(kind, number, make) for number in range(max(1, count // share)))
-
-
-def key_inputs(command: str, given: Sequence[str], base: Path, share: int) -> Iterator[Input]:
-    """A value of another kind for each key of a command."""
-    import milforge
-
-    name, _, flavour = command.partition(" of ")
-    if name == "train":
-        config = milforge.compose(name, list(given))
-    else:  # it has those of the run that is there
-        config = OmegaConf.load(base / RUN / "config.yaml")
-    keys = list(_keys(OmegaConf.to_container(config, resolve=False)))
-    chosen = random.Random(0).sample(keys, len(keys) // share)
-    for number, key in enumerate(chosen):
-
-        def make(folder: Path, draw: random.Random, _: Path, key: str = key) -> Command:
-            if flavour:
-                write_bags(folder, write_npy, ".npy")
-            numbers = key in ENDLESS
-            known = [each for each in VALUES if not (numbers and isinstance(each, int | float))]
-            value = draw.choice(known)
-            return name, [*given, f"++{key}={written(value)}"]
-
-        yield Input(f"key of {command}", number, make)
-
-
-def _keys(node: object, prefix: str = "") -> Iterator[str]:
-    if not isinstance(node, dict):
-        return
-    for key, value in node.items():
-        if not str(key).startswith("_"):
-            yield prefix + str(key)
-        yield from _keys(value, f"{prefix}{key}.")
-
-
-def written(value: object) -> str:
-    """A value as the command line takes it."""
-    if value is None:
-        return "null"
-    if isinstance(value, str):
-        return "'" + value.replace("'", "\\'") + "'" if not value.startswith("${") else value
-    if isinstance(value, dict):
-        return "{" + ",".join(f"{key}:{written(each)}" for key, each in value.items()) + "}"
-    if isinstance(value, list):
-        return "[" + ",".join(map(written, value)) + "]"
-    return str(value).lower() if isinstance(value, bool) else str(value)
+    make: Make
 
 
 def run_command(command: str, arguments: Sequence[str]) -> int:
@@ -178,31 +130,45 @@ def judge(code: int, output: str, command: Command) -> str:
         return "result"
     if command[0] == "inspect" and code == 1:
         return "sentence"  # it lists faults, a line each
+    if (
+        command[0] in WITH_OPTIONS
+        and code == 2
+        and re.search(r"^milforge-\w+: error: ", output, re.M)
+    ):
+        return "sentence"  # Python's own, of its parser of options
     errors = re.findall(r"^error: (?=\S)", output, re.M)
     return "sentence" if code == 1 and len(errors) == 1 else f"exit code {code} without a sentence"
 
 
 def all_inputs(base: Path, share: int) -> Iterator[Input]:
-    """Every input, or one of so many."""
-    yield from file_inputs(share)
-    tiny = (*TINY, "callbacks.figures=null")
-    disk = (*ON_DISK, "data.labels=labels.csv", *tiny[3:])
-    evaluate = (f"ckpt_path={base / RUN}/checkpoints/best.ckpt", "logger=csv")
-    yield from key_inputs("train", tiny, base, share)
-    yield from key_inputs("train of bags on disk", disk, base, share)
-    yield from key_inputs("evaluate", (*evaluate, "callbacks.figures=null"), base, share)
+    """Every input, or one of so many of each kind.
+
+    Args:
+        base: the folder of the whole runs.
+        share: of so many, one.
+    """
+    for kind, (count, make) in {**fuzz_inputs.KINDS, **fuzz_runs.KINDS}.items():
+        yield from (Input(kind, number, make) for number in range(max(1, count // share)))
+
+    def print_help(command: str) -> str:
+        return in_child((command, ["--help"]), base, base / f"help_{command}.txt")[1]
+
+    for kind, makes in fuzz_keys.kinds(base, print_help).items():
+        some = fuzz_keys.chosen(makes, share)
+        yield from (Input(kind, number, make) for number, make in enumerate(some))
 
 
 def try_all(options: argparse.Namespace, place: Path) -> dict[str, Counter[str]]:
     """Tries the inputs in a folder, prints the faults, and counts what came out, by kind."""
-    code, output = in_child(
-        ("train", [*TINY, "callbacks.figures=null", "run=r"]), place, place / "whole.txt"
-    )
-    if code:
-        raise SystemExit(f"expected a whole run to end well, got:\n{output}")
+    for number, command in enumerate(fuzz_runs.whole(place)):
+        code, output = in_child(command, place, place / f"whole_{number}.txt")
+        if code:
+            raise SystemExit(f"expected a whole run to end well, got:\n{output}")
     results: dict[str, Counter[str]] = {}
-    for each in all_inputs(place, 20 if options.short else 1):
-        if options.kind not in (None, each.kind) or options.only not in (None, each.number):
+    for each in all_inputs(place, 40 if options.short else 1):
+        if options.kind and each.kind not in options.kind:
+            continue
+        if options.only not in (None, each.number):
             continue
         folder = place / f"{each.kind.replace(' ', '_')}_{each.number}"
         (folder / "work").mkdir(parents=True)
@@ -210,15 +176,16 @@ def try_all(options: argparse.Namespace, place: Path) -> dict[str, Counter[str]]
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # some kinds of tensors are no longer to be made
             command = each.make(folder / "work", draw, place)
+        began = time.monotonic()
         code, output = in_child(command, folder / "work", folder / "output.txt")
         verdict = judge(code, output, command)
         right = verdict in ("result", "sentence")
         results.setdefault(each.kind, Counter())[verdict if right else "fault"] += 1
+        line = f"      {command[0]} {' '.join(command[1]):.400}"
         if not right:
-            line = " ".join(command[1])
-            print(f"FAULT {each.kind!r} {each.number}: {verdict}\n      {command[0]} {line:.400}")
+            print(f"FAULT {each.kind!r} {each.number}: {verdict}\n{line}")
         if options.show:
-            print(output)
+            print(f"{output}\n{line}\n{time.monotonic() - began:.1f} s")
         sys.stdout.flush()
         shutil.rmtree(folder)
     return results
@@ -228,9 +195,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Tries the inputs and prints a table; returns the exit code."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--kind", help="inputs of this kind alone")
+    parser.add_argument("--kind", action="append", help="inputs of this kind alone; several times")
     parser.add_argument("--only", type=int, help="the input of this number alone")
-    parser.add_argument("--short", action="store_true", help="one of twenty")
+    parser.add_argument("--short", action="store_true", help="one of forty")
     parser.add_argument("--show", action="store_true", help="print all that the command printed")
     options = parser.parse_args(arguments)
     os.environ.setdefault("OMP_NUM_THREADS", "1")

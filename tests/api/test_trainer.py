@@ -5,10 +5,12 @@ import warnings
 
 import pytest
 from lightning.pytorch.accelerators import CUDAAccelerator, MPSAccelerator
-from lightning.pytorch.loggers import CSVLogger
+from lightning.pytorch.loggers import CSVLogger, WandbLogger
 from omegaconf import OmegaConf
 
 from milforge.api.trainer import make_loggers, make_trainer, without_mps
+from milforge.api.wandb_run import prepare_wandb
+from milforge.processes.lightning_private import is_offline, run_options
 
 
 def make_config(**trainer):
@@ -48,6 +50,33 @@ def test_wandb_that_is_disabled_begins_no_run(tmp_path, monkeypatch):
     (only,) = make_trainer(config).loggers
     assert isinstance(only, CSVLogger)
     assert not (tmp_path / "wandb_id").exists()
+
+
+@pytest.mark.parametrize(("mode", "offline"), [("online", False), ("dryrun", True)])
+def test_the_environment_counts_more_than_the_config(tmp_path, monkeypatch, mode, offline):
+    monkeypatch.setenv("WANDB_MODE", mode)
+    logger = WandbLogger(save_dir=tmp_path, offline=not offline)
+    begun = []
+    monkeypatch.setattr(WandbLogger, "experiment", property(begun.append))
+    prepare_wandb(logger, tmp_path / "wandb_id", "name")
+    assert is_offline(logger) == offline
+    assert bool(begun) != offline
+
+
+def test_a_damaged_id_begins_a_run_of_its_own(tmp_path, monkeypatch, caplog):
+    monkeypatch.delenv("WANDB_RUN_ID", raising=False)
+    path = tmp_path / "wandb_id"
+    path.write_bytes(b"\xff/..")
+    logger = WandbLogger(save_dir=tmp_path, offline=True)
+    prepare_wandb(logger, path, "name")
+    assert path.read_text().strip() == run_options(logger)["id"]
+    assert "wandb_id is damaged" in caplog.text
+
+
+def test_a_mode_that_wandb_does_not_know_is_refused(monkeypatch):
+    monkeypatch.setenv("WANDB_MODE", "onlin")
+    with pytest.raises(ValueError, match="WANDB_MODE=onlin: expected the environment to say onl"):
+        make_trainer(make_config())
 
 
 @pytest.fixture

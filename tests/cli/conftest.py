@@ -141,3 +141,13 @@ def summary(folder):
 def read_summary():
     """`read_summary(folder)`."""
     return summary
+
+
+@pytest.fixture
+def offline(monkeypatch, tmp_path):
+    """No W&B settings from outside, and nothing written outside."""
+    for name in list(os.environ):
+        if name.startswith("WANDB_"):
+            monkeypatch.delenv(name)
+    for name in ("DATA", "CACHE", "CONFIG"):
+        monkeypatch.setenv(f"WANDB_{name}_DIR", str(tmp_path / name))

@@ -6,7 +6,7 @@ import json
 import pytest
 
 from milforge.cli.bench import parse
-from milforge.cli.bench_plan import make_plan
+from milforge.cli.bench_plan import Plan, keep, make_plan
 
 TINY = ("data.train=16", "data.val=8", "data.test=8", "trainer.max_epochs=1", "logger=none")
 SMALL = (*TINY, "callbacks.figures=null", "model.encoder.hidden=[8]")
@@ -94,6 +94,11 @@ def test_unit_tests_judge_each_model_by_each_rule(here, tmp_path):
         (("--models", "abmill"), "no model 'abmill'; did you mean 'abmil'"),
         (("--models", "abmil", "--baseline", "simlp"), "--baseline to be one of --models, abmil"),
         (("--models", "abmil", "--seeds", "0"), "expected --seeds of at least 1, got 0"),
+        (("--models", "abmil", "--seeds", "1000000000000"), "at most 100,000 runs of a model"),
+        (
+            ("--models", "abmil", "data=feature_bags", "data.root=x", "split.folds=[]"),
+            r"expected whole numbers of at least 1 as split.folds and split.repeats, got",
+        ),
         (("--models", "abmil", "--folds", "2"), "--folds 2: the split has none"),
         (("--models", "abmil", "seed=3"), "seed=3: the bench says so itself, by --seeds"),
         (("--models", "abmil", "optimizer.lr=1,2"), "expected one value"),
@@ -114,10 +119,25 @@ def test_what_cannot_be_run_is_said_before_anything_is(arguments, message, tmp_p
 
 def test_all_models_of_bags_and_the_folds_of_a_split(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    data = ("data=feature_bags", "data.root=bags", "split.folds=3", "sweep=x")
+    data = ("data=feature_bags", "data.root=bags", "split.folds=3", "~callbacks.figures", "sweep=x")
     plan = make_plan(parse(("--models", "all", "--seeds", "2", *data)))
     assert {"abmil", "transmil", "wikg"} < set(plan.models)
     assert "attention_sampling" not in plan.models
     assert plan.command()[-3:-1] == ["seed=0,1", "split.fold=0,1,2"]
     kept = json.loads((tmp_path / "logs/train/multiruns/x/bench.json").read_text())
     assert kept["folds"] == 3
+
+
+@pytest.mark.parametrize("text", ["", "[1]", '{"a": ', "[" * 10**5, "\x80"])
+def test_a_damaged_record_of_a_bench_is_named(tmp_path, text):
+    (tmp_path / "bench.json").write_bytes(text.encode("latin-1"))
+    plan = Plan(tmp_path, "x", ("abmil",), "abmil", 1, None, None, ())
+    with pytest.raises(ValueError, match=r"bench\.json is damaged \(.*remove that file if it was"):
+        keep(plan)
+
+
+def test_what_a_bench_was_begun_with_may_be_of_any_kind(tmp_path):
+    (tmp_path / "bench.json").write_text('{"models": [1, null]}')
+    plan = Plan(tmp_path, "x", ("abmil",), "abmil", 1, None, None, ())
+    with pytest.raises(ValueError, match="was begun with models 1,None, got abmil"):
+        keep(plan)

@@ -9,6 +9,7 @@ import pytest
 
 from bag_folders import features, labelled_bags, write_layout
 from predicted import bags as bags_of
+from wandb_records import config_of, read_records
 
 RUN = (
     "data=feature_bags",
@@ -147,7 +148,7 @@ def test_members_take_the_covariates_as_each_was_trained(folds, apply):
     assert outcome.stdout.count("8 of 12 test bags were in the train or val part of") == 3
 
 
-def test_new_bags_are_not_left_out_in_silence(project, folds, apply, tmp_path):
+def test_new_bags_are_not_left_out_in_silence(here, offline, project, folds, apply, tmp_path):
     """A table that has grown is split anew."""
     for name in ("bags", "labels.csv"):
         copy = shutil.copytree if (project / name).is_dir() else shutil.copy
@@ -165,6 +166,10 @@ def test_new_bags_are_not_left_out_in_silence(project, folds, apply, tmp_path):
     assert len(positive(run)) == 18
     assert "bags         18 of 18 predicted" in outcome.stdout
     assert summary(run)["seen_in_training"]["bags"] == 8
+    tracked = here("evaluate", f"ckpt_path={folds[0]}", "split=all", QUIET[1], folder=tmp_path)
+    assert tracked.returncode == 0, tracked.stderr
+    (run,) = (each.parent for each in tmp_path.glob("logs/evaluate/runs/*/wandb"))
+    assert config_of(read_records(run))["seen_in_training"] == 8
     outcome, run = apply(
         "evaluate", folds[0], "split=files", f"split.path={folds[0]}/splits.csv", folder=tmp_path
     )

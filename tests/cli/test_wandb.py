@@ -3,13 +3,13 @@
 import json
 import os
 import runpy
-import subprocess
-import sys
 from itertools import pairwise
 from pathlib import Path
 
 import pytest
 from omegaconf import OmegaConf
+
+from wandb_records import config_of, read_file, read_records
 
 ROOT = Path(__file__).parents[2]
 FIGURES = ("learning_curves", "roc_pr", "confusion", "bags_9", "bags_no_9")
@@ -18,35 +18,6 @@ COLUMNS = [
     *("bag_id", "part", "patient", "size", "order"),
     *("label", "probability_0", "probability_1", "logit_0"),
 ]
-
-
-def read_records(folder):
-    """The records of the only run below a folder, by type."""
-    (file,) = folder.glob("wandb/offline-run-*/*.wandb")
-    return read_file(file)
-
-
-def read_file(file):
-    """The records of a `.wandb` file, by type."""
-    wandb = Path(sys.executable).with_name("wandb")
-    done = subprocess.run(
-        [wandb, "leet", "inspect", "--json", file], capture_output=True, text=True, check=True
-    )
-    records = {}
-    for line in done.stdout.splitlines():
-        record = json.loads(line)
-        records.setdefault(record["type"], []).append(record[record["type"]])
-    return records
-
-
-@pytest.fixture
-def offline(monkeypatch, tmp_path):
-    """No W&B settings from outside, and nothing written outside."""
-    for name in list(os.environ):
-        if name.startswith("WANDB_"):
-            monkeypatch.delenv(name)
-    for name in ("DATA", "CACHE", "CONFIG"):
-        monkeypatch.setenv(f"WANDB_{name}_DIR", str(tmp_path / name))
 
 
 def rows_of(logged, files, name):
@@ -150,9 +121,7 @@ def test_an_offline_run_holds_what_the_design_says(here, offline, read_summary):
         assert run["job_type"] == "train"
         assert run["tags"] == ["a", "b"]
 
-        config = {}
-        for record in records["config"]:
-            config |= record["update"]
+        config = config_of(records)
         written = OmegaConf.to_container(OmegaConf.load(folder / "config.yaml"))
         groups = ("data", "split", "model", "loss", "metrics", "optimizer", "module")
         for name in (*groups, "seed", "sweep", "monitor", "standardise"):
@@ -238,6 +207,8 @@ def test_the_mode_of_the_process_is_left_as_it_was(here, offline, monkeypatch, c
     outcome = here("evaluate", f"ckpt_path={checkpoint}", "callbacks.figures=null")
     assert outcome.returncode == 0, outcome.stderr
     assert os.environ["WANDB_MODE"] == "online"
+    # It counts more than the config; without a key there is nobody to send the run to.
+    assert "this run is tracked offline" in outcome.stdout + outcome.stderr
     assert list(outcome.run("evaluate").glob("wandb/offline-run-*"))
 
 

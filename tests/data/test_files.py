@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from milforge.data.content_cache import ContentCache
-from milforge.data.files import atomic_path
+from milforge.data.files import atomic_path, read_json
 
 
 class Full:
@@ -86,3 +86,10 @@ def test_a_copy_that_was_cut_off_is_made_again(tmp_path):
         os.truncate(path, int(path.stat().st_size * share))
         found = cache.get("0" * 32, lambda: {"x": torch.arange(5000)})
         assert torch.equal(found["x"], torch.arange(5000))
+
+
+@pytest.mark.parametrize("text", [b"", b"{", b"\xff", b"[" * 10**5])
+def test_json_that_cannot_be_read_is_named(tmp_path, text):
+    (tmp_path / "a.json").write_bytes(text)
+    with pytest.raises(ValueError, match=r"^a\.json is damaged \("):
+        read_json(tmp_path / "a.json")

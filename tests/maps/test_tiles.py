@@ -103,7 +103,8 @@ def write_run(folder, rows, checkpoint="checkpoints/best.ckpt"):
 
 
 def row(bag, p, part="test"):
-    return {"bag_id": bag, "part": part, "size": 3, "probability_1": p, "logit_0": 2 * p}
+    known = {"bag_id": bag, "part": part, "patient": None, "size": 3, "order": 0}
+    return {**known, "probability_1": p, "logit_0": 2 * p}
 
 
 def test_predictions_are_found_and_averaged(tmp_path):

@@ -204,7 +204,8 @@ def test_covariates_are_seen_by_the_logits_of_their_own_bag(model):
     assert network.contributions(replace(batch, covariates=table)) is None
     with pytest.raises(ValueError, match=r"expected bags with 3 covariates.* got none"):
         network(batch)
-    step_losses(network.train(), replace(batch, covariates=table), "binary").backward()
+    task, _ = make_task("binary")
+    step_losses(network.train(), replace(batch, covariates=table), task).backward()
     missing = [n for n, p in network.named_parameters() if p.requires_grad and p.grad is None]
     assert not missing
 

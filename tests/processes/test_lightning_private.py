@@ -102,7 +102,7 @@ def test_wandb_logger(tmp_path):
     logger = WandbLogger(project="a", save_dir=tmp_path, offline=False)
     assert private.run_options(logger)["project"] == "a"
     assert not private.is_offline(logger)
-    private.go_offline(logger)
+    private.set_offline(logger, True)
     assert private.is_offline(logger)
 
 

@@ -1,6 +1,5 @@
 """Temperature and conformal thresholds of a trained model, from its validation bags."""
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -8,8 +7,9 @@ from typing import Any
 import numpy as np
 
 from milforge.config.checkpoint_config import load_checkpoint
-from milforge.data.files import atomic_path
-from milforge.report.predictions import FILE, Predictions, read_predictions
+from milforge.data.files import atomic_path, read_json
+from milforge.data.predictions_file import FILE
+from milforge.report.predictions import Predictions, read_predictions
 from milforge.statistics import class_thresholds, fit_temperature
 from milforge.tasks.calibration import Calibration
 
@@ -79,9 +79,7 @@ def calibrate(path: str, *, alpha: float = 0.1) -> Calibrated:
             "little less often than they promise: split.calibration_share=0.1 holds back patients "
             "for that alone"
         )
-    labels, logits = predictions.y, predictions.predicted("logit")
-    if kind == "binary":
-        logits = logits[:, 0]
+    labels, logits = predictions.y, _logits(predictions, kind, folder / FILE)
     temperature = fit_temperature(logits, labels)
     thresholds = None
     if kind != "multilabel":
@@ -129,9 +127,21 @@ def _validation(folder: Path, path: str, stored: dict[str, Any]) -> Predictions:
     return found
 
 
+def _logits(predictions: Predictions, kind: str, path: Path) -> Any:
+    """`(n,)` of two classes, else `(n, K)`."""
+    found = predictions.predicted("logit") if predictions.has("logit") else np.empty((0, 0))
+    wanted = 1 if kind == "binary" else len(predictions.class_names)
+    if found.ndim != 2 or found.shape[1] != wanted or not np.isfinite(found).all():
+        raise ValueError(
+            f"ckpt_path: {path} is damaged (expected {wanted} finite logits of each bag): evaluate "
+            "the checkpoint again (milforge-evaluate)"
+        )
+    return found[:, 0] if kind == "binary" else found
+
+
 def _summary(folder: Path) -> dict[str, Any]:
     try:
-        content = json.loads((folder / "summary.json").read_bytes())
+        content = read_json(folder / "summary.json")
     except (OSError, ValueError):
         return {}
     return content if isinstance(content, dict) else {}

@@ -26,6 +26,7 @@ from milforge.callbacks import Interruption
 from milforge.callbacks.never_fatal import never_fatal
 from milforge.data import Loader
 from milforge.data.files import atomic_path
+from milforge.processes.wandb_mode import wandb_mode
 from milforge.trackers.patient import Patient, wait_for
 from milforge.training import MILDataModule
 
@@ -107,7 +108,7 @@ def make_loggers(group: DictConfig | None) -> list[Logger]:
         if node is None:
             continue
         target = str(node.get("_target_", ""))
-        if os.environ.get("WANDB_MODE") == "disabled" and target.endswith("WandbLogger"):
+        if wandb_mode() == "disabled" and target.endswith("WandbLogger"):
             continue
         build = partial(_make_tracker, str(name), node)
         if not target.endswith(ON_THIS_MACHINE):

@@ -2,6 +2,7 @@
 
 import logging
 import os
+import re
 from pathlib import Path
 from secrets import token_hex
 
@@ -10,7 +11,8 @@ from lightning.pytorch.loggers import WandbLogger
 from lightning.pytorch.utilities import rank_zero_only
 
 from milforge.data.files import atomic_path
-from milforge.processes.lightning_private import go_offline, is_offline, run_options
+from milforge.processes.lightning_private import is_offline, run_options, set_offline
+from milforge.processes.wandb_mode import is_offline_mode, wandb_mode
 
 log = logging.getLogger(__name__)
 
@@ -41,20 +43,27 @@ def set_axes(logger: WandbLogger) -> None:
 def prepare_wandb(logger: WandbLogger, path: Path, name: str | None) -> None:
     """Has W&B go on with the run of which a file holds the id, or begin one and note its id.
 
+    `WANDB_MODE` of the environment counts more than the config.
     Where W&B cannot be reached, the run is tracked offline, so that it is not lost and can be
     uploaded later.
     """
     stage_in(path.parent / "wandb")
+    mode = wandb_mode()
+    if mode is not None:
+        set_offline(logger, is_offline_mode(mode))
     # Lightning passes what W&B no longer takes, and each run would begin with a warning.
     options = run_options(logger)
     options.pop("anonymous", None)
     if options.get("name") is None:
         options["name"] = name
-    if path.is_file():
-        options["id"] = path.read_text().strip()
+    known = path.read_text(errors="replace").strip() if path.is_file() else ""
+    if re.fullmatch(r"[\w-]{1,128}", known, re.ASCII):
+        options["id"] = known
         if not is_offline(logger):
             options["resume"] = "allow"
     else:
+        if path.is_file():
+            log.warning("%s is damaged: W&B tracks what follows as a run of its own", path)
         # An agent of a W&B sweep says which run this is.
         options["id"] = os.environ.get("WANDB_RUN_ID") or token_hex(4)
         with atomic_path(path) as partial:
@@ -69,7 +78,7 @@ def prepare_wandb(logger: WandbLogger, path: Path, name: str | None) -> None:
             why = str(error).splitlines()[0]
             log.warning("W&B cannot be reached (%s): this run is tracked offline", why)
             wandb.teardown()  # its service holds the id of the run that failed
-            go_offline(logger)
+            set_offline(logger, True)
             options.pop("resume", None)
     # Lightning says it by an environment variable, which W&B reads once in a process.
     options["mode"] = "offline"

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
 SIMPLEST = "simlp"
 UNIT_TEST = "mil_unit_test"  # of configs/data
+MOST = 100_000  # runs of a model
 RULES = ("single_concept", "threshold", "false_frequency")
 # What the command itself says to milforge-train.
 OWN = {
@@ -109,7 +110,7 @@ def make_plan(options: argparse.Namespace) -> Plan:
     from milforge.config.resolvers import prepare
 
     overrides = _check_overrides(options.overrides)
-    name = dict(each.split("=", 1) for each in overrides).get("sweep")
+    name = dict(each.split("=", 1) for each in overrides if "=" in each).get("sweep")
     overrides = [each for each in overrides if not each.startswith("sweep=")]
     if options.seeds < 1:
         raise ValueError(f"expected --seeds of at least 1, got {options.seeds}")
@@ -125,6 +126,11 @@ def make_plan(options: argparse.Namespace) -> Plan:
             f"expected --baseline to be one of --models, {', '.join(models)}, got {baseline!r}"
         )
     folds = _count_folds(options.folds, found.config.split)
+    if options.seeds * (folds or 1) > MOST:
+        raise ValueError(
+            f"expected at most {MOST:,} runs of a model, got {options.seeds * (folds or 1):,}: "
+            "lower --seeds or --folds"
+        )
     run_folders.forget()
     parent = str(Path(found.config.paths.log_dir) / found.config.task_name / "multiruns")
     folder = Path(run_folders.sweep_dir(parent, name))
@@ -139,7 +145,7 @@ def make_plan(options: argparse.Namespace) -> Plan:
         tuple(overrides),
         options.config_dir,
     )
-    _keep(plan)
+    keep(plan)
     return plan
 
 
@@ -225,7 +231,13 @@ def _target(model: str, folders: Sequence[str]) -> str:
 def _count_folds(wanted: int | None, split: Any) -> int | None:
     there = None
     if split is not None and "folds" in split:
-        there = int(split.folds) * int(split.get("repeats", 1))
+        counts = (split.folds, split.get("repeats", 1))
+        if not all(type(each) is int and each > 0 for each in counts):
+            raise ValueError(
+                f"expected whole numbers of at least 1 as split.folds and split.repeats, got "
+                f"{counts[0]} and {counts[1]}"
+            )
+        there = counts[0] * counts[1]
     if wanted is None or wanted == there:
         return there
     if there is None or not 1 <= wanted <= there:
@@ -238,17 +250,26 @@ def _several(count: int) -> str:
     return ",".join(map(str, range(count)))
 
 
-def _keep(plan: Plan) -> None:
+def keep(plan: Plan) -> None:
     """Writes what was named beforehand, or checks that it is as it was.
 
     Raises:
         ValueError: where it is not.
     """
-    from milforge.data.files import atomic_path
+    from milforge.data.files import atomic_path, read_json
 
     path, now = plan.folder / "bench.json", plan.named_beforehand()
     if path.is_file():
-        before = json.loads(path.read_text("utf-8"))
+        try:
+            before = read_json(path)
+            if not isinstance(before, dict):
+                raise ValueError(f"{path.name} is damaged (expected names and values)")
+        except ValueError as error:
+            raise ValueError(
+                f"{plan.folder}: {error}, so it does not say what the bench was begun with: name "
+                "another sweep=, or remove that file if it was begun with the same --models, "
+                "--baseline, --metric and --folds"
+            ) from error
         for key, value in now.items():
             if before.get(key) != value:
                 raise ValueError(
@@ -262,4 +283,4 @@ def _keep(plan: Plan) -> None:
 
 
 def _text(value: Any) -> str:
-    return ",".join(value) if isinstance(value, list) else json.dumps(value)
+    return ",".join(map(str, value)) if isinstance(value, list) else json.dumps(value)

@@ -1,6 +1,5 @@
 """The jobs of a sweep: where they are, how far they are, and what they say together."""
 
-import json
 import logging
 import multiprocessing
 import os
@@ -20,6 +19,7 @@ from omegaconf.errors import OmegaConfBaseException
 from milforge.cli.detached import check_detach, leave_once_submitted
 from milforge.config.messages import explain
 from milforge.config.search_metric import check_metric, goal
+from milforge.data.files import read_json
 
 
 class SweepJob:
@@ -247,7 +247,7 @@ def _written(path: Path) -> int:
 
 def _summary(folder: Path) -> Mapping[str, Any]:
     try:
-        summary = json.loads((folder / "summary.json").read_bytes())
+        summary = read_json(folder / "summary.json")
     except (OSError, ValueError):
         return {}  # not there, or damaged: the job itself will say so
     return summary if isinstance(summary, dict) else {}

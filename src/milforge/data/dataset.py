@@ -1,11 +1,8 @@
 """What a data set of bags offers."""
 
 from collections.abc import Callable, Mapping, Sequence
-<<<<<<< HEAD
 from concurrent.futures import ThreadPoolExecutor
-=======
 from dataclasses import dataclass
->>>>>>> maps
 from functools import partial
 from typing import Any, Literal, Protocol, TypeVar
 
@@ -81,7 +78,6 @@ class OfferedByDataset(Protocol[Item_co]):
         """
         ...
 
-<<<<<<< HEAD
     def faults(self, numbers: Sequence[int], progress: Callable[[], None]) -> list[Fault]:
         """What is wrong with the bags of those numbers, in their order: `bag_faults`.
 
@@ -93,10 +89,10 @@ class OfferedByDataset(Protocol[Item_co]):
 
     def state(self, index: int) -> str | None:
         """What stands for all that the bag holds: `bag_state`."""
-=======
+        ...
+
     def tile(self, index: int) -> "Tile":
         """What is known of the size of the tiles of a bag: `bag_tile`."""
->>>>>>> maps
         ...
 
     def set_epoch(self, epoch: int) -> None:
@@ -123,7 +119,6 @@ def bag_outline(bags: LabelledDataset[Item], index: int) -> Item:
     return outline(index)
 
 
-<<<<<<< HEAD
 def bag_faults(
     bags: LabelledDataset[Any], numbers: Sequence[int], progress: Callable[[], None]
 ) -> list[Fault]:
@@ -171,7 +166,8 @@ def bag_state(bags: LabelledDataset[Any], index: int) -> str | None:
         return None
     state: str | None = bags.state(index)  # type: ignore[attr-defined]
     return state
-=======
+
+
 @dataclass(frozen=True)
 class Tile:
     """What is known of the tiles of a bag.
@@ -189,7 +185,6 @@ def bag_tile(bags: LabelledDataset[Item], index: int) -> Tile:
     """What the data set knows of the size of the tiles of a bag."""
     tile: Callable[[int], Tile] | None = getattr(bags, "tile", None)
     return Tile() if tile is None else tile(index)
->>>>>>> maps
 
 
 def set_epoch(bags: LabelledDataset[Item], epoch: int) -> None:

@@ -1,11 +1,13 @@
 """Files that are whole or not there, and what is no file."""
 
+import json
 import os
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from secrets import token_hex
+from typing import Any
 
 from milforge.processes.system_errors import WRITING, refusal
 
@@ -61,3 +63,26 @@ def kind_of(path: Path) -> str:
         "a socket": stat.S_ISSOCK,
     }
     return next((name for name, fits in kinds.items() if fits(mode)), "a device")
+
+
+def read_json(path: Path) -> Any:
+    """What a JSON file holds.
+
+    Raises:
+        ValueError: where it is damaged; names it.
+        OSError: where it cannot be read.
+
+    Example:
+        >>> import tempfile
+        >>> path = Path(tempfile.mkdtemp()) / "a.json"
+        >>> _ = path.write_text("[1, 2")
+        >>> read_json(path)
+        Traceback (most recent call last):
+        ...
+        ValueError: a.json is damaged (Expecting ',' delimiter: line 1 column 6 (char 5))
+    """
+    content = path.read_bytes()
+    try:
+        return json.loads(content)
+    except (ValueError, RecursionError) as error:  # one may be nested as deep as it is long
+        raise ValueError(f"{path.name} is damaged ({error})") from error

@@ -11,17 +11,12 @@ from torch import Tensor
 from milforge.data.dataset import (
     Item,
     LabelledDataset,
-<<<<<<< HEAD
+    Tile,
     bag_faults,
     bag_outline,
     bag_sizes,
     bag_state,
-=======
-    Tile,
-    bag_outline,
-    bag_sizes,
     bag_tile,
->>>>>>> maps
     differs_by_epoch,
     set_epoch,
 )
@@ -77,7 +72,6 @@ class WrappedDataset(Generic[Item]):
         """The bag of that number, without its features where the data set can do without them."""
         return bag_outline(self.bags, index)
 
-<<<<<<< HEAD
     def faults(self, numbers: Sequence[int], progress: Callable[[], None]) -> list[Fault]:
         """What is wrong with the bags of those numbers; see `OfferedByDataset.faults`."""
         return bag_faults(self.bags, numbers, progress)
@@ -85,8 +79,7 @@ class WrappedDataset(Generic[Item]):
     def state(self, index: int) -> str | None:
         """What stands for all that the bag holds; see `OfferedByDataset.state`."""
         return bag_state(self.bags, index)
-=======
+
     def tile(self, index: int) -> Tile:
         """What is known of the size of the tiles of the bag of that number."""
         return bag_tile(self.bags, index)
->>>>>>> maps

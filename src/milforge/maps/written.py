@@ -1,14 +1,12 @@
 """What a run has written of its predictions, to be compared with what is mapped."""
 
-import json
 from collections.abc import Mapping, Sequence
 from math import isnan
 from pathlib import Path
 
-import pyarrow as pa
-import pyarrow.parquet as pq
+from milforge.data.files import read_json
+from milforge.data.predictions_file import FILE, read_bags_table
 
-FILE = Path("predictions") / "bags.parquet"
 TOLERANCE = 1e-3  # of a number, and of 1 where it is smaller: batches of other sizes, other devices
 AVERAGED = ("probability", "prediction", "risk")  # columns of which an ensemble has the mean
 
@@ -27,15 +25,8 @@ def written_rows(checkpoint: str) -> dict[tuple[str, str], Row] | None:
     path = folder / FILE
     if not path.is_file() or _writer(folder) != Path(checkpoint).name:
         return None
-    try:
-        table = pq.read_table(path)
-        rows = table.to_pylist()
-        return {(row["bag_id"], row["part"]): _numbers(row) for row in rows}
-    except (pa.ArrowException, OSError, KeyError) as error:
-        raise ValueError(
-            f"{path} is damaged ({' '.join(str(error).split())[:100]}): evaluate the checkpoint "
-            "again (milforge-evaluate)"
-        ) from error
+    rows = read_bags_table(path).to_pylist()
+    return {(row["bag_id"], row["part"]): _numbers(row) for row in rows}
 
 
 def expected(
@@ -98,7 +89,7 @@ def check_agreement(mine: Row, written: Row) -> None:
 def _writer(folder: Path) -> str | None:
     """The name of the checkpoint whose predictions stand in the run's file."""
     try:
-        content = json.loads((folder / "summary.json").read_bytes())
+        content = read_json(folder / "summary.json")
     except (OSError, ValueError):
         return None
     written = content.get("checkpoint") if isinstance(content, dict) else None

@@ -76,9 +76,9 @@ def is_offline(logger: WandbLogger) -> bool:
     return bool(logger._offline)
 
 
-def go_offline(logger: WandbLogger) -> None:
-    """Tracks the run on disk alone, where W&B could not be reached."""
-    logger._offline = True
+def set_offline(logger: WandbLogger, offline: bool) -> None:
+    """Has the run tracked on disk alone, or sent to W&B; before it begins."""
+    logger._offline = offline
 
 
 def state_names(metric: Metric) -> Iterable[str]:

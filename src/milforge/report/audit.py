@@ -227,7 +227,7 @@ def _bags_of_parts(member: Member) -> dict[str, set[str]]:
     found = {part: set(predictions.bag_id[predictions.part == part].tolist()) for part in PARTS}
     path = member.run.folder / "splits.csv"
     try:
-        with path.open(newline="") as file:
+        with path.open(newline="", encoding="utf-8") as file:
             for row in csv.DictReader(file):
                 for part in PARTS:
                     if row.get(part):

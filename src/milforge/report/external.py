@@ -6,12 +6,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from milforge.data.predictions_file import FILE
 from milforge.report.groups import Group
 from milforge.report.measures import measures
 from milforge.report.of_checkpoint import group_of
 from milforge.report.out_of_fold import OutOfFold
 from milforge.report.pooled import PooledRow, estimate
-from milforge.report.predictions import FILE, Predictions, averaged, read_predictions
+from milforge.report.predictions import Predictions, averaged, read_predictions
 from milforge.report.runs import Run
 from milforge.report.survey import listed
 from milforge.statistics import Estimate

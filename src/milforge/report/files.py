@@ -1,12 +1,12 @@
 """The files of a report: Markdown, CSV, Parquet, figures."""
 
 import csv
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from milforge.data.files import atomic_path
+from milforge.processes.wandb_mode import wandb_mode
 from milforge.report.cells import markdown
 from milforge.report.differences import REPETITION
 from milforge.report.external import external_records
@@ -111,7 +111,7 @@ def log_to_wandb(out: Path, results: Results) -> Path:
     """Logs the table and the figure to a W&B run, and returns its folder."""
     import wandb
 
-    mode = os.environ.get("WANDB_MODE", "offline")
+    mode = wandb_mode() or "offline"
     run = wandb.init(
         project="milforge",
         job_type="report",

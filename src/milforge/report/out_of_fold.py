@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from milforge.data.predictions_file import FILE
 from milforge.report.differences import REPETITION
 from milforge.report.groups import Group, Repeat
-from milforge.report.predictions import FILE, Predictions, averaged, read_predictions
+from milforge.report.predictions import Predictions, averaged, read_predictions
 from milforge.report.runs import Run
 from milforge.report.survey import listed
 

@@ -8,11 +8,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from milforge.data.predictions_file import FILE, NEEDED, read_bags_table
+
 Floats = NDArray[np.float64]
 Texts = NDArray[np.object_]
 
-FILE = Path("predictions") / "bags.parquet"
-NEEDED = ("bag_id", "part", "patient", "size", "order")
+WITH_CLASSES = ("Binary", "Multiclass", "Multilabel", "Ordinal")  # tasks
 LABELS = ("label", "time", "event")
 TABLE = "table_"  # prefix of the other columns of the label table
 
@@ -117,19 +118,8 @@ def read_predictions(folder: Path) -> Predictions:
         ValueError: where it cannot be read; names the remedy.
     """
     import pyarrow as pa
-    import pyarrow.parquet as pq
 
-    path = folder / FILE
-    try:
-        table = pq.read_table(path)
-    except (pa.ArrowException, OSError) as error:
-        raise ValueError(f"{path} is damaged ({' '.join(str(error).split())[:100]})") from error
-    missing = [name for name in NEEDED if name not in table.column_names]
-    if missing:
-        raise ValueError(
-            f"{path} lacks {', '.join(missing)}: an older version wrote it; evaluate the "
-            "checkpoint again (milforge-evaluate)"
-        )
+    table = read_bags_table(folder / FILE)
     metadata = {
         key.decode(): value.decode() for key, value in (table.schema.metadata or {}).items()
     }
@@ -146,7 +136,7 @@ def read_predictions(folder: Path) -> Predictions:
             is_label = name in LABELS or name.startswith("label_")
             values = column.cast(pa.float64()).to_numpy()
             (labels if is_label else columns)[name] = values
-    return Predictions(
+    found = Predictions(
         task=metadata.get("task", ""),
         class_names=tuple(filter(None, metadata.get("class_names", "").split("\n"))),
         bag_id=np.array(table.column("bag_id").to_pylist(), object),
@@ -158,6 +148,40 @@ def read_predictions(folder: Path) -> Predictions:
         columns=columns,
         table=others,
     )
+    _check_classes(found, folder / FILE)
+    return found
+
+
+def _check_classes(found: Predictions, path: Path) -> None:
+    """Checks that labels and probabilities are those of the classes that the file names.
+
+    Raises:
+        ValueError: where they are not.
+    """
+    classes = len(found.class_names)
+    if found.task not in WITH_CLASSES or not found.labels:
+        return
+    several = found.task == "Multilabel"
+    numbers = np.arange(2 if several else classes)
+    for name, values in found.labels.items():
+        odd = values[np.isfinite(values) & ~np.isin(values, numbers)]
+        if len(odd):
+            raise ValueError(
+                f"{path} is damaged (expected numbers of {len(numbers)} classes as {name}, got "
+                f"{odd[0]:g}): evaluate the checkpoint again (milforge-evaluate)"
+            )
+    p = found.predicted("probability") if found.has("probability") else np.empty((0, 0))
+    fits = p.ndim == 2 and p.shape[1] == classes
+    if (
+        not fits
+        or not (several or set(found.labels) == {"label"})
+        or (p < 0).any()
+        or (p > 1).any()
+    ):
+        raise ValueError(
+            f"{path} is damaged (expected a probability of each of {classes} classes, and the "
+            "label): evaluate the checkpoint again (milforge-evaluate)"
+        )
 
 
 def joined(several: Sequence[Predictions]) -> Predictions:

@@ -56,7 +56,7 @@ def read_run(folder: Path) -> Run:
         if (folder / "config.yaml").is_file():
             config = dict(_flat(with_present_targets(read_yaml(folder / "config.yaml"))))
         if (folder / "overrides").is_file():
-            overrides = parse_overrides((folder / "overrides").read_text("utf-8").splitlines())
+            overrides = parse_overrides(_lines(folder / "overrides"))
         if not (folder / "summary.json").is_file():
             idle = time() - _last_change(folder)
             return Run(folder, "stopped" if idle > QUIET_SECONDS else "running", config, overrides)
@@ -82,6 +82,13 @@ def read_run(folder: Path) -> Run:
         seen=_seen(summary.get("seen_in_training")),
         summary=summary,
     )
+
+
+def _lines(path: Path) -> list[str]:
+    try:
+        return path.read_text("utf-8").splitlines()
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path.name} is damaged ({error})") from error
 
 
 def _seen(told: Any) -> int:

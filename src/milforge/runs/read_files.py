@@ -1,11 +1,12 @@
 """What a run wrote, which a run that was killed, or somebody else, may have left in any state."""
 
-import json
 import re
 from pathlib import Path
 from typing import Any
 
 import yaml
+
+from milforge.data.files import read_json
 
 _LARGEST_CONFIG = 2**20  # bytes; it has some thousand
 _LARGEST_SUMMARY = 2**24
@@ -76,10 +77,7 @@ def read_summary(path: Path) -> dict[str, Any]:
     """
     if path.stat().st_size > _LARGEST_SUMMARY:
         raise ValueError(f"{path.name} is damaged (it is larger than {_LARGEST_SUMMARY} bytes)")
-    try:
-        content = json.loads(path.read_bytes())
-    except (ValueError, RecursionError) as error:
-        raise ValueError(f"{path.name} is damaged ({error})") from error
+    content = read_json(path)
     if not isinstance(content, dict):
         raise ValueError(f"{path.name} is damaged (expected names and values)")
     content = {"metrics": {}, "data": None, "monitor": None, **content}

@@ -135,10 +135,15 @@ def read_metrics(folder: Path) -> Rows:
     path = folder / "metrics.csv"
     if not path.is_file():
         return []
-    with path.open(newline="") as file:
+    with path.open(newline="", encoding="utf-8", errors="replace") as file:
         lines = [line for line in file if line.endswith("\n")]
-    rows = csv.DictReader(lines)
-    return [row for row in rows if None not in row.values() and row.get("step", "").isdecimal()]
+    try:
+        rows = list(csv.DictReader(lines))
+    except csv.Error as error:
+        logger.warning("%s is damaged (%s): it begins anew with this epoch", path, error)
+        return []
+    whole = [row for row in rows if None not in row and None not in row.values()]
+    return [row for row in whole if row.get("step", "").isdecimal()]
 
 
 def restore_metrics(trainer: L.Trainer, rows: Rows, step: int) -> None:

@@ -2,6 +2,7 @@
 
 import logging
 
+import h5py
 import numpy as np
 import pytest
 import torch
@@ -17,7 +18,12 @@ from bag_folders import (
 )
 from milforge.data import BagError, feature_bags, open_reader
 from milforge.data.features.folder import log_progress
+<<<<<<< HEAD
 from milforge.data.features.readers import places
+=======
+from milforge.data.graph_bags import GraphBags
+from milforge.graph import AdjacencyBuilder
+>>>>>>> faults
 
 
 def names(faults):
@@ -167,6 +173,25 @@ def test_faults_that_headers_tell_are_told_with_the_table(folder):
     assert len(table.labels) == 5
     with pytest.raises(BagError, match=r"b0\.h5"):
         table.bags[1]
+
+
+@pytest.mark.parametrize("odd", [np.zeros((7, 4)), np.zeros((6, 2)), np.zeros((7, 2), "S3")])
+def test_odd_coords_are_left_out_until_something_needs_them(folder, caplog, odd):
+    path = folder / "bags" / "b3.h5"
+    with h5py.File(path, "a") as file:
+        del file["coords"]
+        file["coords"] = odd
+    table = make(folder)
+    assert not table.faults
+    assert table.bags[2].coords is None
+    assert f"no coords are read, because those of 1 bags are odd: {path}: expected" in caplog.text
+    assert "data.coords_key=null" in caplog.text
+    with pytest.raises(ValueError, match="'b2': expected coords for an adjacency by grid, got non"):
+        GraphBags(table.bags, AdjacencyBuilder("grid")).prepare()
+    # Where a bag is to be skipped for it, or more is wrong, it is a fault as any other.
+    assert names(make(folder, on_error="skip").faults) == ["b3"]
+    (folder / "bags" / "b0.h5").write_bytes(b"")
+    assert names(make(folder).faults) == ["b0", "b3"]
 
 
 def test_what_is_skipped_is_found_by_reading_everything(folder):

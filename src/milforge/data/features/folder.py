@@ -1,7 +1,7 @@
 """A folder of features on disk as a table of bags: `data=feature_bags`."""
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -10,10 +10,10 @@ import numpy as np
 from milforge.data.bag import Bag
 from milforge.data.features.cache import CachedReader
 from milforge.data.features.feature_bags import FeatureBags
-from milforge.data.features.inspection import inspect_folder
+from milforge.data.features.inspection import Inspection, inspect_folder
 from milforge.data.features.known_bags import KnownBags
 from milforge.data.features.label_table import LabelTable, read_labels, stored_labels
-from milforge.data.features.readers import open_reader
+from milforge.data.features.readers import BagReader, open_reader
 from milforge.data.features.readers.table import TableReader
 from milforge.data.features.readers.table_columns import describe_columns
 from milforge.data.features.same_bags import describe_same
@@ -107,18 +107,23 @@ def feature_bags(
         "label_column": label_column,
         "group_column": group_column,
     }
-    reader = open_reader(
-        folder,
-        layout=layout,
-        streams=streams,
-        features_key=features_key,
-        coords_key=coords_key,
-        inst_label_key=inst_label_key,
-        positive_instance_label=positive_instance_label,
-        feature_columns=feature_columns,
-        exclude_columns=exclude_columns,
-        **({} if labels is not None else columns),  # of the table of bags itself
-    )
+
+    def opened(coords_key: str | None) -> BagReader:
+        reader = open_reader(
+            folder,
+            layout=layout,
+            streams=streams,
+            features_key=features_key,
+            coords_key=coords_key,
+            inst_label_key=inst_label_key,
+            positive_instance_label=positive_instance_label,
+            feature_columns=feature_columns,
+            exclude_columns=exclude_columns,
+            **({} if labels is not None else columns),  # of the table of bags itself
+        )
+        return reader if cache is None else CachedReader(reader, cache)
+
+    reader = opened(coords_key)
     if isinstance(reader, TableReader):
         if labels is not None and Path(labels).expanduser().resolve() == reader.root.resolve():
             raise ValueError(
@@ -127,8 +132,6 @@ def feature_bags(
             )
         for line in describe_columns(reader.root, reader.columns):
             logger.log(*line)
-    if cache is not None:
-        reader = CachedReader(reader, cache)
     table = (
         stored_labels(reader, strict=False)
         if labels is None
@@ -150,6 +153,10 @@ def feature_bags(
         soon=_SOON if check == "full" and cache is None else 0,
     )
     known.save()
+    if found.faults and coords_key is not None and on_error == "raise":
+        reader, found = _without_odd_coords(reader, found, opened, table)
+        if reader is not known.reader:
+            known = KnownBags(reader)
     if found.same:
         logger.warning(
             "%s: bags of the same features: %s; of one slide keep one, or give all one patient by "
@@ -180,6 +187,25 @@ def feature_bags(
         **_known(table, folder),
     )
     return slides if bag == "slide" else patients_of(slides)
+
+
+def _without_odd_coords(
+    reader: BagReader,
+    found: Inspection,
+    opened: Callable[[None], BagReader],
+    table: LabelTable | None,
+) -> tuple[BagReader, Inspection]:
+    """The bags without coords where nothing but these is wrong; what needs them asks for them."""
+    without = opened(None)
+    same = inspect_folder(without, table, deep=False, progress=log_progress)
+    if same.faults:
+        return reader, found
+    logger.warning(
+        "no coords are read, because those of %d bags are odd: %s",
+        len({fault.bag_id for fault in found.faults}),
+        found.faults[0],
+    )
+    return without, same
 
 
 def _known(table: LabelTable | None, folder: Path) -> dict[str, Any]:
