@@ -30,7 +30,7 @@ def check_finished_run(config: DictConfig, folder: Path) -> None:
     path, _ = last_whole(folder / "checkpoints")
     try:
         # Tables are read in the order of the features that was learnt.
-        names = () if path is None else load_checkpoint(path)["milforge"]["feature_names"]
+        names = () if path is None else load_checkpoint(str(path))["milforge"]["feature_names"]
         data = make_data(config, feature_names=names)
         here = data.fingerprints(tuple(data.parts))
     except Exception as error:
