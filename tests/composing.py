@@ -28,9 +28,9 @@ def compose_once(patch):
     """No config of ours says `hydra.mode`: Hydra need not compose a second one to look for it."""
     look = Hydra.get_mode
 
-    def get_mode(hydra, config_name, overrides):
+    def get_mode(hydra, config_name, overrides, **parsed):  # of Hydra 1.4
         if any("hydra" in each for each in overrides):
-            return look(hydra, config_name, overrides)
+            return look(hydra, config_name, overrides, **parsed)
         return None
 
     patch.setattr(Hydra, "get_mode", get_mode)

@@ -471,6 +471,21 @@ def test_a_run_does_not_go_on_with_other_data(tmp_path, fit):
     outcome = fit(*again)
     assert outcome.returncode == 0, outcome.stderr
     assert "the features of the first or last bag of the train part are not those" in outcome.stdout
+    # Finished, it is not said to have been measured on labels that it never saw.
+    whole = (run / "summary.json").read_bytes()
+    test = read_splits(run / "splits.csv").test[0]
+    word = labels[test]
+    one_less = table.replace(f"{test}.svs,{word}", f"{test}.svs,{swapped[word]}")
+    (tmp_path / "labels.csv").write_text(one_less)
+    told = fit(*again).failure()
+    assert "holds a run that was begun with other data: the " in told
+    assert "labels of the test part" in told
+    (tmp_path / "labels.csv").unlink()
+    told = fit(*again).failure()
+    assert "holds a finished run, and the data at hand cannot be compared" in told
+    assert (run / "summary.json").read_bytes() == whole
+    (tmp_path / "labels.csv").write_text(table)
+    assert "this run is finished" in fit(*again).stdout
     (run / "summary.json").unlink()
     path.write_bytes(before)
     outcome = fit(*again, "trainer.max_epochs=4")

@@ -386,6 +386,7 @@ MERGES = "a0: &a0 {x: 1}\n" + "".join(
         ("summary.json", '{"metrics": {}, "data": [1]}', "data is [1]"),
         ("summary.json", '{"metrics": {}, "monitor": {"a": 1}}', "monitor is {'a': 1}"),
         ("summary.json", '{"data": {"fingerprint": [1]}}', "fingerprint is [1]"),
+        ("summary.json", '{"data": {"hashes": {"train": 1}}}', "hashes is {'train': 1}"),
         ("summary.json", "\x00" * (2**24 + 1), "summary.json is damaged (it is larger than"),
         ("config.yaml", BOMB, "config.yaml is damaged (expected no aliases, got one)"),
         ("config.yaml", MERGES, "config.yaml is damaged (expected no aliases, got one)"),

@@ -40,6 +40,28 @@ def test_a_type_that_a_class_does_not_take_is_told_with_its_key():
         make(config.data)
 
 
+@pytest.mark.parametrize("error", [AttributeError, RuntimeError, KeyError])
+def test_a_class_that_fails_on_its_values_is_told_with_its_key(monkeypatch, error):
+    def fails(config, **kwargs):  # as 1.4 does
+        raised = error("why")
+        raised.add_note("full_key: data")
+        raise raised
+
+    monkeypatch.setattr(hydra_versions, "hydra_instantiate", fails)
+    with pytest.raises(InstantiationException, match=r"(?s)why.*full_key: data") as told:
+        make(OmegaConf.create({}))
+    assert isinstance(told.value.__cause__, error)
+
+
+def test_what_says_what_is_wrong_is_left_as_it_is(monkeypatch):
+    def fails(config, **kwargs):
+        raise ValueError("expected x")
+
+    monkeypatch.setattr(hydra_versions, "hydra_instantiate", fails)
+    with pytest.raises(ValueError, match=r"^expected x$"):
+        make(OmegaConf.create({}))
+
+
 def test_a_whitelist_is_given_to_the_hydra_that_takes_one(monkeypatch):
     config = OmegaConf.create({"pool": {"_target_": "mine.Pool"}})
     monkeypatch.setattr(

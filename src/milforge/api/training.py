@@ -17,6 +17,7 @@ from milforge.api.build import (
     resolved,
     seed_run,
 )
+from milforge.api.finished_run import check_finished_run
 from milforge.api.init_weights import begin_from
 from milforge.api.launch import Launch
 from milforge.api.learning import Learning, make_learning
@@ -79,8 +80,8 @@ class Run:
 def fit(config: DictConfig, launch: Launch = Launch()) -> Run:  # noqa: B008
     """Trains, tests the best checkpoint, and writes the run's folder.
 
-    Where the folder holds a run already, that one goes on from its last whole checkpoint; nothing
-    is done where it is finished.
+    Where the folder holds a run already, that one goes on from its last whole checkpoint; where it
+    is finished, its metrics are printed again if the data at hand are still those that it saw.
 
     Args:
         config: as `milforge.compose("train")` makes it.
@@ -95,6 +96,8 @@ def fit(config: DictConfig, launch: Launch = Launch()) -> Run:  # noqa: B008
     check_same_run(resolved(config), folder, identity)
     done = finished_metrics(folder)
     if done is not None and config.ckpt_path != "last":
+        seed_run(config)
+        check_finished_run(config, folder)
         logger.info("this run is finished, and is left as it is; ckpt_path=last continues it")
         print_run(done, folder, None, None)
         kept = folder / "checkpoints" / "best.ckpt"

@@ -7,9 +7,10 @@ from typing import Any
 
 import hydra
 from hydra.core.config_store import ConfigStore
-from hydra.errors import InstantiationException
+from hydra.errors import HydraException, InstantiationException
 from hydra.utils import instantiate as hydra_instantiate
 from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 
 _TAKES_WHITELIST = "execution_whitelist" in signature(hydra.main).parameters  # 1.4
 # For all that composes a config: 1.3 warns where it is missing, 1.4 where it is given.
@@ -41,15 +42,19 @@ def instantiate(config: DictConfig, **kwargs: Any) -> Any:
     """Hydra's `instantiate`, with the whitelist that 1.4 asks for.
 
     Raises:
-        InstantiationException: for a value of a type that a class does not take.
+        InstantiationException: where a class fails on its values; those errors that say what is
+            wrong, `ValueError` and `OSError`, 1.4 raises as they are.
     """
     if "_execution_whitelist_" in signature(hydra_instantiate).parameters:
         kwargs["_execution_whitelist_"] = whitelist(config)
     try:
         return hydra_instantiate(config, **kwargs)
-    except TypeError as error:  # as 1.3 has it; 1.4 puts the key of the config into a note
-        notes = getattr(error, "__notes__", ())
-        raise InstantiationException("\n".join([f"TypeError: {error}", *notes])) from error
+    except (HydraException, OmegaConfBaseException, ValueError, OSError):
+        raise
+    except Exception as error:  # as 1.3 has it; 1.4 puts the key of the config into a note
+        cause = f"{type(error).__name__}: {error}"
+        lines = [cause, *getattr(error, "__notes__", ())]
+        raise InstantiationException("\n".join(lines)) from error
 
 
 def whitelist(config: DictConfig) -> tuple[str, ...]:

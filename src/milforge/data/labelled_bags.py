@@ -9,12 +9,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from milforge.data.bag import Bag
-<<<<<<< HEAD
-from milforge.data.dataset import Item, LabelledDataset
-from milforge.data.faults import Fault
-=======
 from milforge.data.dataset import Item, LabelledDataset, Tile
->>>>>>> maps
+from milforge.data.faults import Fault
 from milforge.data.wrapped_dataset import WrappedDataset
 
 
@@ -99,7 +95,6 @@ class LabelledBags(WrappedDataset[Item]):
         """The bag without features, where the data set can do without; see `bag_outline`."""
         return super().outline(int(self.numbers[index]))
 
-<<<<<<< HEAD
     def faults(self, numbers: Sequence[int], progress: Callable[[], None]) -> list[Fault]:
         """What is wrong with the bags of those numbers; see `OfferedByDataset.faults`."""
         return super().faults([int(self.numbers[number]) for number in numbers], progress)
@@ -107,8 +102,7 @@ class LabelledBags(WrappedDataset[Item]):
     def state(self, index: int) -> str | None:
         """What stands for all that the bag holds besides; see `OfferedByDataset.state`."""
         return super().state(int(self.numbers[index]))
-=======
+
     def tile(self, index: int) -> Tile:
         """What is known of the size of the tiles of that bag."""
         return super().tile(int(self.numbers[index]))
->>>>>>> maps

@@ -75,7 +75,6 @@ class PatientBags(WrappedDataset[Bag]):
         slides = [bag_outline(self.bags, n) for n in self.numbers[index]]
         return join_slides(slides, self.ids[index])
 
-<<<<<<< HEAD
     def faults(self, numbers: Sequence[int], progress: Callable[[], None]) -> list[Fault]:
         """What is wrong with the slides of those patients; see `OfferedByDataset.faults`."""
         slides = [self.numbers[number] for number in numbers]
@@ -91,12 +90,11 @@ class PatientBags(WrappedDataset[Bag]):
         """What stands for all that the slides hold; see `OfferedByDataset.state`."""
         states = [super(PatientBags, self).state(number) for number in self.numbers[index]]
         return None if None in states else " ".join(map(str, states))
-=======
+
     def tile(self, index: int) -> Tile:
         """What is known of the size of the tiles, where the patient has one slide."""
         numbers = self.numbers[index]
         return super().tile(numbers[0]) if len(numbers) == 1 else Tile()
->>>>>>> maps
 
 
 def join_slides(slides: Sequence[Bag], bag_id: str) -> Bag:

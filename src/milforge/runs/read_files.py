@@ -87,6 +87,9 @@ def read_summary(path: Path) -> dict[str, Any]:
     fingerprint = (content["data"] or {}).get("fingerprint")
     if not isinstance(fingerprint, str | None):
         raise ValueError(f"{path.name} is damaged (fingerprint is {fingerprint!r:.100})")
+    hashes = (content["data"] or {}).get("hashes", {})
+    if not (isinstance(hashes, dict) and all(isinstance(each, dict) for each in hashes.values())):
+        raise ValueError(f"{path.name} is damaged (hashes is {hashes!r:.100})")
     for value in content["metrics"].values():
         # A float may be NaN, which tells nothing; a number of 400 digits is no float.
         number = value is None or isinstance(value, float)

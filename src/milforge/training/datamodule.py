@@ -169,6 +169,7 @@ class MILDataModule(RunData):
         used = self.used(predicts=predicts)
         description: dict[str, Any] = {
             "fingerprint": self.fingerprint(),
+            "hashes": self.fingerprints(tuple(self.parts)),
             "bags": used,
             "skipped": self.skipped,
         }

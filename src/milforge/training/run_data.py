@@ -185,9 +185,13 @@ class RunData(L.LightningDataModule):
         """
         return self._hashes[0]
 
-    def fingerprints(self) -> dict[str, dict[str, str]]:
-        """Hashes of what decides the weights, by part: a run that goes on must see the same."""
-        return {name: self._hashes[1][name] for name in ("train", "val")}
+    def fingerprints(self, parts: Sequence[str] = ("train", "val")) -> dict[str, dict[str, str]]:
+        """Hashes by part, of those parts that decide the weights: a run that goes on must see them.
+
+        Args:
+            parts: the names of the parts.
+        """
+        return {name: self._hashes[1][name] for name in parts}
 
     @cached_property
     def _hashes(self) -> tuple[str, dict[str, dict[str, str]]]:

@@ -18,12 +18,9 @@ from bag_folders import (
 )
 from milforge.data import BagError, feature_bags, open_reader
 from milforge.data.features.folder import log_progress
-<<<<<<< HEAD
 from milforge.data.features.readers import places
-=======
 from milforge.data.graph_bags import GraphBags
 from milforge.graph import AdjacencyBuilder
->>>>>>> faults
 
 
 def names(faults):

@@ -9,12 +9,8 @@ import torch
 from numpy.typing import NDArray
 
 from milforge.data.bag import Bag
-<<<<<<< HEAD
-from milforge.data.dataset import faults_by_threads
+from milforge.data.dataset import Tile, faults_by_threads
 from milforge.data.faults import BagError, Fault
-=======
-from milforge.data.dataset import Tile
->>>>>>> maps
 from milforge.data.features.check_finite import check_finite
 from milforge.data.features.known_bags import KnownBags
 from milforge.data.features.readers import BagReader, Rows
