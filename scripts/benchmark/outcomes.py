@@ -3,14 +3,17 @@
     python scripts/benchmark/outcomes.py losses      # C of each loss, beside the best possible
     python scripts/benchmark/outcomes.py accumulate  # Cox of packed bags against single forwards
     python scripts/benchmark/outcomes.py multi       # several targets, half of the labels missing
+    python scripts/benchmark/outcomes.py covariates  # an age beside the images, and without it
 
-`losses` and `multi` train in this process, one run per seed and variant under logs/outcomes; runs
-that are finished are read. The tables give the mean over the seeds and its 95% interval (Student's
-t).
+`losses`, `multi` and `covariates` train in this process, one run per seed and variant under
+logs/outcomes; runs that are finished are read. The tables give the mean over the seeds and its 95%
+interval (Student's t).
 """
 
 import argparse
 import logging
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +22,7 @@ from _common import least_times
 from scipy.stats import t
 
 import milforge
-from milforge.data import collate_bags, digits_survival
+from milforge.data import Bag, collate_bags, digits_survival
 from milforge.functional import concordance_index, cox_nll
 from milforge.models import BagNetwork
 from milforge.nn import AttentionPool, MLPEncoder
@@ -45,6 +48,7 @@ _TASKS = {
     "survival": ("{columns:[time,event],task:{_target_:milforge.tasks.Cox}}", "c_index"),
     "value": ("{task:{_target_:milforge.tasks.Regression}}", "r2"),
     "grade": ("{task:{_target_:milforge.tasks.Ordinal}}", "kappa"),
+    "high": ("{task:{_target_:milforge.tasks.Binary}}", "auroc"),
 }
 
 
@@ -78,7 +82,7 @@ def losses(seeds: int, epochs: int) -> None:
         share = torch.stack([test[i].y_inst.float().mean() for i in range(len(test))])
         time, event = test.labels.unbind(1)
         best.append(float(concordance_index(share, time, event)))
-    rows = {"best possible": best}
+    rows = {"best possible": best, "Cox, batch 1": [single_bags(seed) for seed in range(seeds)]}
     for name, overrides in LOSSES.items():
         batch = [] if "loader" in " ".join(overrides) else ["loader.batch_size=32"]
         rows[name] = [
@@ -96,52 +100,75 @@ def losses(seeds: int, epochs: int) -> None:
     )
 
 
-def accumulate(repeats: int) -> None:
-    """Gradients and seconds of a step of 32 whole bags, packed and one after the other."""
-    bags = [digits_survival(train=32).train[i] for i in range(32)]
-    torch.manual_seed(0)
-    network = BagNetwork(
+def make_network(seed: int) -> BagNetwork:
+    torch.manual_seed(seed)
+    return BagNetwork(
         encoder=MLPEncoder, pool=AttentionPool, instance_shape=(1, 8, 8), num_outputs=1
     )
-    batch, single = collate_bags(bags), [collate_bags([bag]) for bag in bags]
-    time, event = batch.y.unbind(1)
 
-    def packed() -> None:
-        network.zero_grad()
-        cox_nll(network(batch).logits[:, 0], time, event).sum().backward()
 
-    def one_by_one() -> None:
+def single_bags(seed: int) -> float:
+    """C after an epoch of steps of one bag, which the command refuses."""
+    splits, network = digits_survival(seed=seed), make_network(seed)
+    optimizer = torch.optim.Adam(network.parameters(), lr=1e-3)
+    for i in range(len(splits.train)):
+        batch = collate_bags([splits.train[i]])
+        optimizer.zero_grad()
+        cox_nll(network(batch).logits[:, 0], *batch.y.unbind(1)).sum().backward()
+        optimizer.step()
+    batch = collate_bags([splits.test[i] for i in range(len(splits.test))])
+    with torch.no_grad():
+        return float(concordance_index(network(batch).logits[:, 0], *batch.y.unbind(1)))
+
+
+def accumulate(repeats: int) -> None:
+    """Gradients and seconds of an epoch of 384 bags in steps of 32, packed and one by one."""
+    bags = digits_survival(train=384).train
+    batches = [[bags[i] for i in range(start, start + 32)] for start in range(0, len(bags), 32)]
+    network = make_network(0)
+    gradients: dict[str, list[torch.Tensor]] = {}
+
+    def epoch(step: Callable[[list[Bag]], None]) -> None:
+        gradients[step.__name__] = []
+        for batch in batches:
+            network.zero_grad()
+            step(batch)
+            found = torch.cat([each.grad.flatten() for each in network.parameters()])
+            gradients[step.__name__].append(found)
+
+    def packed(chosen: list[Bag]) -> None:
+        batch = collate_bags(chosen)
+        cox_nll(network(batch).logits[:, 0], *batch.y.unbind(1)).sum().backward()
+
+    def one_by_one(chosen: list[Bag]) -> None:
         """All graphs are kept until the loss of the risk set: as memory, it is that of packing."""
-        network.zero_grad()
+        single = [collate_bags([bag]) for bag in chosen]
         risk = torch.cat([network(each).logits[:, 0] for each in single])
-        cox_nll(risk, time, event).sum().backward()
+        cox_nll(risk, *torch.cat([each.y for each in single]).unbind(1)).sum().backward()
 
-    def twice() -> None:
+    def twice(chosen: list[Bag]) -> None:
         """With the memory of one bag: risks first, then each bag again with its gradient."""
-        network.zero_grad()
+        single = [collate_bags([bag]) for bag in chosen]
         with torch.no_grad():
             risk = torch.cat([network(each).logits[:, 0] for each in single])
         leaf = risk.requires_grad_()
-        cox_nll(leaf, time, event).sum().backward()
+        cox_nll(leaf, *torch.cat([each.y for each in single]).unbind(1)).sum().backward()
         for each, gradient in zip(single, leaf.grad, strict=True):
             network(each).logits[0, 0].backward(gradient)
 
-    found = {}
-    contestants = {"packed": packed, "single forwards": one_by_one, "each bag twice": twice}
-    for name, step in contestants.items():
-        step()
-        found[name] = torch.cat([each.grad.flatten() for each in network.parameters()])
-    for name, times in least_times(contestants, repeats).items():
-        error = (found[name] - found["packed"]).abs().max() / found["packed"].abs().max()
-        print(f"| {name} | {times.processor:.2f} ms | {error:.1e} |")
-    alone = cox_nll(network(single[0]).logits[:, 0], time[:1], event[:1]).sum()
-    gradients = torch.autograd.grad(alone, list(network.parameters()))
-    print("a batch of one bag: largest gradient", max(float(g.abs().max()) for g in gradients))
+    steps = {"packed": packed, "single forwards": one_by_one, "each bag twice": twice}
+    contestants = {name: partial(epoch, step) for name, step in steps.items()}
+    measured = least_times(contestants, repeats)
+    expected = torch.stack(gradients["packed"])
+    for name, times in measured.items():
+        found = torch.stack(gradients[steps[name].__name__])
+        error = (found - expected).abs().max() / expected.abs().max()
+        print(f"| {name} | {times.processor / 1000:.3f} s an epoch | {error:.1e} |")
 
 
 def multi(seeds: int, epochs: int) -> None:
     """Each target alone and with the others, half of the training labels of each missing."""
-    label = "data.label_column=[time,event,value,grade]"
+    label = "data.label_column=[time,event,value,grade,high]"
     common = [label, "data.missing=0.5", "loader.batch_size=32", "task=multi"]
     every = ",".join(f"{name}:{target}" for name, (target, _) in _TASKS.items())
     together = [
@@ -161,9 +188,29 @@ def multi(seeds: int, epochs: int) -> None:
     table(rows)
 
 
+def covariates(seeds: int, epochs: int) -> None:
+    """C of images alone, and with the age of which the time depends as much."""
+    rows: dict[str, list[float]] = {}
+    for seed in range(seeds):
+        splits = digits_survival(seed=seed, age_effect=1.0)
+        test, ages = splits.test, splits.covariates["age"][-len(splits.test) :]
+        older = (torch.tensor([float(age) for age in ages]) - 60) / 10
+        share = torch.stack([test[i].y_inst.float().mean() for i in range(len(test))])
+        best = {"images": 3 * share, "age": older, "both": 3 * share + older}
+        for name, risk in best.items():
+            c = float(concordance_index(risk, *test.labels.unbind(1)))
+            rows.setdefault(f"best possible, {name}", []).append(c)
+    common = ["task=cox", "loader.batch_size=32", "data.age_effect=1.0"]
+    for name, given in (("images alone", "false"), ("images and age", "true")):
+        options = [*common, f"model.covariates={given}"]
+        rows[name] = [trained(name, seed, options, epochs)["test/c_index"] for seed in range(seeds)]
+    gain = np.subtract(rows["images and age"], rows["images alone"])
+    table({**rows, "difference": list(gain)})
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("study", choices=["losses", "accumulate", "multi"])
+    parser.add_argument("study", choices=["losses", "accumulate", "multi", "covariates"])
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--epochs", type=int, default=EPOCHS)
     options = parser.parse_args()
@@ -174,8 +221,10 @@ def main() -> None:
         accumulate(10)
     elif options.study == "losses":
         losses(options.seeds, options.epochs)
-    else:
+    elif options.study == "multi":
         multi(options.seeds, options.epochs)
+    else:
+        covariates(options.seeds, options.epochs)
 
 
 if __name__ == "__main__":

@@ -17,6 +17,13 @@ def test_parts_are_lists_or_data_sets_and_nothing_is_said_of_classes():
     assert splits.class_names == ()
 
 
+def test_a_covariate_is_that_of_each_bag():
+    covariates = {"age": ["40", "50", "60"]}
+    assert BagSplits(BAGS[:2], [], BAGS[2:], covariates=covariates).covariates == covariates
+    with pytest.raises(ValueError, match="covariate 'age' for each of 2 bags, got 3"):
+        BagSplits(BAGS[:1], [], BAGS[2:], covariates=covariates)
+
+
 def test_a_table_of_bags_alone():
     """As they are predicted."""
     table = BagTable(BAGS, NAMES)

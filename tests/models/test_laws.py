@@ -15,12 +15,12 @@ from hydra.utils import get_object
 from torch import nn
 from torch.testing import assert_close
 
+from every_task import KINDS, make_task, num_outputs
 from milforge.api.build import build_network
 from milforge.data import Bag, BagBatch, collate_bags
 from milforge.functional import segment_softmax, segment_sum
 from milforge.graph import build_adjacency
 from milforge.training.losses import auxiliary_loss, bag_losses
-from stated import OUTPUTS, make_labels, make_task
 from test_configs import compose_config, options
 
 WIDTH = 6
@@ -63,7 +63,7 @@ def make_network(model, num_outputs=1):
 def make_bags(sizes=SIZES, dtype=torch.float64, kind="binary"):
     generator = torch.Generator().manual_seed(1)
     bags = []
-    labels = make_labels(kind, 23)
+    _, labels = make_task(kind)
     for b, size in enumerate(sizes):
         x = torch.randn(size, WIDTH, generator=generator, dtype=torch.float64)
         coords = torch.stack([torch.arange(size) % 5, torch.arange(size) // 5], 1).float()
@@ -81,9 +81,8 @@ def batch_of(bags):
     return replace(batch, seeds=torch.tensor(names, dtype=torch.int64) * 7919)
 
 
-def step_losses(network, batch, kind):
+def step_losses(network, batch, task):
     """`(B,)`, all that a training step adds up over the bags."""
-    task = make_task(kind, make_labels(kind, 23))
     output = network(batch)
     target = task.target(batch.y)
     losses = bag_losses(task.loss, task, output.logits, target)
@@ -122,15 +121,16 @@ def test_a_bag_does_not_feel_the_others(model):
 def test_nor_does_its_gradient_in_training(model, kind):
     """All that is lost, and every gradient, is the sum of those of the bags alone."""
     bags = make_bags(kind=kind)
-    together, alone = make_network(model, OUTPUTS[kind]), make_network(model, OUTPUTS[kind])
-    loss = step_losses(together, batch_of(bags), kind)
+    together, alone = make_network(model, num_outputs(kind)), make_network(model, num_outputs(kind))
+    task, _ = make_task(kind)
+    loss = step_losses(together, batch_of(bags), task)
     loss.backward()
     total = 0.0
     for bag in bags:
         each = make_network(
-            model, OUTPUTS[kind]
+            model, num_outputs(kind)
         )  # what it remembers of a step is that of the first
-        part = step_losses(each, batch_of([bag]), kind)
+        part = step_losses(each, batch_of([bag]), task)
         part.backward()
         total = total + part.detach()
         for mine, its in zip(alone.parameters(), each.parameters(), strict=True):
@@ -170,16 +170,31 @@ def test_it_keeps_the_permutation_law_that_it_declares(model):
 
 
 @EACH_MODEL
-@pytest.mark.parametrize("kind", ["binary", "multilabel", "regression"])
-def test_every_parameter_has_a_gradient_in_a_training_step(model, kind):
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_task_teaches_every_parameter(model, kind):
     """Or training on several processes waits for it; in small bags alone, too."""
     for sizes in (SIZES, (1,)):
-        network = make_network(model, OUTPUTS[kind]).train()
-        step_losses(network, batch_of(make_bags(sizes, kind=kind)), kind).backward()
-        for name, parameter in network.named_parameters():
+        network, (task, _) = make_network(model, num_outputs(kind)).train(), make_task(kind)
+        loss = step_losses(network, batch_of(make_bags(sizes, kind=kind)), task)
+        loss.backward()
+        assert loss.isfinite()
+        for name, parameter in (*network.named_parameters(), *task.named_parameters()):
             if parameter.requires_grad:
                 assert parameter.grad is not None, name
                 assert parameter.grad.isfinite().all(), name
+
+
+@EACH_MODEL
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_task_predicts_by_it(model, kind):
+    network, (task, _) = make_network(model, num_outputs(kind)).eval(), make_task(kind)
+    logits = network(batch_of(make_bags(kind=kind))).logits
+    columns = task.predict(logits)
+    assert columns
+    for name, values in columns.items():
+        assert len(values) == len(SIZES)
+        assert not values.isinf().any(), name
+        assert "median_time" in name or not values.isnan().any(), name
 
 
 @EACH_MODEL
@@ -195,12 +210,12 @@ def test_evaluation_draws_nothing(model):
 @pytest.mark.parametrize("kind", ["multiclass", "regression"])
 def test_a_batch_of_no_bags_is_lossless(model, kind):
     """It is the share of a process that has no bag in a step."""
-    network = make_network(model, OUTPUTS[kind]).train()
+    network = make_network(model, num_outputs(kind)).train()
     bags = make_bags((5,), kind=kind)
     batch = replace(collate_bags(bags).without_bags(), seeds=torch.zeros(0, dtype=torch.int64))
     output = network(batch)
-    assert output.logits.shape == (0, OUTPUTS[kind])
-    loss = step_losses(network, batch, kind)
+    assert output.logits.shape == (0, num_outputs(kind))
+    loss = step_losses(network, batch, make_task(kind)[0])
     assert loss == 0
     loss.backward()
     for name, parameter in network.named_parameters():
@@ -249,13 +264,13 @@ def test_attention_scores_are_of_the_instances_and_finite_where_not_hidden(model
 @pytest.mark.parametrize("kind", ["binary", "multiclass"])
 def test_contributions_sum_to_the_logits(model, kind):
     """Where it has any. They are made of the attention that is returned, and of nothing else."""
-    network, batch = make_network(model, OUTPUTS[kind]).eval(), batch_of(make_bags(kind=kind))
+    network, batch = make_network(model, num_outputs(kind)).eval(), batch_of(make_bags(kind=kind))
     if not hasattr(network, "contributions"):
         return
     each = network.contributions(batch)
     if each is None:  # it has them with other options
         return
-    assert each.shape == (sum(SIZES), OUTPUTS[kind])
+    assert each.shape == (sum(SIZES), num_outputs(kind))
     size = segment_sum(each.abs(), batch.ptr)
     error = segment_sum(each, batch.ptr) + network.offset - network(batch).logits
     assert (error.abs() <= 1e-6 * size).all()

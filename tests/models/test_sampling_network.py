@@ -8,6 +8,7 @@ import scipy.stats
 import torch
 from torch import nn
 
+from every_task import KINDS, make_task, num_outputs
 from milforge.data import ImageBatch, LargeImage, TensorSource, collate_images
 from milforge.data.images.sources import LevelSource
 from milforge.models import BagOutput, SamplingNetwork
@@ -319,3 +320,16 @@ def test_state_dict_round_trip():
     assert not torch.equal(twin(batch).logits, network(batch).logits)
     twin.load_state_dict(network.state_dict())
     assert torch.equal(twin(batch).logits, network(batch).logits)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_task_teaches_it(kind):
+    task, y = make_task(kind)
+    network = make_network(num_outputs=num_outputs(kind))
+    output = network(make_batch(seeds=[3, 1, 4]))
+    loss = task.loss(output.logits, task.target(y[: len(HIGH)])).sum() + output.penalty
+    loss.backward()
+    assert loss.isfinite()
+    for name, parameter in (*network.named_parameters(), *task.named_parameters()):
+        assert parameter.grad is not None, name
+        assert parameter.grad.isfinite().all(), name

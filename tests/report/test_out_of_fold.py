@@ -9,6 +9,7 @@ import pyarrow.parquet as pq
 import pytest
 from sklearn.metrics import average_precision_score, roc_auc_score
 
+import survival_oracles as oracle
 from milforge.report import pooled
 from milforge.report.files import write_report
 from milforge.report.gather import gather
@@ -255,3 +256,29 @@ def test_other_tasks(cohort, tmp_path, task):
     for row in rows.values():
         assert 0 < row.p <= 1
         assert row.difference.low <= row.difference.value <= row.difference.high
+
+
+def test_risks_of_all_folds_are_measured_together_and_beside_the_mean_of_the_runs(cohort, tmp_path):
+    generator = np.random.default_rng(0)
+    time = 1.0 + generator.integers(0, 15, cohort.n)
+    y = {"time": time, "event": cohort.label, "risk": generator.normal(size=cohort.n) - time / 10}
+    measured = []
+    for fold in range(2):
+        chosen = np.flatnonzero(cohort.fold_of(2) == fold)
+        rows = rows_of(cohort, chosen, "test", cohort.logits(1, 0))
+        rows = {k: v for k, v in rows.items() if not k.startswith(("label", "prob", "logit"))}
+        rows |= {name: values[chosen] for name, values in y.items()}
+        folder = tmp_path / "runs" / str(fold)
+        write_config(folder, "m", **{"split.fold": fold, "split.folds": 2})
+        write_predictions(folder, rows, task="Cox", class_names=())
+        measured.append(oracle.concordance(*(rows[name] for name in ("risk", "time", "event"))))
+        write_summary(folder, {"test/c_index": measured[-1]})
+    results = gather(survey([tmp_path / "runs"]), ["test/c_index"])
+    (row,) = results.pooled_rows
+    of_all = oracle.concordance(y["risk"], y["time"], y["event"])
+    assert row.estimate.value == pytest.approx(of_all, abs=1e-9)
+    assert row.runs_mean == pytest.approx(np.mean(measured), abs=1e-9)
+    assert abs(row.estimate.value - row.runs_mean) > 1e-3
+    assert row.estimate.low < of_all < row.estimate.high
+    (note,) = [note for note in results.notes if "c_index" in note and "each risk less" in note]
+    assert "training bags of its model" in note

@@ -151,7 +151,8 @@ def test_discrete_bins_are_quantiles_of_the_training_events():
     torch.testing.assert_close(task.loss(logits, task.target(y)), expected)
     lived = (1 - logits.double().sigmoid()).cumprod(1)
     columns = task.predict(logits)
-    torch.testing.assert_close(columns["risk"].double(), -lived.sum(1), rtol=1e-5, atol=1e-6)
+    risk = -lived.sum(1)
+    torch.testing.assert_close(columns["risk"].double(), risk - risk.mean(), rtol=1e-5, atol=1e-6)
     k = 2  # at an edge, the survival is that of the bins before
     at_edge = task.survival(logits.double(), task.edges[k + 1 : k + 2])
     torch.testing.assert_close(at_edge[:, 0], lived[:, k])
@@ -215,6 +216,18 @@ def test_weibull_is_scipys():
     time, event = y.double().numpy().T
     assert task.log_unit.exp().item() == pytest.approx(time.sum() / event.sum(), rel=1e-6)
     assert dict(task.named_parameters()).keys() == {"log_shape"}
+
+
+@EACH
+def test_risks_are_above_or_below_the_mean_of_the_training_bags(kind):
+    """So that members of other folds, one of which expects longer lives, can be pooled."""
+    task, y, logits = make_task(kind)
+    for seen in (logits, logits + 2):
+        task.fit_outputs(seen, task.target(y))
+        risk = task.predict(seen)["risk"]
+        assert risk.mean().item() == pytest.approx(0, abs=1e-5)
+        assert risk.std() > 0.1
+        assert task.median_risk.item() == pytest.approx(risk.median().item(), abs=1e-5)
 
 
 @EACH

@@ -11,6 +11,7 @@ from torch.nn import functional as F
 from milforge.data import collate_bags
 from milforge.functional import attention_supervision
 from milforge.models.output import Auxiliary, BagOutput
+from milforge.tasks import Ordinal
 from milforge.training.losses import (
     auxiliary_loss,
     bag_losses,
@@ -246,7 +247,10 @@ def test_a_loss_that_needs_classes_is_missed_once_in_words():
     network = nn.Module()
     network.auxiliary_loss = lambda batch, output, classes: None
     regression = make_task("regression", make_labels("regression"))
-    with pytest.warns(UserWarning, match="Module has a loss of its own .* Regression has none"):
-        warn_without_classes(network, regression)
+    grades = Ordinal().from_state({"kind": "ordinal", "method": "corn", "class_names": [*"abc"]})
+    for task in (regression, grades):
+        name = type(task).__name__
+        with pytest.warns(UserWarning, match=f"Module has a loss of its own .* {name} has none"):
+            warn_without_classes(network, task)
     warn_without_classes(network, make_task("binary", make_labels("binary")))
     warn_without_classes(nn.Module(), regression)

@@ -99,6 +99,21 @@ class TestGeneratedData:
         alone = make_parts(BagSplits([], [], parts[0]), Regression(), None).task
         assert (alone.mean.tolist(), alone.std.tolist()) == ([0], [1])
 
+    @pytest.mark.parametrize("labelled", [True, False])
+    def test_covariates_are_scaled_by_the_training_part(self, labelled):
+        bags = make_bags(2, y=[0, 1]) if labelled else make_bags(2)
+        ages = {"age": ["40", "60", "70", "50", "30", "90"]}
+        parts = make_parts(BagSplits(bags, bags, bags, covariates=ages), Auto(), None)
+        found = [[part[i].covariates.item() for i in range(2)] for part in parts.parts.values()]
+        assert found == [[-1, 1], [2, 0], [-2, 4]]
+        known = parts.covariates.state()
+        again = make_parts(
+            BagSplits([], [], bags, covariates={"age": ["50", "70"]}), Auto(), None, known
+        )
+        assert [again.parts["test"][i].covariates.item() for i in range(2)] == [0, 2]
+        with pytest.raises(ValueError, match="the column 'age', which the model was trained with"):
+            make_parts(BagSplits([], [], bags), Auto(), None, known)
+
 
 class TestTable:
     def test_one_without_a_split_is_refused(self):

@@ -26,12 +26,27 @@ class BagSplits(Generic[Item]):
         test: bags to report on.
         class_names: the names of the classes, negative first: a label is the number of its class.
             Where a bag has several labels, the name of each label. Empty: the task finds them.
+        covariates: what the head may use beside the bags, name to the text of each bag: of all
+            training bags, then of validation, then of test.
+
+    Raises:
+        ValueError: where a covariate is not that of each bag.
     """
 
     train: Bags[Item]
     val: Bags[Item]
     test: Bags[Item]
     class_names: tuple[str, ...] = ()
+    covariates: Mapping[str, Sequence[str]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        total = len(self.train) + len(self.val) + len(self.test)
+        for name, texts in self.covariates.items():
+            if len(texts) != total:
+                raise ValueError(
+                    f"expected a value of the covariate {name!r} for each of {total} bags, got "
+                    f"{len(texts)}"
+                )
 
 
 @dataclass(frozen=True, eq=False)

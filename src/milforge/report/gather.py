@@ -94,6 +94,11 @@ def _explain_pooled(rows: Sequence[PooledRow]) -> list[str]:
         "bags are measured together; single models: the same with one model per bag, averaged over "
         "seeds; mean of runs: each run on its own test part, then the mean."
     ]
+    if any(row.measure == "c_index" for row in rows):
+        notes.append(
+            "Pooled c_index compares risks of different models, each risk less its mean over the "
+            "training bags of its model; the mean of runs compares none."
+        )
     fewest = min(row.patients for row in rows)
     if fewest < FEWEST:
         notes.append(

@@ -20,9 +20,9 @@ class Cox(Survival):
     batch of one bag teaches nothing, so `loader.batch_size` is to be 32 or more where memory
     allows. Gradients must not be accumulated.
 
-    `risk` is the logit less its mean over the training bags, so that members of other folds can be
-    pooled. The survival is `exp(-H(t) e^risk)` with Breslow's baseline H of the training bags;
-    both as each bag was seen in the last epoch of training. See `Survival` for the columns.
+    `risk` is the logit, less its mean over the training bags. The survival is `exp(-H(t) e^risk)`
+    with Breslow's baseline H of the training bags, as each was seen in the last epoch of training.
+    See `Survival` for the columns.
 
     Args:
         ties: of events at one time: efron or breslow.
@@ -67,8 +67,7 @@ class Cox(Survival):
         self.register_buffer("hazard", torch.zeros(len(steps)))
 
     def fit_outputs(self, logits: Tensor, target: Tensor) -> None:
-        """Takes the mean risk of the training bags, and the baseline hazard."""
-        self.centre.copy_(self.risk(logits).double().mean())
+        """Takes the baseline hazard too."""
         super().fit_outputs(logits, target)
         time, event = target.unbind(1)
         self._fit_hazard(self.risk(logits).double() - self.centre, time, event)

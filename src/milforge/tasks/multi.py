@@ -50,8 +50,8 @@ class Multi(Task):
 
     def _register(self) -> None:
         """Parameters of the tasks are parameters of this one."""
-        self.tasks = nn.ModuleDict({name: each.task for name, each in self.targets.items()})
         tasks = [each.task for each in self.targets.values()]
+        self.tasks = nn.ModuleList(tasks)  # a dictionary of modules has names that it refuses
         self.whole_batch = any(task.whole_batch for task in tasks)
         self.learns_from_outputs = any(task.learns_from_outputs for task in tasks)
         self.input_names = tuple(

@@ -30,10 +30,11 @@ from milforge.tasks.survival_figures import survival_figures
 class Survival(Task):
     """The time until an event: two label columns, the time and whether the event happened then.
 
-    Columns: `risk` `(B,)`, high where the time is to be short; `survival_<t>` `(B,)`, the
-    probability of living beyond t, for each of `times`; `median_time` `(B,)`, at which the survival
-    is one half, NaN where the curve does not come down so far. A loss of the config gets `target`
-    `(B, 2)`: the time and the event.
+    Columns: `risk` `(B,)`, high where the time is to be short, less its mean over the training bags
+    as each was seen in the last epoch, so that members of other folds can be pooled;
+    `survival_<t>` `(B,)`, the probability of living beyond t, for each of `times`; `median_time`
+    `(B,)`, at which the survival is one half, NaN where the curve does not come down so far. A loss
+    of the config gets `target` `(B, 2)`: the time and the event.
 
     Args:
         times: at which the survival is predicted and measured, in the unit of the labels; None:
@@ -44,7 +45,8 @@ class Survival(Task):
     Attributes:
         kind: what is written as `task=`.
         metric_types: the classes of the task's own metrics, by name.
-        centre: 0-dim, what is subtracted from the risk; in the checkpoint.
+        centre: 0-dim, the mean of what `risk` gives for the training bags in the last epoch, which
+            is subtracted from it; in the checkpoint.
         median_risk: 0-dim, the median risk of the training bags in the last epoch, which parts
             risk groups; in the checkpoint.
 
@@ -114,7 +116,8 @@ class Survival(Task):
         self._censoring = steps.times.tolist(), steps.values.tolist()
 
     def fit_outputs(self, logits: Tensor, target: Tensor) -> None:
-        """Takes the median risk of the training bags."""
+        """Takes the mean risk of the training bags, and the median of what is left."""
+        self.centre.copy_(self.risk(logits).double().mean())
         self.median_risk.copy_((self.risk(logits) - self.centre).median())
 
     def of_patient(self, y: NDArray[Any]) -> NDArray[Any]:

@@ -17,7 +17,7 @@ class SurvivalDiscrete(Survival):
     The edges are quantiles of the times of the events of the training part. With the hazards
     `h_k = sigmoid(l_k)`, a bag lives beyond bin k with `S_k = prod_{j<=k} (1 - h_j)`; within a bin
     the survival is a straight line, and beyond the last time of the training part it stays.
-    `risk` is `-sum_k S_k`. See `Survival` for the columns.
+    `risk` is `-sum_k S_k`, less its mean. See `Survival` for the columns.
 
     Args:
         bins: K, 2 or more.

@@ -17,7 +17,7 @@ class Weibull(Survival):
     The time of a bag follows a Weibull distribution, `S(t) = exp(-(t / lambda)^k)`. `log lambda` is
     the logit plus that of an exponential distribution fitted to the training part; `log k` is one
     number for all bags, a parameter of this task that is trained with the network. `risk` is minus
-    the logit. Any batch size will do. See `Survival` for the columns.
+    the logit, less its mean. Any batch size will do. See `Survival` for the columns.
 
     Args:
         times: see `Survival`.

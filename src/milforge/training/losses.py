@@ -94,7 +94,7 @@ def auxiliary_loss(
     Further logits (`BagOutput.auxiliary`) are held to the labels of their bags: their losses are
     averaged within each bag, then weighted. A network that has a method
     `auxiliary_loss(batch, output, classes)` gives further losses `(B,)`; it is not asked where the
-    task has no classes.
+    logits are not those of classes.
 
     Args:
         network: may have that method.
@@ -118,7 +118,7 @@ def auxiliary_loss(
         counts = torch.bincount(bag, minlength=len(target)).clamp(min=1)
         added.append(weight * sums / counts)
     own = getattr(network, "auxiliary_loss", None)
-    classes = None if own is None else task.classes(batch.y)
+    classes = task.classes(batch.y) if own is not None and _of_classes(task) else None
     if own is not None and classes is not None:
         losses = own(batch, output, classes)
         _check_shape("auxiliary_loss of the network", losses, len(target))
@@ -128,11 +128,17 @@ def auxiliary_loss(
 
 def warn_without_classes(network: nn.Module, task: Task) -> None:
     """Warns where a network has an `auxiliary_loss`, which the task has no classes for."""
-    if hasattr(network, "auxiliary_loss") and not task.class_names:
+    if hasattr(network, "auxiliary_loss") and not _of_classes(task):
         rank_zero_warn(
-            f"{type(network).__name__} has a loss of its own that needs classes, and the task "
-            f"{type(task).__name__} has none: it is trained without"
+            f"{type(network).__name__} has a loss of its own that needs a logit for each class, "
+            f"and the task {type(task).__name__} has none: it is trained without"
         )
+
+
+def _of_classes(task: Task) -> bool:
+    """Whether there is a logit for each class, or one for two; grades have one less, or one."""
+    classes = len(task.class_names)
+    return classes > 0 and classes == (2 if task.num_outputs == 1 else task.num_outputs)
 
 
 def warn_without_instance_labels() -> None:

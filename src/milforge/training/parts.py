@@ -131,19 +131,45 @@ def make_parts(
             "split: this data set makes its parts itself, so no split is used; choose split=none"
         )
     parts = {name: as_dataset(getattr(data, name)) for name in SPLITS}
+    encoder, seen = _generated_covariates(data, covariates)
     values = [parts[name].labels for name in SPLITS if len(parts[name])]
     if any(each is None for each in values):
-        return Parts(parts, None)
+        if encoder is None:
+            return Parts(parts, None)
+        bare = {name: _with(parts[name], None, seen[name]) for name in SPLITS}
+        return Parts(bare, None, covariates=encoder)
     labels = _generated(torch.cat([each for each in values if each is not None]), data.class_names)
     task = task.resolve(labels)
     y = torch.from_numpy(task.encode(labels))
-    bounds = np.cumsum([0, *(len(parts[name]) for name in SPLITS)])
+    ends = np.cumsum([len(parts[name]) for name in SPLITS])
     labelled = {
-        name: LabelledBags(parts[name], np.arange(stop - start), y[start:stop])
-        for name, start, stop in zip(SPLITS, bounds[:-1], bounds[1:], strict=True)
+        name: _with(parts[name], each, seen[name])
+        for name, each in zip(SPLITS, y.tensor_split(ends[:-1].tolist()), strict=True)
     }
     _fit(task, labelled["train"])
-    return Parts(labelled, task)
+    return Parts(labelled, task, covariates=encoder)
+
+
+def _with(
+    bags: LabelledDataset[Any], y: Tensor | None, covariates: Tensor | None
+) -> LabelledBags[Any]:
+    return LabelledBags(bags, np.arange(len(bags)), y, covariates)
+
+
+def _generated_covariates(
+    data: BagSplits[Any], stored: Sequence[Mapping[str, Any]] | None
+) -> tuple[CovariateEncoder | None, dict[str, Tensor | None]]:
+    """What knows the covariates of generated bags, and those of each part as numbers."""
+    sizes = [len(getattr(data, name)) for name in SPLITS]
+    if stored is None and data.covariates:
+        train = {name: texts[: sizes[0]] for name, texts in data.covariates.items()}
+        encoder = CovariateEncoder.fit(train)
+    elif stored is not None:
+        encoder = CovariateEncoder(stored)
+    else:
+        return None, dict.fromkeys(SPLITS)
+    of_all = encoder(data.covariates)
+    return encoder, dict(zip(SPLITS, of_all.split(sizes), strict=True))
 
 
 def _generated(values: Tensor, class_names: tuple[str, ...]) -> Labels:

@@ -18,9 +18,12 @@ def shares(part):
 
 @cache
 def outcomes(**options):
-    names = ("time", "event", "value", "grade")
-    part = digits_survival(train=1, val=1, test=1500, label_column=names, **options).test
-    return shares(part), dict(zip(names, part.labels.unbind(1), strict=True))
+    names = ("time", "event", "value", "grade", "high")
+    splits = digits_survival(train=1, val=1, test=1500, label_column=names, **options)
+    y = dict(zip(names, splits.test.labels.unbind(1), strict=True))
+    if splits.covariates:
+        y["age"] = torch.tensor([float(text) for text in splits.covariates["age"][2:]])
+    return shares(splits.test), y
 
 
 def test_times_follow_the_hazard_of_the_share():
@@ -31,6 +34,19 @@ def test_times_follow_the_hazard_of_the_share():
     assert kstest(hazard.numpy(), "expon").pvalue > 0.01
     turned = (y["time"] / 60) ** 1.5 * torch.exp(-3 * share)
     assert kstest(turned.numpy(), "expon").pvalue < 1e-6
+
+
+def test_an_age_shortens_the_time_and_nothing_else():
+    share, y = outcomes(follow_up=1e6, age_effect=1.0)
+    older = (y["age"] - 60) / 10
+    assert kstest(older.numpy(), "norm").pvalue > 0.01
+    hazard = (y["time"] / 60) ** 1.5 * torch.exp(3 * share + older)
+    assert kstest(hazard.numpy(), "expon").pvalue > 0.01
+    same, plain = outcomes(follow_up=1e6)
+    assert "age" not in plain
+    assert torch.equal(same, share)
+    for name in ("value", "grade", "high"):
+        assert torch.equal(y[name], plain[name])
 
 
 def test_censoring_is_uniform_and_knows_nothing():
@@ -58,6 +74,7 @@ def test_values_and_grades_are_the_share_and_noise():
     assert kstest(rest / 0.15, "norm").pvalue > 0.01
     share, exact = outcomes(noise=0.0)
     torch.testing.assert_close(exact["value"], 10 * share)
+    assert torch.equal(exact["high"], (share > 0.5).float())
     assert exact["grade"].tolist() == np.searchsorted([0.25, 0.5, 0.75], share.numpy()).tolist()
 
 
@@ -96,7 +113,7 @@ def test_missing_outcomes_are_of_training_bags_alone():
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"label_column": "age"}, "data.label_column among time, event, value, grade, each once"),
+        ({"label_column": "age"}, "label_column among time, event, value, grade, high, each once"),
         ({"label_column": ["time", "time"]}, "each once, got time, time"),
         ({"train": 0}, "data.train of at least 1, got 0"),
         ({"missing": 1.0}, "data.missing from 0 to below 1, got 1"),

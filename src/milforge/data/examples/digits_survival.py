@@ -14,11 +14,12 @@ from milforge.data.examples.digits import LARGEST_PIXEL, digit_pools
 from milforge.data.labelled_bags import LabelledBags
 from milforge.data.parts import BagSplits
 
-COLUMNS = ("time", "event", "value", "grade")
+COLUMNS = ("time", "event", "value", "grade", "high")
 
 _SHAPE, _SCALE = 1.5, 60.0  # of the Weibull distribution of times without a target
 _GRADE_CUTS = (0.25, 0.5, 0.75)
 _VALUE_UNIT = 10.0
+_AGE, _AGE_SD = 60.0, 10.0
 
 
 def digits_survival(
@@ -34,6 +35,7 @@ def digits_survival(
     follow_up: float = 60.0,
     noise: float = 0.15,
     missing: float = 0.0,
+    age_effect: float = 0.0,
     seed: int = 0,
 ) -> BagSplits[Bag]:
     r"""Bags of real digits whose outcomes follow from the share s of targets among their digits.
@@ -47,6 +49,11 @@ def digits_survival(
       than s, `bag.y_inst.float().mean()`.
     - `value`: `10 (s + e)`. No prediction has a smaller mean squared error than `10 s`.
     - `grade`: 0 to 3, how many of 1/4, 1/2, 3/4 are below `s + e`.
+    - `high`: 1 where `s + e` is above 1/2, else 0.
+
+    With an `age_effect` each bag has a covariate beside its images, `age`, normally distributed
+    about 60 with a deviation of 10 and independent of s: then it is
+    `exp(effect s + age_effect (age - 60) / 10)` that shortens the time.
 
     The images are those of `digits_bags`: no image stands in two parts. Bag i depends on its part,
     `seed` and i alone, and its outcomes do not depend on the columns that are asked for.
@@ -55,7 +62,7 @@ def digits_survival(
         train: number of training bags.
         val: number of validation bags.
         test: number of test bags.
-        label_column: which of time, event, value and grade are the labels, one or several.
+        label_column: which of time, event, value, grade and high are the labels, one or several.
         target: the digit that decides.
         mean_size: mean number of images in a bag.
         sd_size: standard deviation of that number; 0 for bags of one size.
@@ -64,6 +71,7 @@ def digits_survival(
         noise: standard deviation of e.
         missing: share of the training bags that lack an outcome, drawn for each by itself; a time
             goes with its event.
+        age_effect: log hazard of ten years of age; 0: there is no covariate.
         seed: 0 or more.
 
     Raises:
@@ -92,6 +100,7 @@ def digits_survival(
             f"{noise}, {sd_size} and {seed}"
         )
     parts: dict[str, LabelledBags[Bag]] = {}
+    ages: list[float] = []
     for number, (name, (images, digits), count) in enumerate(
         zip(SPLITS, digit_pools(), (train, val, test), strict=True)
     ):
@@ -104,15 +113,17 @@ def digits_survival(
         ]
         indices = [_draw(rng, digits == target, mean_size, sd_size) for rng in rngs]
         shares = [float((digits[chosen] == target).mean()) for chosen in indices]
+        older = [_older(seed, number, index) if age_effect else 0.0 for index in range(count)]
+        ages += [_AGE + _AGE_SD * each for each in older]
         table = np.array(
             [
-                _outcomes(rng, share, effect, follow_up, noise)
-                for rng, share in zip(rngs, shares, strict=True)
+                _outcomes(rng, share, effect * share + age_effect * each, follow_up, noise)
+                for rng, share, each in zip(rngs, shares, older, strict=True)
             ]
         )
         if name == "train" and missing > 0:
-            lost = np.array([rng.random(3) < missing for rng in rngs])
-            table[lost[:, [0, 0, 1, 2]]] = np.nan
+            lost = np.array([rng.random(4) < missing for rng in rngs])
+            table[lost[:, [0, 0, 1, 2, 3]]] = np.nan
         bags = ImageBags(
             torch.from_numpy(images).div(LARGEST_PIXEL),
             torch.from_numpy(digits.astype(np.int64)),
@@ -121,7 +132,17 @@ def digits_survival(
             name,
         )
         parts[name] = LabelledBags(bags, np.arange(count), _chosen(table, names))
-    return BagSplits(**parts, class_names=names if len(names) > 1 else ())
+    return BagSplits(
+        **parts,
+        class_names=names if len(names) > 1 else (),
+        covariates={"age": [f"{age:.4f}" for age in ages]} if age_effect else {},
+    )
+
+
+def _older(seed: int, part: int, index: int) -> float:
+    """By how many deviations; of a generator of its own, which changes no other outcome."""
+    sequence = np.random.SeedSequence(seed, spawn_key=(part, index, 1))
+    return float(np.random.default_rng(sequence).standard_normal())
 
 
 def _draw(
@@ -143,16 +164,19 @@ def _draw(
 
 
 def _outcomes(
-    rng: np.random.Generator, share: float, effect: float, follow_up: float, noise: float
-) -> tuple[float, float, float, float]:
-    """Time, event, value and grade."""
-    time = _SCALE * (-np.log(1 - rng.random()) / np.exp(effect * share)) ** (1 / _SHAPE)
+    rng: np.random.Generator, share: float, log_hazard: float, follow_up: float, noise: float
+) -> tuple[float, float, float, float, float]:
+    """Time, event, value, grade, and whether it is high."""
+    time = _SCALE * (-np.log(1 - rng.random()) / np.exp(log_hazard)) ** (1 / _SHAPE)
     seen = follow_up * (1 - rng.random())
-    value, grade = share + noise * rng.standard_normal(2)
+    value, grade, high = share + noise * rng.standard_normal(3)
     event = float(time <= seen)
     # Not 0 in the dtype in which it is kept.
     time = max(min(time, seen), 1e-6)
-    return time, event, _VALUE_UNIT * value, float(np.searchsorted(_GRADE_CUTS, grade))
+    return (
+        *(time, event, _VALUE_UNIT * value),
+        *(float(np.searchsorted(_GRADE_CUTS, grade)), float(high > _GRADE_CUTS[1])),
+    )
 
 
 def _chosen(table: NDArray[np.float64], names: Sequence[str]) -> Tensor:
