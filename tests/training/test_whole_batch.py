@@ -1,6 +1,7 @@
 """Losses that compare the bags of a batch: on several processes, and in evaluation."""
 
 from datetime import timedelta
+from functools import partial
 from types import SimpleNamespace
 
 import numpy as np
@@ -11,7 +12,8 @@ from torch import nn
 from torch.multiprocessing import start_processes
 
 from milforge.data import Bag, BagList, Labels, Loader, collate_bags
-from milforge.models import BagOutput
+from milforge.models import BagNetwork, BagOutput
+from milforge.nn import AttentionPool, MLPEncoder
 from milforge.tasks import Cox, Multi, Regression
 from milforge.training import MILModule
 from milforge.training.data_loaders import collate_share, train_batches
@@ -121,6 +123,27 @@ def test_a_step_on_several_processes_is_that_of_one(tmp_path, kind):
     for path in found:
         each = torch.load(path, weights_only=True)
         torch.testing.assert_close(each, expected, rtol=1e-5, atol=1e-6, msg=path.name)
+
+
+def test_a_packed_step_has_the_gradients_of_forwards_of_single_bags():
+    _, bags = make_module("cox", make_bags())
+    task, _ = make_task("cox", make_bags())
+    torch.manual_seed(0)
+    network = BagNetwork(
+        (3,), 1, encoder=partial(MLPEncoder, hidden=(8,)), pool=partial(AttentionPool, att_dim=4)
+    )
+    packed = network(collate_bags(bags)).logits
+    single = torch.cat([network(collate_bags([bag])).logits for bag in bags])
+    target = task.target(torch.stack([bag.y for bag in bags]))
+    parameters = list(network.parameters())
+    found, expected = (
+        torch.autograd.grad(task.loss(logits, target).mean(), parameters)
+        for logits in (packed, single)
+    )
+    largest = max(float(each.abs().max()) for each in expected)
+    assert largest > 0.01
+    for ours, theirs in zip(found, expected, strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-5 * largest)
 
 
 def test_the_loss_in_evaluation_is_that_of_the_whole_part_however_it_is_dealt():
