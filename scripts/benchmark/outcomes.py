@@ -200,7 +200,7 @@ def covariates(seeds: int, epochs: int) -> None:
         for name, risk in best.items():
             c = float(concordance_index(risk, *test.labels.unbind(1)))
             rows.setdefault(f"best possible, {name}", []).append(c)
-    common = ["task=cox", "loader.batch_size=32", "data.age_effect=1.0"]
+    common = ["task=cox", "loader.batch_size=32", "data.age_effect=1.0", "optimizer.lr=1e-2"]
     for name, given in (("images alone", "false"), ("images and age", "true")):
         options = [*common, f"model.covariates={given}"]
         rows[name] = [trained(name, seed, options, epochs)["test/c_index"] for seed in range(seeds)]

@@ -168,8 +168,8 @@ def _generated_covariates(
         encoder = CovariateEncoder(stored)
     else:
         return None, dict.fromkeys(SPLITS)
-    of_all = encoder(data.covariates)
-    return encoder, dict(zip(SPLITS, of_all.split(sizes), strict=True))
+    parts = torch.split(encoder(data.covariates), sizes)
+    return encoder, dict(zip(SPLITS, parts, strict=True))
 
 
 def _generated(values: Tensor, class_names: tuple[str, ...]) -> Labels:
