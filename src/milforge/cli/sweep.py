@@ -1,5 +1,6 @@
 """The jobs of a sweep: where they are, how far they are, and what they say together."""
 
+import json
 import logging
 import multiprocessing
 import os

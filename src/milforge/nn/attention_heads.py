@@ -57,9 +57,9 @@ class AttentionHeads(nn.Module):
         """`(N, D)` to scores `(N, K)`."""
         gate = self.fc_gated
         if self.shared:
-            own_gate = (None, None) if gate is None else (gate.weight, gate.bias)
+            w2, b2 = (None, None) if gate is None else (gate.weight, gate.bias)
             return scores_of_heads(
-                x, self.fc1.weight, self.fc1.bias, self.fc2.weight, *own_gate, self.act
+                x, self.fc1.weight, self.fc1.bias, self.fc2.weight, w2, b2, self.act
             )
         hidden = ACTIVATIONS[self.act](self.fc1(x))
         if gate is not None:

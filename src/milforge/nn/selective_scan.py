@@ -56,7 +56,11 @@ class SelectiveScan(nn.Module):
         again = partial(checkpoint, use_reentrant=False)
         with torch.autocast(x.device.type, enabled=False):
             # Not slices, whose gradients would each be a table as wide as x.
-            blocks = (x.split(_BLOCK, 1), dt.split(_BLOCK, 1), decay.split(_BLOCK))
+            blocks = (
+                torch.split(x, _BLOCK, 1),
+                torch.split(dt, _BLOCK, 1),
+                torch.split(decay, _BLOCK),
+            )
             # An empty bag has no row: row 0, where it begins anew anyway, stands for it.
             starts = torch.where(ptr.diff() > 0, ptr[:-1], 0) if len(x) else ptr[:0]
             parts = [again(_states_seen, *of, b, c, starts) for of in zip(*blocks, strict=True)]

@@ -77,7 +77,7 @@ def _by_number(values: NDArray[np.float64], predictions: Predictions) -> tuple[f
         placed = stats.rankdata(y)
 
         def correlation(labels: NDArray[np.float64]) -> float:
-            return abs(float(apart @ labels) / placed.std())
+            return abs(float(apart @ labels) / float(placed.std()))
 
         return (*_shuffled(correlation, placed, predictions), "Spearman's correlation")
     counts = {c: int((y == c).sum()) for c in np.unique(y).tolist()}

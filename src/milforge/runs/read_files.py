@@ -15,7 +15,7 @@ _DEEPEST = 60
 _PARSER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # in C, where PyYAML was built with it
 
 
-class _Loader(_PARSER):  # type: ignore[misc]
+class _Loader(_PARSER):  # type: ignore[misc, valid-type]
     """Values as OmegaConf reads them, ten times faster: `1e-3` is a number, a date is text."""
 
     def construct_mapping(self, node: Any, deep: bool = False) -> Any:
