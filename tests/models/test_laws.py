@@ -26,6 +26,12 @@ from test_configs import compose_config, options
 
 WIDTH = 6
 SIZES = (9, 1, 2, 3, 7, 8, 17, 33)  # around the k of the models
+# Several targets are grades, classes, numbers and times at once; the others wait for the night.
+AT_ONCE = ("binary", "multiclass", "multi")
+EACH_KIND = pytest.mark.parametrize(
+    "kind",
+    [kind if kind in AT_ONCE else pytest.param(kind, marks=pytest.mark.nightly) for kind in KINDS],
+)
 
 
 @cache
@@ -171,7 +177,7 @@ def test_it_keeps_the_permutation_law_that_it_declares(model):
 
 
 @EACH_MODEL
-@pytest.mark.parametrize("kind", KINDS)
+@EACH_KIND
 def test_every_task_teaches_every_parameter(model, kind):
     """Or training on several processes waits for it; in small bags alone, too."""
     for sizes in (SIZES, (1,)):
@@ -211,7 +217,7 @@ def test_covariates_are_seen_by_the_logits_of_their_own_bag(model):
 
 
 @EACH_MODEL
-@pytest.mark.parametrize("kind", KINDS)
+@EACH_KIND
 def test_every_task_predicts_by_it(model, kind):
     network, (task, _) = make_network(model, num_outputs(kind)).eval(), make_task(kind)
     logits = network(batch_of(make_bags(kind=kind))).logits
