@@ -232,7 +232,9 @@ def image_bag_splits(
     names = tuple(str(digit) for digit in _as_targets(target))
     single = isinstance(target, int)
     return BagSplits(
-        *(parts[name] for name in SPLITS),
+        parts["train"],
+        parts["val"],
+        parts["test"],
         class_names=(f"no {target}", *names) if single else names,
     )
 

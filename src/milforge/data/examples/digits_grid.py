@@ -120,7 +120,9 @@ def digits_grid(
             x += np.float32(noise) * rng.standard_normal(x.shape, dtype=np.float32)
             bags.append((x, tiles[:, ::-1] * _STRIDE, blob))
         parts[name] = _TileBags(bags, name)
-    return BagSplits(*(parts[name] for name in SPLITS), class_names=(f"no {target}", str(target)))
+    return BagSplits(
+        parts["train"], parts["val"], parts["test"], class_names=(f"no {target}", str(target))
+    )
 
 
 def draw_tiles(

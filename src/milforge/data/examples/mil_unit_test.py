@@ -84,7 +84,9 @@ def mil_unit_test(
             counts = _kinds(rule, rng, is_positive=index % 2 == 1, is_test=name == "test")
             bags.append(_bag(rng, counts, index % 2, f"{name}_{index:04d}"))
         parts[name] = bags
-    return BagSplits(*(parts[name] for name in SPLITS), class_names=("negative", "positive"))
+    return BagSplits(
+        parts["train"], parts["val"], parts["test"], class_names=("negative", "positive")
+    )
 
 
 def _kinds(
