@@ -45,7 +45,11 @@ for number in range(30):
 # %%
 def run(command, *arguments):
     sys.argv = [f"milforge-{command}", *arguments]
-    importlib.import_module(f"milforge.cli.{command}").main()
+    try:
+        importlib.import_module(f"milforge.cli.{command}").main()
+    except SystemExit as end:  # as a command ends in a terminal
+        if end.code:
+            raise
 
 
 run("inspect", str(folder), "--labels", str(folder / "labels.csv"))

@@ -64,7 +64,7 @@ class Dashboard(RecordCollector):
     ) -> None:
         """Keeps the first bags."""
         left = self.same_bags - len(self._followed)
-        if left <= 0 or not self._shown(trainer) or trainer.sanity_checking:
+        if left <= 0 or not self._shown(trainer):
             return
         if not isinstance(outputs, Mapping):  # a module of one's own may return nothing
             return
