@@ -69,6 +69,8 @@ def prepare_wandb(logger: WandbLogger, path: Path, name: str | None) -> None:
         with atomic_path(path) as partial:
             partial.write_text(f"{options['id']}\n")
     if not is_offline(logger):
+        # Said in so many words, as W&B may have read the mode of an earlier run in this process.
+        options["mode"] = options.get("mode") or "online"
         import wandb  # which takes most of a second
 
         try:
