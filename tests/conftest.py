@@ -37,6 +37,13 @@ settings.load_profile("milforge")
 
 
 @pytest.fixture(scope="session", autouse=True)
+def cache_of_the_user_is_left_alone(tmp_path_factory):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("user_cache")))
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
 def local_config_is_left_out():
     with pytest.MonkeyPatch.context() as patch:
         hide_local_config(patch)

@@ -54,7 +54,10 @@ def test_nothing_that_a_data_set_may_offer_is_lost():
     } - {"__init__", "__subclasshook__"}
     # What a subclass gives by `__getitem__` is not known to be read into memory: see `reads_into`.
     offered -= {"read_into"}
-    assert offered == {"__len__", "__getitem__", "labels", "sizes", "outline", "set_epoch"}
+    assert offered == {"__len__", "__getitem__", "labels", "sizes", "outline", "set_epoch"} | {
+        "faults",
+        "state",
+    }
     # Of bags that do not differ by epoch it has no such method either.
     assert offered - {"set_epoch"} <= vars(WrappedDataset).keys()
     assert hasattr(WrappedDataset(Full()), "set_epoch")

@@ -61,7 +61,7 @@ class ContentCache:
         found = self.find(key)
         if found is None:
             found = dict(make())
-            self._store(key, found)
+            self.put(key, found)
         return found
 
     def find(self, key: str) -> dict[str, Tensor] | None:
@@ -77,10 +77,12 @@ class ContentCache:
         except Exception:  # a damaged file fails in many ways, and is made again whichever it is
             return None
 
-    def _path(self, key: str) -> Path:
-        return self.folder / f"{key}.pt"
+    def put(self, key: str, tensors: Mapping[str, Tensor]) -> None:
+        """Writes the tensors of that key, in place of those that there may be.
 
-    def _store(self, key: str, tensors: Mapping[str, Tensor]) -> None:
+        Raises:
+            OSError: where the file cannot be written.
+        """
         stored = {"key": key, "tensors": {name: _alone(each) for name, each in tensors.items()}}
         try:
             with atomic_path(self._path(key)) as partial, partial.open("wb") as file:
@@ -90,6 +92,9 @@ class ContentCache:
                 f"{self.folder}: expected a folder with room to write to as {self.option}, got: "
                 f"{refusal(error) or error}: make room, name another, or leave {self.option}=null"
             ) from error
+
+    def _path(self, key: str) -> Path:
+        return self.folder / f"{key}.pt"
 
 
 def _alone(tensor: Tensor) -> Tensor:

@@ -1,6 +1,7 @@
 """What a data set of bags offers."""
 
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Any, Protocol, TypeVar
 
@@ -10,7 +11,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from milforge.data.bag import Bag
+from milforge.data.faults import BagError, Fault
 from milforge.data.images.large_image import LargeImage
+
+# Files are waited for more than computed on; so many bags are in memory at once.
+_THREADS = 4
 
 SPLITS = ("train", "val", "test")
 
@@ -72,6 +77,19 @@ class OfferedByDataset(Protocol[Item_co]):
         """
         ...
 
+    def faults(self, numbers: Sequence[int], progress: Callable[[], None]) -> list[Fault]:
+        """What is wrong with the bags of those numbers, in their order: `bag_faults`.
+
+        Args:
+            numbers: of the bags; those of which it is not known are read.
+            progress: is called after each bag.
+        """
+        ...
+
+    def state(self, index: int) -> str | None:
+        """What stands for all that the bag holds: `bag_state`."""
+        ...
+
     def set_epoch(self, epoch: int) -> None:
         """Sets the epoch, for bags that differ between epochs: `set_epoch`.
 
@@ -94,6 +112,55 @@ def bag_outline(bags: LabelledDataset[Item], index: int) -> Item:
     """
     outline: Callable[[int], Item] = getattr(bags, "outline", bags.__getitem__)
     return outline(index)
+
+
+def bag_faults(
+    bags: LabelledDataset[Any], numbers: Sequence[int], progress: Callable[[], None]
+) -> list[Fault]:
+    """What is wrong with the bags of those numbers; all are read that are not known to be sound.
+
+    Args:
+        bags: a data set; where a class changes what `__getitem__` gives without saying what is
+            known of it (`faults`), all are read.
+        numbers: of its bags.
+        progress: is called after each bag.
+    """
+    if declares(bags, "faults", ("__getitem__",)):
+        found: list[Fault] = bags.faults(numbers, progress)  # type: ignore[attr-defined]
+        return found
+
+    def read(number: int) -> Sequence[Fault]:
+        try:
+            bags[number]
+        except BagError as error:
+            return error.faults
+        return ()
+
+    return faults_by_threads(read, numbers, progress)
+
+
+def faults_by_threads(
+    look: Callable[[int], Sequence[Fault]], numbers: Sequence[int], progress: Callable[[], None]
+) -> list[Fault]:
+    """The faults that are found in bags, which threads look at."""
+    faults: list[Fault] = []
+    with ThreadPoolExecutor(_THREADS) as pool:
+        for found in pool.map(look, numbers):
+            faults += found
+            progress()
+    return faults
+
+
+def bag_state(bags: LabelledDataset[Any], index: int) -> str | None:
+    """What stands for all that a bag holds, and is the same in later runs.
+
+    As long as it is the same, so is the bag. None where that is not known, or bags differ between
+    epochs.
+    """
+    if not declares(bags, "state", ("__getitem__",)):
+        return None
+    state: str | None = bags.state(index)  # type: ignore[attr-defined]
+    return state
 
 
 def set_epoch(bags: LabelledDataset[Item], epoch: int) -> None:

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from milforge.data.bag import Bag
 from milforge.data.content_cache import ContentCache, content_key
-from milforge.data.dataset import BagDataset, bag_outline, differs_by_epoch
+from milforge.data.dataset import BagDataset, bag_outline, bag_state, differs_by_epoch
 from milforge.data.wrapped_dataset import WrappedDataset
 from milforge.graph import AdjacencyBuilder, check_adjacency, count_isolated
 
@@ -115,6 +115,10 @@ class GraphBags(WrappedDataset[Bag]):
         if self.build is None:
             return bag
         return replace(bag, adj=self._adjacency(index, bag), coords=bag.coords if coords else None)
+
+    def state(self, index: int) -> str | None:
+        """What stands for all that the bag holds besides; see `OfferedByDataset.state`."""
+        return bag_state(self.bags, index)
 
     def prepare(self) -> GraphCounts:
         """Builds or checks all adjacencies, and counts; the second call costs nothing.

@@ -1,6 +1,6 @@
 """Some bags of a data set, with the labels and covariates that are known of them."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -10,6 +10,7 @@ from torch import Tensor
 
 from milforge.data.bag import Bag
 from milforge.data.dataset import Item, LabelledDataset
+from milforge.data.faults import Fault
 from milforge.data.wrapped_dataset import WrappedDataset
 
 
@@ -93,3 +94,11 @@ class LabelledBags(WrappedDataset[Item]):
     def outline(self, index: int) -> Item:
         """The bag without features, where the data set can do without; see `bag_outline`."""
         return super().outline(int(self.numbers[index]))
+
+    def faults(self, numbers: Sequence[int], progress: Callable[[], None]) -> list[Fault]:
+        """What is wrong with the bags of those numbers; see `OfferedByDataset.faults`."""
+        return super().faults([int(self.numbers[number]) for number in numbers], progress)
+
+    def state(self, index: int) -> str | None:
+        """What stands for all that the bag holds besides; see `OfferedByDataset.state`."""
+        return super().state(int(self.numbers[index]))

@@ -1,6 +1,6 @@
 """All slides of a patient as one bag."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -74,6 +74,22 @@ class PatientBags(WrappedDataset[Bag]):
         """The bag of that patient without features."""
         slides = [bag_outline(self.bags, n) for n in self.numbers[index]]
         return join_slides(slides, self.ids[index])
+
+    def faults(self, numbers: Sequence[int], progress: Callable[[], None]) -> list[Fault]:
+        """What is wrong with the slides of those patients; see `OfferedByDataset.faults`."""
+        slides = [self.numbers[number] for number in numbers]
+        is_last = iter([n == each[-1] for each in slides for n in each])
+
+        def slide_done() -> None:
+            if next(is_last):
+                progress()
+
+        return super().faults([n for each in slides for n in each], slide_done)
+
+    def state(self, index: int) -> str | None:
+        """What stands for all that the slides hold; see `OfferedByDataset.state`."""
+        states = [super(PatientBags, self).state(number) for number in self.numbers[index]]
+        return None if None in states else " ".join(map(str, states))
 
 
 def join_slides(slides: Sequence[Bag], bag_id: str) -> Bag:

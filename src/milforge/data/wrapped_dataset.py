@@ -1,5 +1,6 @@
 """A data set that is made of another."""
 
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Generic
 
@@ -10,18 +11,22 @@ from torch import Tensor
 from milforge.data.dataset import (
     Item,
     LabelledDataset,
+    bag_faults,
     bag_outline,
     bag_sizes,
+    bag_state,
     differs_by_epoch,
     set_epoch,
 )
+from milforge.data.faults import Fault
 
 
 class WrappedDataset(Generic[Item]):
     """The bags of another data set, and all that it offers (see `LabelledDataset`).
 
     A subclass changes what it is for; where its bags have other instances than those of the data
-    set, `sizes` and `outline` too.
+    set, `sizes` and `outline` too. What is known of the bags of the data set (`faults`, `state`) is
+    not believed of those of a subclass with a `__getitem__` of its own, which are read.
 
     Args:
         bags: the data set.
@@ -64,3 +69,11 @@ class WrappedDataset(Generic[Item]):
     def outline(self, index: int) -> Item:
         """The bag of that number, without its features where the data set can do without them."""
         return bag_outline(self.bags, index)
+
+    def faults(self, numbers: Sequence[int], progress: Callable[[], None]) -> list[Fault]:
+        """What is wrong with the bags of those numbers; see `OfferedByDataset.faults`."""
+        return bag_faults(self.bags, numbers, progress)
+
+    def state(self, index: int) -> str | None:
+        """What stands for all that the bag holds; see `OfferedByDataset.state`."""
+        return bag_state(self.bags, index)

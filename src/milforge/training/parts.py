@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import count
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -26,8 +27,8 @@ from milforge.data import (
     Splitter,
     as_dataset,
 )
+from milforge.data.dataset import bag_faults
 from milforge.data.faults import BagError, Fault, in_its_table, list_faults
-from milforge.data.features.find_faults import find_faults
 from milforge.data.features.folder import log_progress
 from milforge.data.splits.out_of_fold import OutOfFold
 from milforge.tasks import Task
@@ -94,7 +95,11 @@ class Parts:
         Raises:
             BagError: lists the faults.
         """
-        faults = find_faults([self.parts[name] for name in names], log_progress)
+        total, done = sum(len(self.parts[name]) for name in names), count(1)
+        faults: list[Fault] = []
+        for name in names:
+            part = self.parts[name]
+            faults += bag_faults(part, range(len(part)), lambda: log_progress(next(done), total))
         if faults:
             raise BagError(list_faults(str(self.source), faults), faults)
 

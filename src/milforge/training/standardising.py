@@ -8,7 +8,10 @@ import numpy as np
 from lightning.pytorch.utilities import rank_zero_only
 from torch import Tensor, nn
 
-from milforge.data import SPLITS, LabelledDataset, feature_moments
+from milforge.data import SPLITS, LabelledDataset, bag_sizes, feature_moments
+from milforge.data.content_cache import content_key
+from milforge.data.dataset import bag_state
+from milforge.data.user_cache import remembered
 from milforge.nn import EachStream, Standardise
 from milforge.nn.standardise import hardly_varying
 
@@ -32,8 +35,9 @@ def make_standardiser(
 ) -> nn.Module | None:
     """What standardises the features; one per stream, by its name; None: nothing does.
 
-    Of more than a million instances only those of some bags are read, drawn at random. The log
-    names features that hardly vary.
+    Of more than a million instances only those of some bags are read, drawn at random. What an
+    earlier run found for the same bags, whose files have not changed since, is not read again. The
+    log names features that hardly vary.
 
     Args:
         parts: the bags of each part.
@@ -56,7 +60,11 @@ def make_standardiser(
         return None
     of = SPLITS if how == "all" else ("train",)
     bags = [(parts[name], number) for name in of for number in range(len(parts[name]))]
-    np.random.default_rng(seed).shuffle(bags)
+    sizes = [bag_sizes(parts[name]) for name in of]
+    known = [int(each.sum()) for each in sizes if each is not None]
+    if len(known) < len(of) or sum(known) > _MOST_MEASURED:
+        np.random.default_rng(seed).shuffle(bags)
+    states = [bag_state(part, number) for part, number in bags]
 
     def stream(name: str | None) -> Iterator[Tensor]:
         measured = 0
@@ -69,7 +77,11 @@ def make_standardiser(
                 return
 
     def standardise(name: str | None) -> Standardise:
-        mean, std = feature_moments(stream(name))
+        key = None if None in states else content_key("moments", name, _MOST_MEASURED, states)
+        moments = remembered(
+            key, lambda: dict(zip(("mean", "std"), feature_moments(stream(name)), strict=True))
+        )
+        mean, std = moments["mean"], moments["std"]
         _tell_constant("" if name is None else f"stream {name}: ", mean, std, names)
         return Standardise(mean, std, clip)
 

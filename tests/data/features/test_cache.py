@@ -1,6 +1,7 @@
 import os
 import pickle
 import time
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -10,9 +11,14 @@ from bag_folders import features, grid, plain_folder, truncate, write_h5, write_
 from milforge.data import FeatureBags
 from milforge.data.faults import BagError
 from milforge.data.features.cache import CachedReader
-from milforge.data.features.readers import folder_reader, open_reader
+from milforge.data.features.readers import folder_reader, open_reader, places
 
 ROWS = np.array([0, 3, 4, 9])
+
+
+@pytest.fixture(autouse=True)
+def files_count_as_old(monkeypatch):
+    monkeypatch.setattr(places, "_SETTLED_AFTER", -1.0)
 
 
 @pytest.fixture
@@ -60,7 +66,8 @@ def layouts(root):
 
 def test_a_copy_is_what_was_read(tmp_path, opened):
     for number, reader in enumerate(layouts(tmp_path)):
-        cached = CachedReader(reader, tmp_path / "cache")
+        # Another reader, which has opened no file yet.
+        cached = CachedReader(replace(reader), tmp_path / "cache")
         wanted, part = reader.read("a"), reader.read("a", ROWS)
         opened.clear()
         assert_same(cached.read("a"), wanted)

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from milforge.data.bag import ONE_STREAM, Bag
-from milforge.data.content_cache import ContentCache, content_key
+from milforge.data.content_cache import ContentCache
 from milforge.data.features.readers import BagHeader, BagReader, Rows
 from milforge.data.features.readers.bag_reader import Out, into
 from milforge.data.features.readers.folder_reader import FolderReader
@@ -22,7 +22,8 @@ class CachedReader:
     mapped into memory, and of some instances only these are read.
 
     A copy is named by the paths, sizes and times of the files of the bag and by all options of the
-    reader, so it stands for no other bag; see `milforge.data.content_cache`.
+    reader (`BagReader.state`), so it stands for no other bag; see `milforge.data.content_cache`.
+    Of files that were written a moment ago none is made yet.
 
     Headers, labels and faults still come from the files themselves.
 
@@ -41,8 +42,8 @@ class CachedReader:
         >>> import numpy as np
         >>> np.save(root / "a.npy", np.ones((5, 2), np.float16))
         >>> reader = CachedReader(open_reader(root), folder)
-        >>> reader.read("a").x.dtype, len(list(folder.iterdir()))
-        (torch.float16, 1)
+        >>> reader.read("a").x.dtype
+        torch.float16
     """
 
     def __init__(self, reader: BagReader, folder: str | Path) -> None:
@@ -52,6 +53,7 @@ class CachedReader:
                 "held in memory: leave data.cache=null"
             )
         self.reader = reader
+        self._read: dict[str, str | None] = {}  # the state of the files that a copy was read for
         self.copies = ContentCache(folder, "data.cache")
         if not os.access(self.copies.folder, os.W_OK | os.X_OK):
             raise PermissionError(
@@ -89,8 +91,16 @@ class CachedReader:
         """Whether the layout stores bag labels."""
         return self.reader.has_labels
 
-    def header(self, bag_id: str) -> BagHeader:
-        """See `BagReader.header`."""
+    def files(self, bag_id: str) -> Mapping[str, Path]:
+        """See `BagReader.files`."""
+        return self.reader.files(bag_id)
+
+    def state(self, bag_id: str) -> str | None:
+        """See `BagReader.state`."""
+        return self.reader.state(bag_id)
+
+    def header(self, bag_id: str, *, soon: int = 0) -> BagHeader:
+        """See `BagReader.header`; what is read next are the copies."""
         return self.reader.header(bag_id)
 
     def label(self, bag_id: str) -> str | tuple[int, ...] | None:
@@ -110,10 +120,15 @@ class CachedReader:
             BagError: where the bag is faulty.
             OSError: where the copy cannot be written.
         """
-        key = self._key(bag_id)
-        if key is None:  # a file is missing, which the reader tells
+        state = self.reader.state(bag_id)
+        self._read[bag_id] = state
+        if state is None:
             return self.reader.read(bag_id, rows, out=out, coords=coords)
-        arrays = self.copies.get(key, lambda: dict(_arrays_of(self.reader.read(bag_id))))
+        arrays = self.copies.find(state)
+        if arrays is None:
+            arrays = dict(_arrays_of(self.reader.read(bag_id)))
+            if self.reader.state(bag_id) == state:  # else they may be of a file that changed
+                self.copies.put(state, arrays)
         if not coords:
             arrays.pop("coords", None)
         taken = {name: _take(each, rows) for name, each in arrays.items()}
@@ -124,36 +139,14 @@ class CachedReader:
         return _bag_of(bag_id, taken)
 
     def content(self, bag_id: str) -> str | None:
-        """The name of the copy."""
-        return self._key(bag_id)
+        """The name of the copy that was read."""
+        return self._read.get(bag_id)
 
     def coords(self, bag_id: str) -> Tensor | None:
         """The coords alone, from the copy where there is one; see `BagReader.coords`."""
-        key = self._key(bag_id)
-        arrays = None if key is None else self.copies.find(key)
+        state = self.reader.state(bag_id)
+        arrays = None if state is None else self.copies.find(state)
         return self.reader.coords(bag_id) if arrays is None else arrays.get("coords")
-
-    def _key(self, bag_id: str) -> str | None:
-        """What `read` gives depends on nothing else."""
-        reader = self.reader
-        paths: list[Path] = []
-        for source in reader.sources.values():
-            files = source.files.get(bag_id)
-            if files is None or files.twins:
-                return None
-            paths += [files.features, *([files.coords] if files.coords else [])]
-        side = reader.sides.get(bag_id)
-        if side is not None and side.instance_labels is not None:
-            paths.append(side.instance_labels)
-        keys = [(name, source.features_keys) for name, source in reader.sources.items()]
-        options = (reader.layout, keys, reader.coords_key, reader.inst_label_key, reader.positive)
-        try:
-            stats = [(str(path.resolve()), path.stat()) for path in paths]
-        except OSError:
-            return None
-        # The change time too, as tools that copy files set back the modification time.
-        files_now = [(path, s.st_size, s.st_mtime_ns, s.st_ctime_ns) for path, s in stats]
-        return content_key("bag of floats", bag_id, options, files_now)
 
 
 def _arrays_of(bag: Bag) -> Iterator[tuple[str, Tensor]]:

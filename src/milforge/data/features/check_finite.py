@@ -40,7 +40,7 @@ def check_finite(bag: Bag, reader: BagReader, rows: Rows | None = None) -> None:
         parts.append(("coords", 0, bag.coords))
     bad = [(*part, rows_of) for part in parts if len(rows_of := _bad_rows(part[-1]))]
     if bad:
-        files = list(reader.header(bag.bag_id).files.values())
+        files = list(reader.files(bag.bag_id).values())
         raise bag_error(
             Fault(bag.bag_id, files[number], _describe(what, values, found, rows), _REMEDY)
             for what, number, values, found in bad

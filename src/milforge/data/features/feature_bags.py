@@ -1,7 +1,7 @@
 """Bags on disk as a data set."""
 
 import hashlib
-from collections.abc import Hashable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -9,7 +9,10 @@ import torch
 from numpy.typing import NDArray
 
 from milforge.data.bag import Bag
+from milforge.data.dataset import faults_by_threads
+from milforge.data.faults import BagError, Fault
 from milforge.data.features.check_finite import check_finite
+from milforge.data.features.known_bags import KnownBags
 from milforge.data.features.readers import BagReader, Rows
 from milforge.data.features.readers.bag_reader import Out
 
@@ -30,6 +33,7 @@ class FeatureBags:
             asked for.
         max_instances_per_bag: largest number of instances that a bag gives; None gives all.
         seed: of the instances that are drawn.
+        known: what is known of the files; None: nothing.
 
     Raises:
         ValueError: where sizes are not as many as bags, or that number is below 1.
@@ -52,6 +56,7 @@ class FeatureBags:
         sizes: NDArray[np.int64] | None = None,
         max_instances_per_bag: int | None = None,
         seed: int = 0,
+        known: KnownBags | None = None,
     ) -> None:
         if max_instances_per_bag is not None and max_instances_per_bag < 1:
             raise ValueError(
@@ -62,6 +67,7 @@ class FeatureBags:
         self.ids = tuple(reader.ids if ids is None else ids)
         self.max_instances_per_bag = max_instances_per_bag
         self.seed = seed
+        self.known = KnownBags(reader) if known is None else known
         self._stored_sizes = sizes
         # What the files held that were found to be finite: without coords, and with them.
         self._finite: dict[tuple[str, bool], Hashable] = {}
@@ -125,6 +131,35 @@ class FeatureBags:
             if rows is None and content is not None:
                 self._finite[known] = content
         return bag
+
+    def faults(self, numbers: Sequence[int], progress: Callable[[], None]) -> list[Fault]:
+        """What is wrong with the bags of those numbers: see `OfferedByDataset.faults`.
+
+        Those are read whose files are not known to be sound.
+        """
+
+        def look(index: int) -> Sequence[Fault]:
+            bag_id = self._id(index)
+            state = self.reader.state(bag_id)
+            if self.known.of(state).get("sound"):
+                return ()
+            try:
+                self[index]
+            except BagError as error:
+                return error.faults
+            if self._draw(index) is None:
+                self.known.learn(bag_id, state, {"sound": True})
+            return ()
+
+        faults = faults_by_threads(look, numbers, progress)
+        self.known.save()
+        return faults
+
+    def state(self, index: int) -> str | None:
+        """What stands for all that the bag holds: see `OfferedByDataset.state`."""
+        if self.max_instances_per_bag is not None:
+            return None
+        return self.reader.state(self._id(index))
 
     def outline(self, index: int) -> Bag:
         """Name and coords of the bag; `x` is `(N, 0)`, and no features are read.

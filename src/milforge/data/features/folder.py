@@ -11,6 +11,7 @@ from milforge.data.bag import Bag
 from milforge.data.features.cache import CachedReader
 from milforge.data.features.feature_bags import FeatureBags
 from milforge.data.features.inspection import inspect_folder
+from milforge.data.features.known_bags import KnownBags
 from milforge.data.features.label_table import LabelTable, read_labels, stored_labels
 from milforge.data.features.readers import open_reader
 from milforge.data.features.readers.table import TableReader
@@ -21,6 +22,9 @@ from milforge.data.parts import BagTable, changes_nothing, check_on_error
 from milforge.data.patients import patients_of
 
 logger = logging.getLogger(__name__)
+
+# Bytes of a bag that are read sooner than its file is opened again.
+_SOON = 1 << 18
 
 
 @changes_nothing("cache", "check")
@@ -83,7 +87,9 @@ def feature_bags(
         on_error: `raise`, or `skip`: go on without faulty bags, which the summary of the run
             names. To find those that hold NaN, all features are read here.
         check: `full` reads every bag that a stage needs once before it begins, so that NaN and
-            infinity are one error then, for all bags; `headers` trusts them until they are read.
+            infinity are one error then, for all bags; those whose files an earlier run has read
+            are not read again as long as their sizes and times are the same. `headers` trusts them
+            until they are read.
         seed: of the instances that are drawn.
 
     Raises:
@@ -134,7 +140,16 @@ def feature_bags(
             strict=False,
         )
     )
-    found = inspect_folder(reader, table, deep=on_error == "skip", progress=log_progress)
+    known = KnownBags(reader, kept=repr((layout, streams, features_key, coords_key)))
+    found = inspect_folder(
+        reader,
+        table,
+        deep=on_error == "skip",
+        progress=log_progress,
+        known=known,
+        soon=_SOON if check == "full" and cache is None else 0,
+    )
+    known.save()
     if found.same:
         logger.warning(
             "%s: bags of the same features: %s; of one slide keep one, or give all one patient by "
@@ -147,7 +162,9 @@ def feature_bags(
     sizes = np.array([headers[i].instances if i in headers else 0 for i in ids], np.int64)
 
     def bags(most: int | None) -> FeatureBags:
-        return FeatureBags(reader, ids, sizes=sizes, max_instances_per_bag=most, seed=seed)
+        return FeatureBags(
+            reader, ids, sizes=sizes, max_instances_per_bag=most, seed=seed, known=known
+        )
 
     slides = BagTable(
         bags(None),

@@ -5,6 +5,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -13,9 +14,10 @@ from numpy.typing import NDArray
 from milforge.data.faults import BagError, Fault, list_faults
 from milforge.data.features.cache import CachedReader
 from milforge.data.features.check_finite import check_finite
+from milforge.data.features.known_bags import Facts, KnownBags, stored_header
 from milforge.data.features.label_table import LabelTable
 from milforge.data.features.readers import BagHeader, BagReader
-from milforge.data.features.same_bags import same_bags
+from milforge.data.features.same_bags import digest, ends_of, same_bags
 from milforge.data.parts import is_text
 from milforge.graph import grid_stride
 
@@ -35,8 +37,6 @@ class Inspection:
         headers: what the files say of each bag that can be opened, by its name, sorted.
         labels: the labels, None where the bags are only to be predicted.
         faults: all that is wrong, the bags in order.
-        stride: distance of neighbouring tiles in the unit of the coords, the median of a few bags;
-            None without coords.
         deep: whether all features were read.
         same: groups of bags that hold the same features; see `same_bags`.
     """
@@ -45,9 +45,16 @@ class Inspection:
     headers: Mapping[str, BagHeader]
     labels: LabelTable | None
     faults: tuple[Fault, ...]
-    stride: float | None
     deep: bool
     same: tuple[tuple[str, ...], ...] = ()
+
+    @cached_property
+    def stride(self) -> float | None:
+        """Distance of neighbouring tiles in the unit of the coords, the median of a few bags.
+
+        None without coords.
+        """
+        return _stride(self.reader, self.headers)
 
     @property
     def faulty_ids(self) -> tuple[str, ...]:
@@ -80,6 +87,8 @@ def inspect_folder(
     *,
     deep: bool = False,
     progress: Progress | None = None,
+    known: KnownBags | None = None,
+    soon: int = 0,
 ) -> Inspection:
     """Looks at every bag, and finds all that is wrong at once.
 
@@ -95,17 +104,33 @@ def inspect_folder(
         labels: their labels, read with `strict=False` to have its faults here too.
         deep: whether to read all features.
         progress: is called with the number of bags done and that of all, from this thread.
+        known: what is known of the files, which are not looked at again for it; takes up what is
+            found. None: nothing.
+        soon: bags of at most so many bytes are read while their files are open, because all are to
+            be read next. What is wrong in them is left to that.
 
     Returns:
         What was found.
     """
+    known = KnownBags(reader) if known is None else known
 
     def look(bag_id: str) -> tuple[BagHeader | None, tuple[Fault, ...]]:
         header = None
         try:
-            header = reader.header(bag_id)
-            if deep:
-                check_finite(reader.read(bag_id), reader)
+            state = reader.state(bag_id)
+            header = known.header(bag_id, state)
+            facts = Facts()
+            if header is None:
+                header = reader.header(bag_id, soon=soon)
+                facts["header"] = stored_header(header)
+            if not known.of(state).get("sound"):
+                if deep:
+                    check_finite(reader.read(bag_id), reader)
+                    facts["sound"] = True
+                elif header.nbytes <= soon:
+                    facts |= _facts_of(reader, header)
+            if facts:
+                known.learn(bag_id, state, facts)
             if not is_text(bag_id):
                 file = next(iter(header.files.values()))
                 what = "expected a name in UTF-8, which files of results have, got another"
@@ -131,11 +156,22 @@ def inspect_folder(
         headers=headers,
         labels=labels,
         faults=tuple(sorted(faults, key=lambda fault: fault.bag_id)),
-        stride=_stride(reader, headers),
         deep=deep,
         # A bag of which two rows are looked at is not worth a copy.
-        same=same_bags(reader.reader if isinstance(reader, CachedReader) else reader, headers),
+        same=same_bags(
+            reader.reader if isinstance(reader, CachedReader) else reader, headers, known
+        ),
     )
+
+
+def _facts_of(reader: BagReader, header: BagHeader) -> Facts:
+    """What is found of a bag by reading it; nothing where it is faulty."""
+    try:
+        bag = reader.read(header.bag_id)
+        check_finite(bag, reader)
+    except BagError:
+        return {}
+    return {"sound": True, "ends": digest(bag, ends_of(header.instances)), "whole": digest(bag)}
 
 
 def _odd_ones(reader: BagReader, headers: Mapping[str, BagHeader]) -> list[Fault]:

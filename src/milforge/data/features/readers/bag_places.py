@@ -40,14 +40,23 @@ class BagPlaces:
             BagError: where the bag is faulty.
         """
         known = self._known.get(bag_id, {})
-        wanted = [part for part in parts if part not in known]
-        if wanted:
-            known = {**known, **self._look(bag_id, wanted)}
-            stamps = {each.stamp for found in known.values() for each in found or ()}
-            if all(map(has_settled, stamps)):
-                self._known[bag_id] = known
+        if any(part not in known for part in parts):
+            with self.open_bag(bag_id) as opened:
+                known = self.look(opened, parts)
         found = {part: places for part in parts if (places := known[part]) is not None}
         return found if len(found) == len(parts) else None
+
+    def look(
+        self, opened: OpenBag, parts: Sequence[Part] = tuple(_PARTS)
+    ) -> dict[Part, tuple[Places, ...] | None]:
+        """Finds where parts of an open bag lie that are not known yet, and remembers it."""
+        known = self._known.get(opened.bag_id, {})
+        wanted = [part for part in parts if part not in known]
+        known = {**known, **{part: _places(_PARTS[part](opened)) for part in wanted}}
+        stamps = {each.stamp for found in known.values() for each in found or ()}
+        if all(map(has_settled, stamps)):
+            self._known[opened.bag_id] = known
+        return known
 
     def forget(self, bag_id: str) -> None:
         """Has the bag looked at again, whose files have changed."""
@@ -64,10 +73,6 @@ class BagPlaces:
                 return None
             stamps += [each.stamp for each in found]
         return tuple(stamps)
-
-    def _look(self, bag_id: str, parts: Iterable[Part]) -> dict[Part, tuple[Places, ...] | None]:
-        with self.open_bag(bag_id) as opened:
-            return {part: _places(_PARTS[part](opened)) for part in parts}
 
 
 def _places(arrays: Iterable[StoredArray]) -> tuple[Places, ...] | None:

@@ -50,6 +50,19 @@ class BagHeader:
     tile_size: float | None = None
     has_instance_labels: bool = False
 
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the features as they are read: float16 where they are stored so, else float32.
+
+        Example:
+            >>> BagHeader("a", 10, {"x": 4}, {"x": "float64"}, {}).nbytes
+            160
+        """
+        return sum(
+            self.instances * width * (2 if self.dtypes[name] == "float16" else 4)
+            for name, width in self.widths.items()
+        )
+
 
 class BagReader(Protocol):
     """Bags of a folder or a table, read one at a time.
@@ -87,8 +100,25 @@ class BagReader(Protocol):
         """Whether the layout stores bag labels."""
         ...
 
-    def header(self, bag_id: str) -> BagHeader:
+    def files(self, bag_id: str) -> Mapping[str, Path]:
+        """The file of each stream of a bag that has one."""
+        ...
+
+    def state(self, bag_id: str) -> str | None:
+        """What stands for the paths, sizes and times of the files of a bag, and for all options.
+
+        As long as it is the same, so is all that is read. None where nothing can be said: a file is
+        missing, or has just been written.
+        """
+        ...
+
+    def header(self, bag_id: str, *, soon: int = 0) -> BagHeader:
         """What the files say of a bag before its features are read.
+
+        Args:
+            bag_id: name of the bag.
+            soon: a bag whose features take at most so many bytes is read next, so that where its
+                values lie is found as long as its files are open.
 
         Raises:
             BagError: where the bag is faulty; it holds all faults that can be seen so.
@@ -116,9 +146,10 @@ class BagReader(Protocol):
         ...
 
     def content(self, bag_id: str) -> Hashable | None:
-        """What stands for the content of the features of a bag that was read.
+        """What stands for what a bag held when it was last read.
 
-        It is the same as long as the files of the bag are; None where that is not known.
+        No file is looked at for it. It is the same as long as all reads found the same files; None
+        where that is not known.
         """
         ...
 

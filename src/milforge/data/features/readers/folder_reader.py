@@ -1,5 +1,6 @@
 """Bags of a folder in which each bag has files of its own."""
 
+import os
 from collections.abc import Hashable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
@@ -13,6 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from milforge.data.bag import ONE_STREAM, Bag
+from milforge.data.content_cache import content_key
 from milforge.data.faults import BagError, Fault, bag_error
 from milforge.data.features.readers.array_file import (
     OWN_FOLDER,
@@ -31,7 +33,7 @@ from milforge.data.features.readers.bag_reader import (
 )
 from milforge.data.features.readers.instance_labels import InstanceLabel, map_instance_labels
 from milforge.data.features.readers.layout import SideFiles, StreamFiles
-from milforge.data.features.readers.places import Places
+from milforge.data.features.readers.places import Places, has_settled, stamp_of
 from milforge.data.features.readers.stored_coords import agreeing, read_coords
 from milforge.data.features.readers.torchmil import LABELS_KEYS
 
@@ -97,14 +99,36 @@ class FolderReader:
         """Whether any bag has a file with its label."""
         return any(side.labels is not None for side in self.sides.values())
 
-    def header(self, bag_id: str) -> BagHeader:
-        """What the files say of a bag before its features are read.
+    def files(self, bag_id: str) -> dict[str, Path]:
+        """The file of each stream of a bag that has one."""
+        found = ((name, source.files.get(bag_id)) for name, source in self.sources.items())
+        return {name: files.features for name, files in found if files is not None}
+
+    def state(self, bag_id: str) -> str | None:
+        """See `BagReader.state`."""
+        stamps = []
+        try:
+            for path in self._all_files(bag_id):
+                stamp = stamp_of(path)
+                if not has_settled(stamp):
+                    return None
+                # Without the device, whose number differs between machines that share a disk.
+                stamps.append((os.path.abspath(path), *stamp[1:]))
+        except OSError:
+            return None
+        return content_key(bag_id, self._options, stamps) if stamps else None
+
+    def header(self, bag_id: str, *, soon: int = 0) -> BagHeader:
+        """What the files say of a bag before its features are read; see `BagReader.header`.
 
         Raises:
             BagError: where the bag is faulty; it holds all faults that can be seen so.
         """
         with self._opened(bag_id) as opened:
-            return header_of(opened)
+            header = header_of(opened)
+            if header.nbytes <= soon:
+                self._places.look(opened)
+            return header
 
     def read(
         self, bag_id: str, rows: Rows | None = None, *, out: Out | None = None, coords: bool = True
@@ -192,6 +216,24 @@ class FolderReader:
     @cached_property
     def _places(self) -> BagPlaces:
         return BagPlaces(self._opened)
+
+    @cached_property
+    def _options(self) -> str:
+        keys = [(name, source.features_keys) for name, source in self.sources.items()]
+        return repr((self.layout, keys, self.coords_key, self.inst_label_key, self.positive))
+
+    def _all_files(self, bag_id: str) -> list[Path]:
+        """All that is read of a bag; nothing where it has no file, or several in one place."""
+        paths: list[Path] = []
+        for source in self.sources.values():
+            files = source.files.get(bag_id)
+            if files is None or files.twins:
+                return []
+            paths += [files.features, *([files.coords] if files.coords else [])]
+        side = self.sides.get(bag_id)
+        if side is not None and side.instance_labels is not None:
+            paths.append(side.instance_labels)
+        return paths
 
     def _read_places(
         self, bag_id: str, places: Found, rows: Rows | None, out: Out | None

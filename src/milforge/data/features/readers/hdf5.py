@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from functools import partial
+from functools import cached_property, partial
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -65,8 +65,13 @@ class _Datasets(Mapping[str, StoredArray]):
             dtype=node.dtype.name,
             load=partial(_load, node),
             find_attribute=partial(_attribute, (node, self._file)),
-            find_places=partial(_find_places, self._path, self._file, node),
+            find_places=partial(_find_places, self._path, node) if self._is_plain else _nowhere,
         )
+
+    @cached_property
+    def _is_plain(self) -> bool:
+        """Whether places in the file count from its beginning, and it is no other than it seems."""
+        return self._file.driver == "sec2" and not self._file.userblock_size
 
     def __iter__(self) -> Iterator[str]:
         names: list[str] = []
@@ -118,12 +123,15 @@ def _attribute(nodes: Iterable[Any], name: str) -> Any:
     return next((node.attrs[name] for node in nodes if name in node.attrs), None)
 
 
-def _find_places(path: Path, file: Any, dataset: Any, stamp: Stamp) -> Places | None:
+def _nowhere(stamp: Stamp) -> None:
+    """No place is known."""
+
+
+def _find_places(path: Path, dataset: Any, stamp: Stamp) -> Places | None:
     """Where the values lie, contiguous or in chunks of whole rows.
 
     None where there is anything to decode: filters, another order of bytes, numbers that NumPy does
-    not have; where values are missing, which the library fills in; and where places in the file do
-    not count from its beginning.
+    not have; and where values are missing, which the library fills in.
     """
     import h5py
 
@@ -131,8 +139,6 @@ def _find_places(path: Path, file: Any, dataset: Any, stamp: Stamp) -> Places | 
     if (
         not shape
         or not dataset.size
-        or file.userblock_size
-        or file.driver != "sec2"
         or dtype.kind not in "iuf"
         or not dataset.id.get_type().equal(h5py.h5t.py_create(dtype))
         or store.get_nfilters()

@@ -126,7 +126,15 @@ class TableReader:
         """Whether there is a column of bag labels."""
         return self._labels is not None
 
-    def header(self, bag_id: str) -> BagHeader:
+    def files(self, bag_id: str) -> dict[str, Path]:
+        """The table."""
+        return {ONE_STREAM: self.root}
+
+    def state(self, bag_id: str) -> None:
+        """None: a table is in memory."""
+        return None
+
+    def header(self, bag_id: str, *, soon: int = 0) -> BagHeader:
         """Size, width and dtype of the bag.
 
         Raises:
@@ -137,7 +145,7 @@ class TableReader:
             instances=len(self._of(bag_id)),
             widths={ONE_STREAM: self.x.shape[1]},
             dtypes={ONE_STREAM: "float32"},
-            files={ONE_STREAM: self.root},
+            files=self.files(bag_id),
             has_instance_labels=self._instance_labels is not None,
         )
 
