@@ -28,7 +28,7 @@ from milforge.metrics import MacroAUROC
 from milforge.models import BagNetwork, BagOutput
 from milforge.nn import AttentionPool, MLPEncoder, Standardise
 from milforge.tasks import Binary
-from milforge.training import MILDataModule, MILModule
+from milforge.training import MILDataModule, MILModule, finite
 from milforge.training.module import freeze_parts
 from milforge.training.seeds import draw_seed
 from stated import CLASSES, TASKS, Stated, attached, losses_by_hand, make_module, make_problem
@@ -156,6 +156,31 @@ def test_a_step_whose_loss_is_not_finite_names_its_bags():
     module = make_module("binary", y, logits)
     with pytest.raises(ValueError, match=r"not finite in epoch 0, step 7, of '3', '5'; .*lower"):
         module.training_step(collate_bags(bags[2:7]), 7)
+
+
+def test_on_a_device_losses_are_looked_at_later_and_never_saved(monkeypatch):
+    """A CPU stands in for the device: what is waited for there is known here all the same."""
+    monkeypatch.setattr(finite, "waits_for_values", lambda device: True)
+    logits, y, bags = make_problem("binary")
+    logits[3], logits[5] = torch.nan, torch.inf
+    found = r"not finite in epoch 0, step 1, of '3'; "
+    looks = [
+        lambda module: module.on_save_checkpoint({}),
+        lambda module: module.on_validation_start(),
+        lambda module: module.on_train_epoch_end(),
+        lambda module: [module.training_step(collate_bags(bags[:3]), n) for n in range(3, 40)],
+    ]
+    for look in looks:
+        module = make_module("binary", y, logits)
+        for step, some in enumerate((bags[:3], bags[2:5], bags[4:7])):
+            module.training_step(collate_bags(some), step)
+        with pytest.raises(ValueError, match=found):
+            look(module)
+    # Of losses that are finite nothing is left to say.
+    module = make_module("binary", y, logits)
+    for step in range(40):
+        module.training_step(collate_bags(bags[:3]), step)
+    module.on_validation_start()
 
 
 @pytest.mark.filterwarnings("error")

@@ -3,12 +3,15 @@
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import chain
+from typing import NamedTuple
 
 import lightning as L
 import torch
 from torch import Tensor
 
 from milforge.processes.collectives import gathered
+
+_STEPS = 32  # after which losses on a device are looked at
 
 
 def check_weights(weights: Iterable[Tensor], epoch: int) -> None:
@@ -25,41 +28,87 @@ def check_weights(weights: Iterable[Tensor], epoch: int) -> None:
         )
 
 
-def over_processes(losses: Tensor, trainer: L.Trainer) -> tuple[Tensor | int, bool]:
-    """How many bags a process has in this step, on average, and whether any loss is not finite.
+def waits_for_values(device: torch.device) -> bool:
+    """Whether the processor has to wait for a device to know a value on it."""
+    return device.type != "cpu"
 
-    The average, because gradients are averaged over the processes.
 
-    Args:
-        losses: `(B,)`, of the bags of this process.
-        trainer: the trainer of the run.
+class LossCheck:
+    """Stops a run on all its processes where the loss of a bag is not finite, and names the bags.
+
+    To know a value on a device, the processor has to wait until the device has done all that it was
+    given before. So what was found stays on the device, and is looked at every 32 steps, and before
+    anything is made of the weights. On a CPU, where nothing is waited for, it is looked at in each
+    step, before any weight is changed by it.
     """
-    unbounded = (~losses.isfinite()).sum()
-    if trainer.world_size == 1:
-        return len(losses), bool(unbounded)
-    here = torch.stack([unbounded.new_tensor(len(losses)), unbounded]).float()
-    means = trainer.strategy.reduce(here)
-    assert isinstance(means, Tensor)
-    return means[0], bool(means[1])
+
+    def __init__(self) -> None:
+        self._taken: list[_Step] = []
+
+    def take(
+        self, losses: Tensor, bag_id: Sequence[str], *, epoch: int, step: int, trainer: L.Trainer
+    ) -> Tensor | int:
+        """Takes the losses of a step.
+
+        Args:
+            losses: `(B,)`, of the bags of this process.
+            bag_id: the names of these bags.
+            epoch: the epoch.
+            step: the number of the batch in it.
+            trainer: the trainer of the run.
+
+        Returns:
+            How many bags a process has in this step, on average: gradients are averaged over the
+            processes.
+
+        Raises:
+            ValueError: where a loss was not finite, now or since the last look.
+        """
+        finite = losses.detach().isfinite()
+        unbounded = (~finite).sum()
+        mean_bags: Tensor | int = len(losses)
+        if trainer.world_size > 1:
+            # Filled on the device: a value copied to it would be waited for.
+            count = torch.full_like(unbounded, len(losses))
+            means = trainer.strategy.reduce(torch.stack([count, unbounded]).float())
+            assert isinstance(means, Tensor)
+            mean_bags, unbounded = means[0], means[1]
+        self._taken.append(_Step(unbounded, finite, tuple(bag_id), epoch, step))
+        if len(self._taken) >= _STEPS or not waits_for_values(losses.device):
+            self.look(trainer.world_size)
+        return mean_bags
+
+    def look(self, world_size: int) -> None:
+        """Looks at what was taken; all processes have to call it after the same step.
+
+        Raises:
+            ValueError: for the first step with a loss that is not finite.
+        """
+        taken, self._taken = self._taken, []
+        if not taken:
+            return
+        unbounded = torch.stack([each.unbounded for each in taken]).tolist()
+        for each, count in zip(taken, unbounded, strict=True):
+            if count:
+                raise _not_finite(each, world_size)
 
 
-def not_finite(
-    losses: Tensor, bag_id: Sequence[str], *, epoch: int, step: int, world_size: int
-) -> ValueError:
-    """The error of all processes, whichever of them has the bags.
+class _Step(NamedTuple):
+    """What is kept of a step: on the device how many losses are not finite, and which are."""
 
-    Args:
-        losses: `(B,)`, of the bags of this process.
-        bag_id: the names of these bags.
-        epoch: the epoch.
-        step: the number of the batch in it.
-        world_size: the number of processes.
-    """
-    finite = losses.isfinite().tolist()
-    bags = [name for name, good in zip(bag_id, finite, strict=True) if not good]
+    unbounded: Tensor
+    finite: Tensor
+    bag_id: tuple[str, ...]
+    epoch: int
+    step: int
+
+
+def _not_finite(step: _Step, world_size: int) -> ValueError:
+    """The error of all processes, whichever of them has the bags."""
+    bags = [name for name, good in zip(step.bag_id, step.finite.tolist(), strict=True) if not good]
     bags = list(chain.from_iterable(gathered(bags, world_size)))
     return ValueError(
-        f"the loss is not finite in epoch {epoch}, step {step}, of "
+        f"the loss is not finite in epoch {step.epoch}, step {step.step}, of "
         f"{', '.join(map(repr, bags))}; the checkpoints are of before: look at these bags, or "
         "lower optimizer.lr, set trainer.gradient_clip_val or trainer.precision=32-true"
     )

@@ -115,7 +115,8 @@ def auxiliary_loss(
     for logits, bag, weight in output.auxiliary:
         each = bag_losses(loss, task, logits, target[bag], processes=processes)
         sums = each.new_zeros(len(target)).index_add(0, bag, each)
-        counts = torch.bincount(bag, minlength=len(target)).clamp(min=1)
+        # Not by `bincount`, which waits for a device to know the largest number.
+        counts = each.new_zeros(len(target)).index_add(0, bag, torch.ones_like(each)).clamp(min=1)
         added.append(weight * sums / counts)
     own = getattr(network, "auxiliary_loss", None)
     classes = task.classes(batch.y) if own is not None and _of_classes(task) else None

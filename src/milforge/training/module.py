@@ -15,7 +15,7 @@ from milforge.metrics import build_metrics
 from milforge.models import BagOutput
 from milforge.tasks import Task
 from milforge.training.explain import Explained, explain
-from milforge.training.finite import check_monitor, not_finite, over_processes
+from milforge.training.finite import check_monitor
 from milforge.training.fit_outputs import check_accumulation, fit_outputs
 from milforge.training.freeze import freeze_parts
 from milforge.training.losses import (
@@ -159,7 +159,8 @@ class MILModule(Resumable):
         """The loss of a batch.
 
         Raises:
-            ValueError: where it is not finite; names the bags. No weights are changed by it.
+            ValueError: where it is not finite; names the bags. On a CPU no weights are changed by
+                it; on a GPU it may be that of one of the last 32 steps, and none are saved.
         """
         batch = self.prepared(batch)
         output = self(batch)
@@ -175,15 +176,13 @@ class MILModule(Resumable):
             own = instance_losses(batch, output)
             self._labelled_instances |= own is not None
             weighted = weighted if own is None else weighted + self.instances * own
-        mean_bags, unbounded = over_processes(weighted, self.trainer)
-        if unbounded:
-            raise not_finite(
-                weighted,
-                batch.bag_id,
-                epoch=self.current_epoch,
-                step=batch_idx,
-                world_size=self.trainer.world_size,
-            )
+        mean_bags = self.loss_check.take(
+            weighted,
+            batch.bag_id,
+            epoch=self.current_epoch,
+            step=batch_idx,
+            trainer=self.trainer,
+        )
         self._measure(self.train_metrics, batch, output, losses, target)
         loss: Tensor = weighted.sum() / mean_bags
         if output.penalty is not None:
@@ -197,6 +196,7 @@ class MILModule(Resumable):
         Here, because Lightning steps it after the epoch's checkpoint is written, and a run that
         goes on from that would lack the step.
         """
+        self.loss_check.look(self.trainer.world_size)
         fit_outputs(self.task, self.train_metrics, self.trainer)  # where nothing is validated
         self._log(self.train_metrics)
         if self.instances and not self._labelled_instances:
@@ -216,7 +216,12 @@ class MILModule(Resumable):
         check_accumulation(self.task, self.trainer)
 
     def on_validation_start(self) -> None:
-        """Has the task learn from the training bags, before others are predicted."""
+        """Has the task learn from the training bags, before others are predicted.
+
+        Raises:
+            ValueError: where the loss of some was not finite.
+        """
+        self.loss_check.look(self.trainer.world_size)
         fit_outputs(self.task, self.train_metrics, self.trainer)
 
     def validation_step(self, batch: Batch, batch_idx: int) -> BagPredictions:

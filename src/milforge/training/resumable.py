@@ -9,7 +9,7 @@ from lightning.pytorch.callbacks import EarlyStopping
 from milforge.processes.collectives import check_same_step, gathered
 from milforge.processes.lightning_private import attached_trainer
 from milforge.runs.callback_states import adapt_states, is_own
-from milforge.training.finite import check_weights
+from milforge.training.finite import LossCheck, check_weights
 from milforge.training.stage_metrics import Seen, StageMetrics
 
 
@@ -21,6 +21,7 @@ class Resumable(L.LightningModule):
 
     Attributes:
         history: the values of each metric, as pairs of epoch and value.
+        loss_check: of the losses of the training steps.
         train_metrics: what is measured of the training batches; to be set by the subclass.
     """
 
@@ -30,6 +31,7 @@ class Resumable(L.LightningModule):
         super().__init__()
         self.stored = dict(stored or {})
         self.history: dict[str, list[tuple[float, float]]] = {}
+        self.loss_check = LossCheck()
         self._seen: list[Seen] = []
         self._begins_at = 0
 
@@ -37,12 +39,15 @@ class Resumable(L.LightningModule):
         """Keeps in the checkpoint what is needed to build the run again, and its history.
 
         Raises:
-            ValueError: where weights are not finite, from which no run could go on.
+            ValueError: where weights, or losses of steps before, are not finite: no run could go on
+                from them.
         """
+        trainer = attached_trainer(self)
+        world_size = 1 if trainer is None else trainer.world_size
+        self.loss_check.look(world_size)
         check_weights(self.parameters(), self.current_epoch)
         mine = {name: value.cpu() for name, value in self.train_metrics.seen().items()}
-        trainer = attached_trainer(self)
-        seen = gathered(mine, 1 if trainer is None else trainer.world_size)
+        seen = gathered(mine, world_size)
         history = {name: list(points) for name, points in self.history.items()}
         checkpoint["milforge"] = {**self.stored, "history": history, "seen": seen}
 
