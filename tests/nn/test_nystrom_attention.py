@@ -52,9 +52,9 @@ def by_hand(layer, x):
 
 
 def test_bag_by_bag():
-    x, ptr = reference.make_bags((9, 1, 4, 11), 6)
-    for kernel in (0, 5):
-        layer = make(kernel=kernel)
+    x, ptr = reference.make_bags((9, 1, 4, 11, 33, 50), 6)
+    for kernel, landmarks in ((0, 4), (5, 4), (5, 40)):
+        layer = make(landmarks, kernel=kernel)
         out, first = layer(x, ptr)
         each = [by_hand(layer, bag) for bag in reference.split(x, ptr)]
         assert_close(out, torch.cat([y for y, _ in each]), rtol=1e-5, atol=1e-9)
@@ -76,7 +76,10 @@ def test_the_pseudo_inverse_of_torch():
     generator = torch.Generator().manual_seed(0)
     logits = 2 * torch.randn(3, 2, 5, 5, generator=generator, dtype=torch.float64)
     matrices = logits.softmax(-1)
-    assert_close(pseudo_inverse(matrices, 40), torch.linalg.pinv(matrices), rtol=1e-6, atol=1e-8)
+    scale = matrices.sum(-2).amax((1, 2))
+    assert_close(
+        pseudo_inverse(matrices, scale, 40), torch.linalg.pinv(matrices), rtol=1e-6, atol=1e-8
+    )
 
 
 def test_a_bag_of_other_scale_beside_it_changes_nothing():

@@ -80,7 +80,7 @@ class _Scores(torch.autograd.Function):
             hidden = hidden * gate[0].sigmoid_()
         ctx.save_for_backward(x, weight, w, kept)
         ctx.act = act
-        return hidden @ w[0]
+        return hidden @ w.t()
 
     @staticmethod
     @torch.autograd.function.once_differentiable
@@ -92,21 +92,21 @@ class _Scores(torch.autograd.Function):
         table = torch.empty_like(kept)
         grad_value, *grad_gate = torch.split(table, w.shape[1], dim=1)
         if gate:
-            grad_w = grad @ torch.mul(activated, gate[0], out=grad_gate[0])
-            torch.mul(grad[:, None], w, out=grad_value)
+            grad_w = grad.t() @ torch.mul(activated, gate[0], out=grad_gate[0])
+            torch.mm(grad, w, out=grad_value)
             torch.mul(grad_value, activated, out=grad_gate[0])
             _aten.sigmoid_backward(grad_gate[0], gate[0], grad_input=grad_gate[0])
             grad_value.mul_(gate[0])
         else:
-            grad_w = grad @ activated
-            torch.mul(grad[:, None], w, out=grad_value)
+            grad_w = grad.t() @ activated
+            torch.mm(grad, w, out=grad_value)
         act.multiply(grad_value, value)
         needs_x, needs_weight, needs_bias, *_ = ctx.needs_input_grad
         return (
             table @ weight if needs_x else None,
             table.t() @ x if needs_weight else None,
             table.sum(0) if needs_bias else None,
-            grad_w[None],
+            grad_w,
             None,
         )
 
@@ -137,6 +137,19 @@ def attention_scores(
     Returns:
         `(N,)`; in autocast's half precision under autocast. Differentiable once.
     """
+    return scores_of_heads(x, w1, b1, w, w2, b2, act)[:, 0]
+
+
+def scores_of_heads(
+    x: Float[Tensor, "instances features"],
+    w1: Float[Tensor, "att features"],
+    b1: Float[Tensor, "att"],
+    w: Float[Tensor, "heads att"],
+    w2: Float[Tensor, "att features"] | None = None,
+    b2: Float[Tensor, "att"] | None = None,
+    act: str = "tanh",
+) -> Float[Tensor, "instances heads"]:
+    """As `attention_scores`, of K heads that share the projections: `w` `(K, A)` to `(N, K)`."""
     if w2 is not None and b2 is not None:
         # One product with both projections reads the instances once.
         w1, b1 = torch.cat([w1, w2]), torch.cat([b1, b2])

@@ -4,7 +4,12 @@ import torch
 from torch import Tensor, nn
 
 from milforge.functional import segment_softmax
-from milforge.functional.attention import ACTIVATIONS, attention_pool, check_projection
+from milforge.functional.attention import (
+    ACTIVATIONS,
+    attention_pool,
+    check_projection,
+    scores_of_heads,
+)
 from milforge.nn.packing import check_instances, pack
 
 
@@ -50,12 +55,15 @@ class AttentionHeads(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """`(N, D)` to scores `(N, K)`."""
-        hidden = ACTIVATIONS[self.act](self.fc1(x))
-        if self.fc_gated is not None:
-            hidden = hidden * self.fc_gated(x).sigmoid()
+        gate = self.fc_gated
         if self.shared:
-            scores: Tensor = self.fc2(hidden)
-            return scores
+            own_gate = (None, None) if gate is None else (gate.weight, gate.bias)
+            return scores_of_heads(
+                x, self.fc1.weight, self.fc1.bias, self.fc2.weight, *own_gate, self.act
+            )
+        hidden = ACTIVATIONS[self.act](self.fc1(x))
+        if gate is not None:
+            hidden = hidden * gate(x).sigmoid()
         own = hidden.reshape(len(x), *self.fc2.weight.shape)  # (N, K, A)
         return torch.einsum("nka,ka->nk", own, self.fc2.weight.to(own.dtype))
 

@@ -1,10 +1,15 @@
 """Self-attention by way of landmarks, each bag by itself."""
 
+from collections.abc import Sequence
 from itertools import pairwise
+from math import log
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+
+_STEP = 32  # landmarks by which matrices may differ that are inverted together
 
 
 class NystromAttention(nn.Module):
@@ -66,63 +71,119 @@ class NystromAttention(nn.Module):
         """
         rows = self.qkv(x).reshape(len(x), 3, self.heads, self.out.in_features // self.heads)
         rows = torch.cat([rows[:, :1] * rows.shape[3] ** -0.5, rows[:, 1:]], dim=1)
-        bags = [self._padded(rows[i:j]) for i, j in pairwise(ptr.tolist())]
+        bags = [rows[i:j].permute(1, 2, 0, 3) for i, j in pairwise(ptr.tolist()) if i < j]
         if not bags:
             kept = 0.0 if self.conv is None else 0 * self.conv.weight.sum()
             return self.out(x.new_zeros(0, self.out.in_features)) + 0 * rows.sum() + kept, x[:, 0]
-        means = torch.stack([self._landmarks(bag) for bag in bags])  # (B, 2, H, m, d)
-        inverse = pseudo_inverse(_softmax(means[:, 0], means[:, 1]), self.iterations)
+        landmarks = [self._landmarks(bag) for bag in bags]
+        inverses = self._inverses(landmarks)
         parts, firsts = [], []
-        for bag, (q_few, k_few), few, (i, j) in zip(
-            bags, means, inverse, pairwise(ptr.tolist()), strict=True
-        ):
-            q, k, v = bag
-            to_few = _softmax(q[:, -(j - i) :], k_few)  # (H, n, m)
-            from_few = _softmax(q_few, k)  # (H, m, L)
-            out = to_few @ (few @ (from_few @ v).to(few.dtype)).to(v.dtype)
-            parts.append((out + self._convolved(v)[:, -(j - i) :]).transpose(0, 1).flatten(1))
-            first = to_few[:, :1] @ few.to(q.dtype) @ from_few
-            firsts.append(first.mean(0)[0, -(j - i) :])
+        for (q, k, v), few, inverse in zip(bags, landmarks, inverses, strict=True):
+            to_few = few.shares(q)  # (H, n, m)
+            from_few = few.shares_of(k, -k.shape[1] % self.landmarks)  # (H, m, n)
+            out = to_few @ (inverse @ (from_few @ v).to(inverse.dtype)).to(v.dtype)
+            parts.append((out + self._convolved(v)).transpose(0, 1).flatten(1))
+            first = to_few[:, :1] @ inverse.to(q.dtype) @ from_few
+            firsts.append(first.mean(0)[0])
         return self.dropout(self.out(torch.cat(parts))), torch.cat(firsts)
 
-    def _padded(self, rows: Tensor) -> Tensor:
-        """`(n, 3, H, d)` to `(3, H, L, d)`, rows of 0 first."""
-        fill = -len(rows) % self.landmarks
-        return F.pad(rows.permute(1, 2, 0, 3), (0, 0, fill, 0))
-
-    def _landmarks(self, bag: Tensor) -> Tensor:
-        """Means `(2, H, m, d)` of segments of queries and keys."""
+    def _landmarks(self, bag: Tensor) -> "_Landmarks":
+        """Of a bag `(3, H, n, d)`; rows of 0 before its first one fill it up."""
         _, heads, length, width = bag.shape
-        return bag[:2].reshape(2, heads, self.landmarks, length // self.landmarks, width).mean(3)
+        fill = -length % self.landmarks
+        each = (length + fill) // self.landmarks
+        means = F.pad(bag[:2], (0, 0, fill, 0)).reshape(2, heads, -1, each, width).mean(3)
+        alike = max(1, fill // each)
+        counts = torch.ones(self.landmarks - alike + 1, dtype=bag.dtype, device=bag.device)
+        counts[0] = alike
+        return _Landmarks(*means[:, :, alike - 1 :], counts.sqrt())
+
+    def _inverses(self, landmarks: Sequence["_Landmarks"]) -> list[Tensor]:
+        """`(H, m, m)` of each bag, computed of those together that have about as many landmarks.
+
+        A matrix with less is filled up by 0, which the iteration leaves 0.
+        """
+        together: dict[int, list[int]] = {}
+        for bag, few in enumerate(landmarks):
+            together.setdefault(-(-len(few.roots) // _STEP), []).append(bag)
+        found: dict[int, Tensor] = {}
+        for bags in together.values():
+            matrices = [landmarks[bag].matrix() for bag in bags]
+            scales = [
+                landmarks[bag].largest_sum(each) for bag, each in zip(bags, matrices, strict=True)
+            ]
+            size = max(each.shape[1] for each in matrices)
+            filled = [F.pad(each, (0, size - each.shape[1]) * 2) for each in matrices]
+            inverse = pseudo_inverse(torch.stack(filled), torch.stack(scales), self.iterations)
+            for bag, each, matrix in zip(bags, inverse, matrices, strict=True):
+                found[bag] = each[:, : matrix.shape[1], : matrix.shape[1]]
+        return [found[bag] for bag in range(len(landmarks))]
 
     def _convolved(self, v: Tensor) -> Tensor:
         if self.conv is None:
             return torch.zeros_like(v)
-        each = v.permute(2, 0, 1)  # (d, H, L): the filter of a head is that of all its features
+        each = v.permute(2, 0, 1)  # (d, H, n): the filter of a head is that of all its features
         convolved: Tensor = self.conv(each)
         return convolved.permute(1, 2, 0)
 
 
-def pseudo_inverse(matrices: Tensor, iterations: int = 6) -> Tensor:
+class _Landmarks(NamedTuple):
+    r"""The landmarks of a bag, of which one stands for all that are 0 because the bag is filled up.
+
+    With `w` the number of landmarks that each stands for, all matrices of the approximation are
+    kept as `\sqrt{w_i} a_{ij} \sqrt{w_j}`: their products, and so the pseudo-inverse, are then
+    those of the full matrices, and a bag of few rows costs little.
+
+    Attributes:
+        q: `(H, m, d)`.
+        k: `(H, m, d)`.
+        roots: `(m,)`, the square roots of `w`.
+    """
+
+    q: Tensor
+    k: Tensor
+    roots: Tensor
+
+    def shares(self, q: Tensor) -> Tensor:
+        """`(H, n, m)`, what each of the queries `(H, n, d)` sees of the landmarks."""
+        roots = self.roots
+        return (q @ self.k.transpose(-1, -2) + 2 * roots.log()).softmax(-1) / roots
+
+    def shares_of(self, k: Tensor, fill: int) -> Tensor:
+        """`(H, m, n)`, what each landmark sees of the keys `(H, n, d)`, beside so many of 0."""
+        scores = self.q @ k.transpose(-1, -2)
+        if fill:
+            scores = F.pad(scores, (1, 0), value=log(fill))
+        return self.roots[:, None] * scores.softmax(-1)[..., -k.shape[1] :]
+
+    def matrix(self) -> Tensor:
+        """`(H, m, m)`, what the landmarks see of each other; half precision is made single."""
+        a = self.roots[:, None] * self.shares(self.q)
+        return a.to(torch.promote_types(a.dtype, torch.float32))
+
+    def largest_sum(self, matrix: Tensor) -> Tensor:
+        """Scalar: the largest sum of a column of the full matrices; those of rows are 1."""
+        roots = self.roots.to(matrix.dtype)
+        return (matrix * (roots[:, None] / roots)).sum(1).amax()
+
+
+def pseudo_inverse(matrices: Tensor, scale: Tensor, iterations: int = 6) -> Tensor:
     """Moore-Penrose inverses by an iteration of third order (Razavi et al. 2014).
 
     Args:
-        matrices: `(B, H, m, m)`; half precision is made single.
+        matrices: `(B, H, m, m)`.
+        scale: `(B,)`; the iteration begins from the transposed matrices over it. The product of the
+            largest sums of absolute values of a row and of a column is a bound that converges.
         iterations: their number.
 
     Returns:
-        `(B, H, m, m)`; the beginning is scaled over the heads of each of the B.
+        `(B, H, m, m)`.
     """
-    a = matrices.to(torch.promote_types(matrices.dtype, torch.float32))
-    rows, columns = (a.abs().sum(axis).amax((1, 2)) for axis in (-1, -2))
+    a = matrices
     with torch.autocast(a.device.type, enabled=False):
-        z = a.transpose(-1, -2) / (rows * columns)[:, None, None, None]
+        z = a.transpose(-1, -2) / scale[:, None, None, None]
         one = torch.eye(a.shape[-1], dtype=a.dtype, device=a.device)
         for _ in range(iterations):
             az = a @ z
             z = 0.25 * z @ (13 * one - az @ (15 * one - az @ (7 * one - az)))
     return z
-
-
-def _softmax(q: Tensor, k: Tensor) -> Tensor:
-    return (q @ k.transpose(-1, -2)).softmax(-1)
