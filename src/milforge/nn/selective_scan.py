@@ -55,10 +55,11 @@ class SelectiveScan(nn.Module):
         decay = -self.log_decay.to(dtype).exp()
         again = partial(checkpoint, use_reentrant=False)
         with torch.autocast(x.device.type, enabled=False):
-            blocks = (slice(first, first + _BLOCK) for first in range(0, x.shape[1], _BLOCK))
-            parts = [
-                again(_states_seen, x[:, of], dt[:, of], decay[of], b, c, place) for of in blocks
-            ]
+            # Not slices, whose gradients would each be a table as wide as x.
+            blocks = (x.split(_BLOCK, 1), dt.split(_BLOCK, 1), decay.split(_BLOCK))
+            # An empty bag has no row: row 0, where it begins anew anyway, stands for it.
+            starts = torch.where(ptr.diff() > 0, ptr[:-1], 0) if len(x) else ptr[:0]
+            parts = [again(_states_seen, *of, b, c, starts) for of in zip(*blocks, strict=True)]
             return torch.cat(parts, dim=1) + self.skip.to(dtype) * x
 
     def _convolved(self, x: Tensor, place: Tensor) -> Tensor:
@@ -72,10 +73,10 @@ class SelectiveScan(nn.Module):
 
 
 def _states_seen(
-    x: Tensor, dt: Tensor, decay: Tensor, b: Tensor, c: Tensor, place: Tensor
+    x: Tensor, dt: Tensor, decay: Tensor, b: Tensor, c: Tensor, starts: Tensor
 ) -> Tensor:
     """`C_t . h_t` `(N, e)` of a few channels."""
-    kept = (dt[:, :, None] * decay).exp() * (place > 0)[:, None, None]
+    kept = (dt[:, :, None] * decay).exp()
     added = (dt * x)[:, :, None] * b[:, None]
-    states = linear_scan(kept.flatten(1), added.flatten(1)).reshape(kept.shape)
+    states = linear_scan(kept.flatten(1), added.flatten(1), starts).reshape(kept.shape)
     return torch.einsum("nes,ns->ne", states, c)
