@@ -1,14 +1,14 @@
-"""How a small cohort is best trained on: size of the validation part, choice of the epoch, optimiser.
+"""What a small cohort needs: size of the validation part, choice of the epoch, optimiser.
 
     OMP_NUM_THREADS=1 python scripts/benchmark/small_cohort.py logs/small_cohort
     OMP_NUM_THREADS=1 python scripts/benchmark/small_cohort.py logs/small_cohort --report-only
 
 Cohorts of 100 bags of about 100 nuclei with a radius graph, in five folds. A nucleus has 16 normal
-features, and each bag an offset of its own, as slides do from staining. In a positive bag the nuclei
-of a round region lie one deviation higher in four of the features; everywhere some lie higher in
-two, so that a nucleus alone says little. Every epoch's predictions of the validation and the test
-part are kept, so that one training serves all ways of choosing the epoch. Features are standardised
-by the training part. One file a setting is written; run again, it does what is left.
+features, and each bag an offset of its own, as slides have from staining. In a positive bag the
+nuclei of a round region lie one deviation higher in four of the features; everywhere some lie
+higher in two, so that a nucleus alone says little. Every epoch's predictions of the validation and
+the test part are kept, so that one training serves all ways of choosing the epoch. Features are
+standardised by the training part. One file a setting is written; run again, it does what is left.
 """
 
 import argparse
