@@ -1,5 +1,6 @@
 """What networks share that work on one vector per instance."""
 
+from dataclasses import replace
 from functools import partial
 
 import pytest
@@ -9,7 +10,7 @@ from torch.testing import assert_close
 import published
 import reference
 from milforge.data import BagBatch
-from milforge.models import ACMIL, AdditiveABMIL, BagNetwork
+from milforge.models import ACMIL, DSMIL, AdditiveABMIL, BagNetwork
 from milforge.models.feature_network import entropy_penalty
 from milforge.nn import FlattenEncoder, MeanPool, MultiHeadAttentionPool, StreamFusion
 
@@ -100,3 +101,19 @@ def test_streams_are_fused_and_their_weights_are_logged():
     assert network.logged == ("weight_a", "weight_b")
     assert output.details.keys() == {"weight_a", "weight_b"}
     assert output.details["weight_a"].shape == (6,)
+
+
+def test_covariates_add_a_linear_term():
+    """As they do beside a pooled vector before a linear head; the instances' logits see none."""
+    network = published.build(DSMIL, covariates=True, num_covariates=2)
+    batch, table = published.batch_of(), torch.randn(6, 2, dtype=torch.float64)
+    output = network(replace(batch, covariates=table))
+    without = network(replace(batch, covariates=torch.zeros_like(table)))
+    added = [published.affine(network.covariate_head, row) for row in table]
+    assert_close(output.logits, without.logits + torch.stack(added))
+    assert torch.equal(output.auxiliary[0].logits, without.auxiliary[0].logits)
+
+
+def test_covariates_that_are_not_there_are_asked_for():
+    with pytest.raises(ValueError, match=r"model.covariates=true, got none: give data.covariates"):
+        published.build(DSMIL, covariates=True)

@@ -12,6 +12,7 @@ from itertools import pairwise
 import pytest
 import torch
 from hydra.utils import get_object
+from omegaconf import OmegaConf
 from torch import nn
 from torch.testing import assert_close
 
@@ -180,6 +181,30 @@ def test_every_parameter_has_a_gradient_in_a_training_step(model, kind):
             if parameter.requires_grad:
                 assert parameter.grad is not None, name
                 assert parameter.grad.isfinite().all(), name
+
+
+@EACH_MODEL
+def test_covariates_are_seen_by_the_logits_of_their_own_bag(model):
+    """Where it has the option; every parameter still has a gradient."""
+    config = config_of(model).model
+    if "covariates" not in config:
+        return
+    config = OmegaConf.merge(config_of(model), {"model": {"covariates": True}})
+    torch.manual_seed(0)
+    network = build_network(config, (WIDTH,), 1, 3).double()
+    batch, table = batch_of(make_bags()), torch.zeros(len(SIZES), 3, dtype=torch.float64)
+    with_none = network.eval()(replace(batch, covariates=table)).logits
+    table[2] = torch.tensor([1.0, -2.0, 0.5])
+    seen = network(replace(batch, covariates=table)).logits
+    others = [b for b in range(len(SIZES)) if b != 2]
+    assert_close(seen[others], with_none[others])
+    assert ((seen - with_none)[2].abs() > 1e-4).all()
+    assert network.contributions(replace(batch, covariates=table)) is None
+    with pytest.raises(ValueError, match=r"expected bags with 3 covariates.* got none"):
+        network(batch)
+    step_losses(network.train(), replace(batch, covariates=table), "binary").backward()
+    missing = [n for n, p in network.named_parameters() if p.requires_grad and p.grad is None]
+    assert not missing
 
 
 @EACH_MODEL

@@ -10,18 +10,17 @@ from torch import Tensor, nn
 
 from milforge.data import BagBatch
 from milforge.functional import segment_mean
+from milforge.models.covariates import check_covariates, covariates_of
 from milforge.models.feature_network import encoded, entropy_penalty
 from milforge.models.options import check_choice
 from milforge.models.output import BagOutput
 from milforge.models.streams import (
     Encoder,
-    Shape,
-    Shapes,
+    build_encoder,
     build_fusion,
     check_instances,
     fuse_streams,
     mean_attention,
-    stream_encoder,
     weighs,
 )
 from milforge.nn import EachStream, MLPEncoder
@@ -90,17 +89,8 @@ class BagNetwork(nn.Module):
     ) -> None:
         super().__init__()
         check_choice("fuse", fuse, get_args(Level))
-        self.instance_shape: Shape | Shapes
         self.fusion: nn.Module | None = None
-        if isinstance(instance_shape, Mapping):
-            shapes = {name: tuple(instance_shape[name]) for name in sorted(instance_shape)}
-            self.instance_shape = shapes
-            self.encoder: nn.Module = stream_encoder(shapes, encoder)
-            widths = {name: _width(self.encoder[name]) for name in shapes}
-        else:
-            self.instance_shape = tuple(instance_shape)
-            self.encoder = encoder(instance_shape)
-            widths = {"x": _width(self.encoder)}
+        self.instance_shape, self.encoder, widths = build_encoder(instance_shape, encoder)
         self.fuses_bags = len(widths) > 1 and fuse == "bags"
         self.pool: nn.Module
         if self.fuses_bags:
@@ -118,12 +108,7 @@ class BagNetwork(nn.Module):
             pools = [self.pool]
             width = _width(self.pool, width)
         self.dropout = nn.Dropout(dropout)
-        if covariates and not num_covariates:
-            raise ValueError(
-                "expected bags with covariates for model.covariates=true, got none: give "
-                "data.covariates, columns of the label table"
-            )
-        self.covariates = num_covariates if covariates else 0
+        self.covariates = check_covariates(covariates, num_covariates)
         width += self.covariates
         self.hidden = MLPEncoder((width,), hidden, dropout) if hidden else None
         self.head = nn.Linear(hidden[-1] if hidden else width, num_outputs)
@@ -158,7 +143,7 @@ class BagNetwork(nn.Module):
             z, scores = self._pooled(self.pool, x, batch)
         z = self.dropout(z)
         if self.covariates:
-            z = torch.cat([z, self._covariates(batch).to(z.dtype)], dim=1)
+            z = torch.cat([z, covariates_of(batch, self.covariates).to(z.dtype)], dim=1)
         logits = self.head(z if self.hidden is None else self.hidden(z))
         details = {} if weights is None else dict(zip(self.logged, weights, strict=True))
         return BagOutput(logits, scores, self._penalty(scores, batch.ptr), details=details)
@@ -209,15 +194,6 @@ class BagNetwork(nn.Module):
             return z, scores
         return pool(x, **options), None
 
-    def _covariates(self, batch: BagBatch) -> Tensor:
-        if batch.covariates is None or batch.covariates.shape[1] != self.covariates:
-            got = "none" if batch.covariates is None else batch.covariates.shape[1]
-            raise ValueError(
-                f"expected bags with {self.covariates} covariates, for which the network was "
-                f"built, got {got}"
-            )
-        return batch.covariates
-
     def _penalty(self, scores: Tensor | None, ptr: Tensor) -> Tensor | None:
         terms = []
         if self.attention_l2 != 0:
@@ -234,9 +210,9 @@ def sum_of_heads(weights: Tensor, x: Tensor, head: Tensor) -> Tensor:
     return torch.stack(parts).sum(0)
 
 
-def _width(module: nn.Module, width: int | None = None) -> int:
+def _width(pool: nn.Module, width: int) -> int:
     """What it states, or the width of what it is given."""
-    return cast(int, module.out_dim) if width is None else getattr(module, "out_dim", width)
+    return getattr(pool, "out_dim", width)
 
 
 def _build(pool: Pool, width: int) -> nn.Module:

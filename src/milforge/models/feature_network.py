@@ -9,15 +9,14 @@ from torch import Tensor, nn
 
 from milforge.data import BagBatch
 from milforge.functional import attention_entropy, segment_mean
+from milforge.models.covariates import check_covariates, covariates_of
 from milforge.models.output import BagOutput
 from milforge.models.streams import (
     Encoder,
-    Shape,
-    Shapes,
+    build_encoder,
     build_fusion,
     check_instances,
     fuse_streams,
-    stream_encoder,
     weighs,
 )
 
@@ -29,14 +28,19 @@ class FeatureNetwork(nn.Module, ABC):
     """Encodes the instances, fuses their streams, and leaves the rest to a subclass.
 
     A subclass says in `pool` what is made of a table `(N, D)` of vectors; `self.width` is D.
+    Covariates c of a bag add `W c` to its logits, as they do where they stand beside the pooled
+    vector before a linear layer; further logits, such as those of instances, do not see them.
 
     Args:
         instance_shape: shape of one instance; with several streams, a mapping from the name of
             each to the shape of its instances.
+        num_outputs: number of logits per bag.
         encoder: builds the encoder from `instance_shape`.
         fusion: builds what fuses streams, `StreamFusion` or `ConcatStreams`, when called with
             `in_dims=`. It is ignored where there is one stream.
         aem: strength of the term that keeps attention from collapsing, see `entropy_penalty`.
+        covariates: whether the logits see the covariates of a bag.
+        num_covariates: number of covariates that each bag has; ignored without `covariates`.
 
     Attributes:
         width: of the vectors of the instances.
@@ -45,8 +49,8 @@ class FeatureNetwork(nn.Module, ABC):
         logged: `weight_<stream>` for each stream, as in `BagNetwork`.
 
     Raises:
-        ValueError: where encoder and instances do not fit each other, or there are several streams
-            and no fusion.
+        ValueError: where encoder and instances do not fit each other, there are several streams
+            and no fusion, or no covariates that the logits could see.
     """
 
     permutation: Permutation = "invariant"
@@ -55,40 +59,42 @@ class FeatureNetwork(nn.Module, ABC):
     def __init__(
         self,
         instance_shape: Sequence[int] | Mapping[str, Sequence[int]],
+        num_outputs: int,
         *,
         encoder: Encoder,
         fusion: Callable[..., nn.Module] | None = None,
         aem: float = 0.0,
+        covariates: bool = False,
+        num_covariates: int = 0,
     ) -> None:
         super().__init__()
-        self.instance_shape: Shape | Shapes
         self.fusion: nn.Module | None = None
         self.logged: tuple[str, ...] = ()
         self.aem = aem
-        if isinstance(instance_shape, Mapping):
-            shapes = {name: tuple(instance_shape[name]) for name in sorted(instance_shape)}
-            self.instance_shape = shapes
-            self.encoder: nn.Module = stream_encoder(shapes, encoder)
-            widths = {name: cast(int, self.encoder[name].out_dim) for name in shapes}
-            self.width = next(iter(widths.values()))
-            if len(shapes) > 1:
-                self.fusion = build_fusion(fusion, widths)
-                self.width = cast(int, self.fusion.dim)
-                if weighs(self.fusion):
-                    self.logged = tuple(f"weight_{name}" for name in shapes)
-        else:
-            self.instance_shape = tuple(instance_shape)
-            self.encoder = encoder(instance_shape)
-            self.width = cast(int, self.encoder.out_dim)
+        self.instance_shape, self.encoder, widths = build_encoder(instance_shape, encoder)
+        self.width = next(iter(widths.values()))
+        if len(widths) > 1:
+            self.fusion = build_fusion(fusion, widths)
+            self.width = cast(int, self.fusion.dim)
+            if weighs(self.fusion):
+                self.logged = tuple(f"weight_{name}" for name in widths)
+        self.covariates = check_covariates(covariates, num_covariates)
+        self.covariate_head: nn.Linear | None = None
+        if self.covariates:
+            self.covariate_head = nn.Linear(self.covariates, num_outputs, bias=False)
 
     def forward(self, batch: BagBatch) -> BagOutput:
         """Logits of each bag of the batch, and what is added to their loss.
 
         Raises:
-            ValueError: where the instances are not of the shapes that the network was built for.
+            ValueError: where the instances are not of the shapes that the network was built for,
+                or the batch lacks the covariates.
         """
         x, details = self.encode(batch)
         output = self.pool(x, batch)
+        if self.covariate_head is not None:
+            seen = self.covariate_head(covariates_of(batch, self.covariates).to(x.dtype))
+            output = output._replace(logits=output.logits + seen)
         penalty = output.penalty
         if self.aem and output.scores is not None:
             entropy = entropy_penalty(output.scores, batch.ptr, self.aem)
@@ -107,6 +113,21 @@ class FeatureNetwork(nn.Module, ABC):
     @abstractmethod
     def pool(self, x: Tensor, batch: BagBatch) -> BagOutput:
         """What is said of the bags of which the instances are `x` `(N, D)`."""
+
+    def contributions(self, batch: BagBatch) -> Tensor | None:
+        """What each instance adds to the logits of its bag, in evaluation.
+
+        Returns:
+            `(N, O)`, signed, which sums with `offset` to the logits. None where nothing such is
+            exact, and with covariates.
+        """
+        if self.covariates:
+            return None
+        return self.contribute(self.encode(batch)[0], batch)
+
+    def contribute(self, x: Tensor, batch: BagBatch) -> Tensor | None:
+        """The contributions of the instances `x` `(N, D)`; a subclass that has any says so."""
+        return None
 
     def seeds(self, batch: BagBatch) -> Tensor:
         """`(B,)` int64: a seed per bag, of what is drawn at random for it.

@@ -14,6 +14,26 @@ Shapes = dict[str, Shape]
 Encoder = Callable[[Sequence[int]], nn.Module]
 
 
+def build_encoder(
+    instance_shape: Sequence[int] | Mapping[str, Sequence[int]], encoder: Encoder
+) -> tuple[Shape | Shapes, nn.Module, dict[str, int]]:
+    """The encoder of the instances, of each stream where there are several.
+
+    Returns:
+        The shape of the instances, by the names of the streams in their order; the encoder; and the
+        width of what it makes of each stream, whose name is `x` where the instances have none.
+
+    Raises:
+        ValueError: where encoder and instances do not fit each other.
+    """
+    if isinstance(instance_shape, Mapping):
+        shapes = {name: tuple(instance_shape[name]) for name in sorted(instance_shape)}
+        each = stream_encoder(shapes, encoder)
+        return shapes, each, {name: cast(int, each[name].out_dim) for name in shapes}
+    module = encoder(instance_shape)
+    return tuple(instance_shape), module, {"x": cast(int, module.out_dim)}
+
+
 def stream_encoder(shapes: Shapes, encoder: Encoder) -> EachStream:
     """An encoder for each stream, built from the shape of its instances.
 

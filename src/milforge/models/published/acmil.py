@@ -40,6 +40,8 @@ class ACMIL(FeatureNetwork):
         hidden_share: share of them that is, rounded down.
         diversity: weight of the cosine.
         aem: as in `FeatureNetwork`.
+        covariates: as in `FeatureNetwork`.
+        num_covariates: as in `FeatureNetwork`.
 
     Raises:
         ValueError: for a share that is not below 1, which would hide a small bag as a whole.
@@ -58,8 +60,18 @@ class ACMIL(FeatureNetwork):
         hidden_share: float = 0.6,
         diversity: float = 1.0,
         aem: float = 0.0,
+        covariates: bool = False,
+        num_covariates: int = 0,
     ) -> None:
-        super().__init__(instance_shape, encoder=encoder, fusion=fusion, aem=aem)
+        super().__init__(
+            instance_shape,
+            num_outputs,
+            encoder=encoder,
+            fusion=fusion,
+            aem=aem,
+            covariates=covariates,
+            num_covariates=num_covariates,
+        )
         if not 0 <= hidden_share < 1:
             raise ValueError(f"expected model.hidden_share from 0 to below 1, got {hidden_share}")
         self.attention = AttentionHeads(self.width, branches, att_dim)
@@ -87,9 +99,8 @@ class ACMIL(FeatureNetwork):
         penalty = self.diversity * mean_cosine(weights, batch.ptr).sum() / max(1, len(batch))
         return BagOutput(logits, scores, penalty, (Auxiliary(torch.cat(own), bags),))
 
-    def contributions(self, batch: BagBatch) -> Tensor:
+    def contribute(self, x: Tensor, batch: BagBatch) -> Tensor:
         """`(N, O)`: what each instance adds to the logits of its bag, in evaluation."""
-        x, _ = self.encode(batch)
         weights = segment_softmax(self.attention(x), batch.ptr).mean(1)
         return weights[:, None] * (x @ self.head.weight.t())
 

@@ -31,6 +31,8 @@ class AdditiveABMIL(FeatureNetwork):
         gated: whether the attention has a gate.
         hidden: widths of the hidden layers of `g`, with ReLU; none: `g` is linear.
         aem: as in `FeatureNetwork`.
+        covariates: as in `FeatureNetwork`.
+        num_covariates: as in `FeatureNetwork`.
 
     Attributes:
         offset: `(O,)`, what is added to the contributions: 0.
@@ -50,8 +52,18 @@ class AdditiveABMIL(FeatureNetwork):
         gated: bool = True,
         hidden: Sequence[int] = (256,),
         aem: float = 0.0,
+        covariates: bool = False,
+        num_covariates: int = 0,
     ) -> None:
-        super().__init__(instance_shape, encoder=encoder, fusion=fusion, aem=aem)
+        super().__init__(
+            instance_shape,
+            num_outputs,
+            encoder=encoder,
+            fusion=fusion,
+            aem=aem,
+            covariates=covariates,
+            num_covariates=num_covariates,
+        )
         self.attention = AttentionHeads(self.width, 1, att_dim, act, gated)
         self.hidden = MLPEncoder((self.width,), hidden) if hidden else nn.Identity()
         self.head = nn.Linear(hidden[-1] if hidden else self.width, num_outputs)
@@ -63,9 +75,8 @@ class AdditiveABMIL(FeatureNetwork):
         said = self._said(x, scores, batch.ptr)
         return BagOutput(segment_sum(said, batch.ptr), scores)
 
-    def contributions(self, batch: BagBatch) -> Tensor:
+    def contribute(self, x: Tensor, batch: BagBatch) -> Tensor:
         """`(N, O)`: what each instance adds to the logits of its bag."""
-        x, _ = self.encode(batch)
         return self._said(x, self.attention(x)[:, 0], batch.ptr)
 
     def _said(self, x: Tensor, scores: Tensor, ptr: Tensor) -> Tensor:

@@ -52,6 +52,8 @@ class CLAM(FeatureNetwork):
         bag_weight: of the bag's loss, from 0 to 1.
         instance_loss: `svm`, the smooth one of `smooth_svm`, or `ce`, cross-entropy.
         aem: as in `FeatureNetwork`.
+        covariates: as in `FeatureNetwork`.
+        num_covariates: as in `FeatureNetwork`.
 
     Attributes:
         loss_weight: `bag_weight`.
@@ -76,8 +78,18 @@ class CLAM(FeatureNetwork):
         bag_weight: float = 0.7,
         instance_loss: InstanceLoss = "svm",
         aem: float = 0.0,
+        covariates: bool = False,
+        num_covariates: int = 0,
     ) -> None:
-        super().__init__(instance_shape, encoder=encoder, fusion=fusion, aem=aem)
+        super().__init__(
+            instance_shape,
+            num_outputs,
+            encoder=encoder,
+            fusion=fusion,
+            aem=aem,
+            covariates=covariates,
+            num_covariates=num_covariates,
+        )
         check_counts(k=k)
         check_choice("instance_loss", instance_loss, get_args(InstanceLoss))
         if not 0 <= bag_weight <= 1:
@@ -143,9 +155,8 @@ class CLAM(FeatureNetwork):
         total = each.sum(1) / (self.classes if self.subtyping else 1)
         return (1 - self.loss_weight) * total
 
-    def contributions(self, batch: BagBatch) -> Tensor:
+    def contribute(self, x: Tensor, batch: BagBatch) -> Tensor:
         """`(N, O)`: what each instance adds to the logits of its bag, in evaluation."""
-        x, _ = self.encode(batch)
         weights = segment_softmax(self.attention(x), batch.ptr)
         return self._outputs(weights * F.linear(x, self.head.weight))
 

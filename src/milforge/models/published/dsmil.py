@@ -39,6 +39,8 @@ class DSMIL(FeatureNetwork):
         project_values: whether `V` is a layer with ReLU; otherwise it leaves instances as they are.
         dropout: probability of dropping a feature of what `V` sees.
         aem: as in `FeatureNetwork`.
+        covariates: as in `FeatureNetwork`.
+        num_covariates: as in `FeatureNetwork`.
 
     Attributes:
         loss_weight: of the bag's logits, one half.
@@ -58,8 +60,18 @@ class DSMIL(FeatureNetwork):
         project_values: bool = False,
         dropout: float = 0.0,
         aem: float = 0.0,
+        covariates: bool = False,
+        num_covariates: int = 0,
     ) -> None:
-        super().__init__(instance_shape, encoder=encoder, fusion=fusion, aem=aem)
+        super().__init__(
+            instance_shape,
+            num_outputs,
+            encoder=encoder,
+            fusion=fusion,
+            aem=aem,
+            covariates=covariates,
+            num_covariates=num_covariates,
+        )
         width = self.width
         self.instance_head = nn.Linear(width, num_outputs)
         query: list[nn.Module] = [nn.Linear(width, query_dim)]
@@ -81,9 +93,8 @@ class DSMIL(FeatureNetwork):
         largest = Auxiliary(segment_max(each, batch.ptr), bags, 0.5)
         return BagOutput(logits, scores, auxiliary=(largest,), scores_of="classes")
 
-    def contributions(self, batch: BagBatch) -> Tensor:
+    def contribute(self, x: Tensor, batch: BagBatch) -> Tensor:
         """`(N, O)`: what each instance adds to the logits of its bag, given the attention."""
-        x, _ = self.encode(batch)
         weights = segment_softmax(self._streams(x, batch.ptr)[1], batch.ptr)
         weight = self.head.weight.reshape(weights.shape[1], weights.shape[1], -1)  # (O, C, D)
         return torch.einsum("nc,ocd,nd->no", weights, weight, self.value(x))

@@ -49,6 +49,8 @@ class DTFD(FeatureNetwork):
             counts twice.
         distil_gradient: whether the loss of tier 2 reaches the encoder and tier 1.
         aem: as in `FeatureNetwork`.
+        covariates: as in `FeatureNetwork`.
+        num_covariates: as in `FeatureNetwork`.
 
     Raises:
         ValueError: for numbers below 1, or another way to distil.
@@ -69,8 +71,18 @@ class DTFD(FeatureNetwork):
         distilled: int = 1,
         distil_gradient: bool = True,
         aem: float = 0.0,
+        covariates: bool = False,
+        num_covariates: int = 0,
     ) -> None:
-        super().__init__(instance_shape, encoder=encoder, fusion=fusion, aem=aem)
+        super().__init__(
+            instance_shape,
+            num_outputs,
+            encoder=encoder,
+            fusion=fusion,
+            aem=aem,
+            covariates=covariates,
+            num_covariates=num_covariates,
+        )
         check_counts(pseudo_bags=pseudo_bags, distilled=distilled)
         check_choice("distil", distil, get_args(Distil))
         self.attention1 = AttentionHeads(self.width, 1, att_dim)

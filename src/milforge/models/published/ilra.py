@@ -37,6 +37,8 @@ class ILRA(FeatureNetwork):
         heads: number of heads.
         norm: whether there are layer norms.
         aem: as in `FeatureNetwork`.
+        covariates: as in `FeatureNetwork`.
+        num_covariates: as in `FeatureNetwork`.
 
     Raises:
         ValueError: where the heads do not divide the width, or a number is below 1.
@@ -54,8 +56,18 @@ class ILRA(FeatureNetwork):
         heads: int = 8,
         norm: bool = True,
         aem: float = 0.0,
+        covariates: bool = False,
+        num_covariates: int = 0,
     ) -> None:
-        super().__init__(instance_shape, encoder=encoder, fusion=fusion, aem=aem)
+        super().__init__(
+            instance_shape,
+            num_outputs,
+            encoder=encoder,
+            fusion=fusion,
+            aem=aem,
+            covariates=covariates,
+            num_covariates=num_covariates,
+        )
         check_counts(blocks=blocks, rank=rank)
         check_heads(self.width, heads)
         self.latents = nn.Parameter(torch.empty(blocks, rank, self.width))

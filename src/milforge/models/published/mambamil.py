@@ -38,6 +38,8 @@ class MambaMIL(FeatureNetwork):
         att_dim: width of the projection of the attention.
         order: `file` or `coords`, see `instance_order`.
         aem: as in `FeatureNetwork`.
+        covariates: as in `FeatureNetwork`.
+        num_covariates: as in `FeatureNetwork`.
 
     Raises:
         ValueError: for numbers below 1, or another order.
@@ -57,8 +59,18 @@ class MambaMIL(FeatureNetwork):
         att_dim: int = 128,
         order: Order = "file",
         aem: float = 0.0,
+        covariates: bool = False,
+        num_covariates: int = 0,
     ) -> None:
-        super().__init__(instance_shape, encoder=encoder, fusion=fusion, aem=aem)
+        super().__init__(
+            instance_shape,
+            num_outputs,
+            encoder=encoder,
+            fusion=fusion,
+            aem=aem,
+            covariates=covariates,
+            num_covariates=num_covariates,
+        )
         check_counts(layers=layers, stride=stride, expand=expand, state=state)
         check_choice("order", order, get_args(Order))
         self.layers = nn.ModuleList(

@@ -51,6 +51,8 @@ class MHIM(FeatureNetwork):
         consistency: `lambda`.
         temperature: `tau`.
         aem: as in `FeatureNetwork`.
+        covariates: as in `FeatureNetwork`.
+        num_covariates: as in `FeatureNetwork`.
 
     Raises:
         ValueError: for shares that would hide all, or a momentum that is none.
@@ -75,8 +77,18 @@ class MHIM(FeatureNetwork):
         consistency: float = 0.1,
         temperature: float = 0.1,
         aem: float = 0.0,
+        covariates: bool = False,
+        num_covariates: int = 0,
     ) -> None:
-        super().__init__(instance_shape, encoder=encoder, fusion=fusion, aem=aem)
+        super().__init__(
+            instance_shape,
+            num_outputs,
+            encoder=encoder,
+            fusion=fusion,
+            aem=aem,
+            covariates=covariates,
+            num_covariates=num_covariates,
+        )
         if min(hide_high, hide_low, hide_random) < 0 or max(hide_high + hide_low, hide_random) >= 1:
             raise ValueError(
                 "expected model.hide_high + model.hide_low and model.hide_random from 0 to below "
@@ -122,9 +134,8 @@ class MHIM(FeatureNetwork):
         penalty = self.consistency * apart / max(1, len(batch))
         return BagOutput(self.head(z), scores, penalty)
 
-    def contributions(self, batch: BagBatch) -> Tensor:
+    def contribute(self, x: Tensor, batch: BagBatch) -> Tensor:
         """`(N, O)`: what each instance adds to the logits of its bag, in evaluation."""
-        x, _ = self.encode(batch)
         weights = segment_softmax(self.attention(x)[:, 0], batch.ptr)
         return weights[:, None] * F.linear(x, self.head.weight)
 

@@ -31,6 +31,8 @@ class PatchGCN(FeatureNetwork):
         dropout: after the dense layers; that of the graph layers is 0.1 at most.
         att_dim: width of the projection of the attention.
         aem: as in `FeatureNetwork`.
+        covariates: as in `FeatureNetwork`.
+        num_covariates: as in `FeatureNetwork`.
 
     Raises:
         ValueError: for numbers below 1.
@@ -50,8 +52,18 @@ class PatchGCN(FeatureNetwork):
         dropout: float = 0.25,
         att_dim: int = 512,
         aem: float = 0.0,
+        covariates: bool = False,
+        num_covariates: int = 0,
     ) -> None:
-        super().__init__(instance_shape, encoder=encoder, fusion=fusion, aem=aem)
+        super().__init__(
+            instance_shape,
+            num_outputs,
+            encoder=encoder,
+            fusion=fusion,
+            aem=aem,
+            covariates=covariates,
+            num_covariates=num_covariates,
+        )
         check_counts(hidden=hidden, layers=layers)
         width = hidden * (layers + 1)
         self.first = _dense(self.width, hidden, dropout)

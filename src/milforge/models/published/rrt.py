@@ -44,6 +44,8 @@ class RRT(FeatureNetwork):
         gated: whether that has a gate.
         order: `file` or `coords`, see `instance_order`.
         aem: as in `FeatureNetwork`.
+        covariates: as in `FeatureNetwork`.
+        num_covariates: as in `FeatureNetwork`.
 
     Raises:
         ValueError: where the heads do not divide the width, for an even kernel, numbers below 1,
@@ -65,8 +67,18 @@ class RRT(FeatureNetwork):
         gated: bool = False,
         order: Order = "file",
         aem: float = 0.0,
+        covariates: bool = False,
+        num_covariates: int = 0,
     ) -> None:
-        super().__init__(instance_shape, encoder=encoder, fusion=fusion, aem=aem)
+        super().__init__(
+            instance_shape,
+            num_outputs,
+            encoder=encoder,
+            fusion=fusion,
+            aem=aem,
+            covariates=covariates,
+            num_covariates=num_covariates,
+        )
         width = self.width
         check_heads(width, heads)
         check_counts(regions=regions, representatives=representatives, kernel=kernel)

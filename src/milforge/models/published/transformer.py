@@ -33,6 +33,8 @@ class Transformer(FeatureNetwork):
         readout: `token`, a class token, whose attention in the last layer the scores are; or
             `mean`, that of the instances, without scores.
         aem: as in `FeatureNetwork`.
+        covariates: as in `FeatureNetwork`.
+        num_covariates: as in `FeatureNetwork`.
 
     Raises:
         ValueError: where the heads do not divide the width, or for another readout.
@@ -51,8 +53,18 @@ class Transformer(FeatureNetwork):
         dropout: float = 0.0,
         readout: Readout = "token",
         aem: float = 0.0,
+        covariates: bool = False,
+        num_covariates: int = 0,
     ) -> None:
-        super().__init__(instance_shape, encoder=encoder, fusion=fusion, aem=aem)
+        super().__init__(
+            instance_shape,
+            num_outputs,
+            encoder=encoder,
+            fusion=fusion,
+            aem=aem,
+            covariates=covariates,
+            num_covariates=num_covariates,
+        )
         check_counts(layers=layers)
         check_choice("readout", readout, get_args(Readout))
         self.token = ClassToken(self.width) if readout == "token" else None

@@ -36,6 +36,8 @@ class TransMIL(FeatureNetwork):
         order: `file` or `coords`, see `instance_order`.
         dropout: of the output of the attention.
         aem: as in `FeatureNetwork`.
+        covariates: as in `FeatureNetwork`.
+        num_covariates: as in `FeatureNetwork`.
 
     Raises:
         ValueError: where the heads do not divide the width, for no landmark, or another order.
@@ -53,8 +55,18 @@ class TransMIL(FeatureNetwork):
         order: Order = "file",
         dropout: float = 0.1,
         aem: float = 0.0,
+        covariates: bool = False,
+        num_covariates: int = 0,
     ) -> None:
-        super().__init__(instance_shape, encoder=encoder, fusion=fusion, aem=aem)
+        super().__init__(
+            instance_shape,
+            num_outputs,
+            encoder=encoder,
+            fusion=fusion,
+            aem=aem,
+            covariates=covariates,
+            num_covariates=num_covariates,
+        )
         width = self.width
         check_heads(width, heads)
         check_choice("order", order, get_args(Order))

@@ -46,6 +46,8 @@ class WiKG(FeatureNetwork):
             published code computes.
         dropout: of the instances before the pooling.
         aem: as in `FeatureNetwork`.
+        covariates: as in `FeatureNetwork`.
+        num_covariates: as in `FeatureNetwork`.
 
     Raises:
         ValueError: for numbers below 1, or another interaction.
@@ -63,8 +65,18 @@ class WiKG(FeatureNetwork):
         interaction: Interaction = "paper",
         dropout: float = 0.3,
         aem: float = 0.0,
+        covariates: bool = False,
+        num_covariates: int = 0,
     ) -> None:
-        super().__init__(instance_shape, encoder=encoder, fusion=fusion, aem=aem)
+        super().__init__(
+            instance_shape,
+            num_outputs,
+            encoder=encoder,
+            fusion=fusion,
+            aem=aem,
+            covariates=covariates,
+            num_covariates=num_covariates,
+        )
         check_counts(dim=dim, neighbours=neighbours)
         check_choice("interaction", interaction, get_args(Interaction))
         self.heads = nn.Linear(self.width, dim)
