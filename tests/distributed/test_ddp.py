@@ -284,6 +284,37 @@ def test_steps_of_uneven_shards_are_those_of_one_process(tmp_path, kind, adds):
         assert computed["metrics"] == pytest.approx(expected["metrics"], rel=1e-4, abs=1e-5)
 
 
+def make_published(name, num_outputs):
+    """A model whose training step has more to it than a head: a loss, draws, or a teacher."""
+    from functools import partial
+
+    from milforge.models import CLAM, DTFD, MHIM, TransMIL
+    from milforge.nn import MLPEncoder
+
+    build, options = {
+        "clam": (CLAM, {"multi_branch": True, "k": 2}),
+        "dtfd": (DTFD, {"pseudo_bags": 2}),
+        "mhim": (MHIM, {"momentum": 0.5}),
+        "transmil": (TransMIL, {"heads": 2, "dropout": 0.0}),
+    }[name]
+    torch.manual_seed(0)
+    return build((6,), num_outputs, encoder=partial(MLPEncoder, hidden=(16,)), **options)
+
+
+@pytest.mark.parametrize("name", ["clam", "dtfd", "mhim", "transmil"])
+def test_published_models_train_on_two_processes_as_on_one(tmp_path, monkeypatch, name):
+    """What is drawn for a bag is the same on whichever process it is; so is MHIM's teacher."""
+    monkeypatch.setitem(globals(), "make_network", lambda _, adds, n: make_published(adds, n))
+    for world_size in (1, 2):
+        arguments = (world_size, free_port(), tmp_path, "multiclass", name)
+        start_processes(train_steps, arguments, nprocs=world_size, start_method="fork")
+    one, *others = (
+        torch.load(tmp_path / f"{name}.pt", weights_only=True) for name in ("1_0", "2_0", "2_1")
+    )
+    for other in others:
+        torch.testing.assert_close(other["state"], one["state"], rtol=1e-5, atol=1e-5)
+
+
 SMALL = (*DATA, "trainer=ddp_cpu", "callbacks.figures=null", "logger=csv")
 
 

@@ -96,7 +96,7 @@ class NystromAttention(nn.Module):
         alike = max(1, fill // each)
         counts = torch.ones(self.landmarks - alike + 1, dtype=bag.dtype, device=bag.device)
         counts[0] = alike
-        q, k = means[:, :, alike - 1 :]
+        q, k = means[:, :, alike - 1 :].unbind(0)
         return _Landmarks(q, k, counts.sqrt())
 
     def _inverses(self, landmarks: Sequence["_Landmarks"]) -> list[Tensor]:
