@@ -26,4 +26,6 @@ def make_map(name="slide", n=12, side=448.0, columns=4, **options):
         "label": "yes",
         "predicted": "yes (0.900)",
     }
+    if options.get("contributions", 0) is None:
+        found["main"] = "attention"
     return TileMap(name, corners, side, **{**found, **options})

@@ -53,18 +53,19 @@ def bullets(lines: Sequence[object]) -> Markup:
     return tag("ul", *(tag("li", line) for line in lines))
 
 
-def document(title: object, style: str, script: str, *body: object) -> str:
+def document(title: object, style: str, scripts: Sequence[str], *body: object) -> str:
     """A page that loads nothing, and runs no script but its own.
 
     Args:
         title: of the page.
         style: CSS.
-        script: JavaScript; it runs when the body is there.
+        scripts: JavaScript; they run one after the other when the body is there.
         body: what the body holds.
     """
-    # The script is the only one that a browser runs, should any text ever be taken for markup.
-    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
-    policy = f"default-src 'none'; style-src 'unsafe-inline'; script-src 'sha256-{digest}'"
+    # These are the only ones that a browser runs, should any text ever be taken for markup, and no
+    # picture is shown but those that the page holds.
+    allowed = " ".join(f"'sha256-{_digest(script)}'" for script in scripts) or "'none'"
+    policy = f"default-src 'none'; style-src 'unsafe-inline'; img-src data:; script-src {allowed}"
     head = tag(
         "head",
         Markup('<meta charset="utf-8">'),
@@ -73,5 +74,9 @@ def document(title: object, style: str, script: str, *body: object) -> str:
         tag("title", title),
         tag("style", Markup(style)),
     )
-    whole = tag("body", *body, tag("script", Markup(script)))
+    whole = tag("body", *body, *(tag("script", Markup(script)) for script in scripts))
     return f'<!doctype html>\n<html lang="en">{head}{whole}</html>\n'
+
+
+def _digest(script: str) -> str:
+    return base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()

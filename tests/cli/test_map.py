@@ -9,6 +9,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from PIL import Image
 
 from milforge.callbacks import MapWriter
 
@@ -104,17 +105,71 @@ def test_another_prediction_than_the_file_s_is_refused(here, run, grid, tmp_path
     assert alone.failure().startswith(f"no bag could be mapped: bag {names[0]}: its prediction is")
 
 
+def test_slides_lie_behind_where_they_can(here, run, grid, tmp_path):
+    """One is there, one is of another slide, one is missing: all bags are mapped."""
+    instances = rows_of(run, "instances")
+    first, second, third, *_ = [row["bag_id"] for row in rows_of(run) if row["part"] == "test"]
+    for name, size in ((first, 0), (second, 1)):
+        own = [row for row in instances if (row["bag_id"], row["part"]) == (name, "test")]
+        far = size or 40 + int(max(max(row["coord_0"], row["coord_1"]) for row in own))
+        Image.new("RGB", (far, far), (200, 150, 200)).save(tmp_path / f"{name}.png")
+    outcome = here(
+        "map", f"ckpt_path={run}", f"bags={first},{second},{third}", f"slides={tmp_path}",
+        "mpp=0.5", "score=occlusion", "ome_tiff=true", "run=slides", folder=grid,
+    )  # fmt: skip
+    assert outcome.returncode == 0, outcome.stderr
+    maps = grid / "logs" / "map" / "runs" / "slides" / "maps"
+    index = (maps / "index.html").read_text("utf-8")
+    assert f"<b>{second}</b>: the slide has 1 x 1 pixels" in index
+    assert f"<b>{third}</b>: there is no slide of its name" in index
+    pages = {name: (maps / name / "map.html").read_text("utf-8") for name in (first, second)}
+    assert '"levels": [["data:image/jpeg;base64,' in pages[first]
+    assert "Tiles of the highest occlusion to 9" in pages[first]
+    assert '"micrometres": 0.5' in pages[first]
+    assert '"slide": null' in pages[second]
+    assert "Its slide is not drawn: the slide has 1 x 1" in pages[second]
+    assert (maps / first / "map.ome.tif").is_file()
+    tiles = pq.read_table(maps / first / "tiles.parquet")
+    assert {"occlusion_9", "contribution_9", "weight"} <= set(tiles.column_names)
+
+
+def test_each_member_is_shown_and_a_model_without_scores_has_its_gradient(here, train, run, grid):
+    trained = train(
+        *GRID, "model=gated_abmil", "seed=5", "trainer.max_epochs=1", "run=b", folder=grid
+    )
+    assert trained.returncode == 0, trained.stderr
+    outcome = here("map", "ckpt_path=[logs/train/runs/a,logs/train/runs/b]", "run=two", folder=grid)
+    assert outcome.returncode == 0, outcome.stderr
+    maps = grid / "logs" / "map" / "runs" / "two" / "maps"
+    folder = next(each for each in maps.iterdir() if each.is_dir())
+    tiles = pq.read_table(folder / "tiles.parquet")
+    mean = (tiles["contribution_9_a"].to_numpy() + tiles["contribution_9_b"].to_numpy()) / 2
+    np.testing.assert_allclose(tiles["contribution_9"].to_numpy(), mean, rtol=1e-6)
+    trained = train(*GRID, "model=max_pool", "trainer.max_epochs=1", "run=c", folder=grid)
+    assert trained.returncode == 0, trained.stderr
+    outcome = here("map", "ckpt_path=logs/train/runs/c", "run=gradient", folder=grid)
+    assert outcome.returncode == 0, outcome.stderr
+    page = next((grid / "logs" / "map" / "runs" / "gradient" / "maps").glob("*/map.html"))
+    assert "gradient x input" in page.read_text("utf-8")
+    outcome = here("map", "ckpt_path=logs/train/runs/c", "score=attention", folder=grid)
+    assert "the model has no attention: choose score=gradient" in outcome.failure()
+
+
 @pytest.mark.parametrize(
     ("argument", "message"),
     [
+        ("mpp=0", "expected mpp above 0, got 0.0"),
+        ("score=saliency", "expected score to be auto, contribution, .*, got 'saliency'"),
+        ("slides=none", "slides=none: expected a folder of slides, found none"),
         ("top=0", "expected top of at least 1, or null for all tiles, got 0"),
         ("tile_size=-1", "expected tile_size above 0, got -1.0"),
     ],
 )
-def test_bad_numbers_are_refused(argument, message):
-    key, value = argument.split("=")
-    with pytest.raises(ValueError, match=message):
-        MapWriter("maps", "a.ckpt", **{key: float(value) if key == "tile_size" else int(value)})
+def test_bad_options_are_refused(argument, message):
+    key, text = argument.split("=")
+    value = {"tile_size": float, "mpp": float, "top": int}.get(key, str)(text)
+    with pytest.raises((ValueError, FileNotFoundError), match=message):
+        MapWriter("maps", "a.ckpt", **{key: value})
 
 
 def test_bags_without_coords_are_no_maps(here, checkpoint, tmp_path):
@@ -124,10 +179,3 @@ def test_bags_without_coords_are_no_maps(here, checkpoint, tmp_path):
     assert line.endswith("it has no coords, so nobody knows where its tiles lie")
     (maps,) = tmp_path.glob("logs/map/runs/*/maps")
     assert (maps / "index.html").read_text("utf-8").count("it has no coords") == 6
-
-
-def test_a_model_that_says_nothing_of_its_tiles(train, here, tmp_path):
-    trained = train(*GRID, "model=max_pool", "trainer.max_epochs=1", "run=a")
-    assert trained.returncode == 0, trained.stderr
-    outcome = here("map", "ckpt_path=logs/train/runs/a")
-    assert "the model has neither attention nor contributions" in outcome.failure()

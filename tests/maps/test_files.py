@@ -87,23 +87,23 @@ def test_all_maps_of_a_run_have_one_scale():
     positive, negative = make_map("a"), make_map("b")
     negative = make_map("b", contributions=negative.contributions * 0.01)
     scales = scales_of([positive, negative])
-    assert (scales.contribution.low, scales.contribution.high) == (-1.5, 1.5)
-    places = scales.contribution.place(negative.contributions)
+    assert (scales["contribution"].low, scales["contribution"].high) == (-1.5, 1.5)
+    places = scales["contribution"].place(negative.contributions)
     assert np.abs(places - 0.5).max() < 0.01  # a negative slide looks negative
-    assert scales.contribution.place(np.array([0.0])) == 0.5
+    assert scales["contribution"].place(np.array([0.0])) == 0.5
     even = make_map(weights=np.full(12, 1 / 12), contributions=None)
-    scale = scales_of([even]).attention
+    scale = scales_of([even])["attention"]
     assert (scale.low, scale.high) == (0.5, 2.0)
-    assert scales_of([even]).contribution is None
+    assert scales_of([even]).get("contribution") is None
     silent = make_map(contributions=np.zeros((12, 2)))
-    assert scales_of([silent]).contribution.place(np.zeros(3)).tolist() == [0.5] * 3
+    assert scales_of([silent])["contribution"].place(np.zeros(3)).tolist() == [0.5] * 3
 
 
 def test_an_outlier_does_not_flatten_the_colours():
     contributions = np.random.default_rng(0).normal(size=(1000, 1))
     contributions[0] = 1e6
     tiles = make_map(n=1000, contributions=contributions, outputs=("y",))
-    assert scales_of([tiles]).contribution.high < 5
+    assert scales_of([tiles])["contribution"].high < 5
 
 
 def test_colours_can_be_told_apart():

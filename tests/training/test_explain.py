@@ -11,7 +11,14 @@ from milforge.data import Bag, collate_bags
 from milforge.data.labels import Labels
 from milforge.graph import build_adjacency
 from milforge.models import BagNetwork
-from milforge.nn import AttentionPool, IdentityEncoder, MaxPool, SmAttentionPool, Standardise
+from milforge.nn import (
+    AttentionPool,
+    IdentityEncoder,
+    MaxPool,
+    MeanPool,
+    SmAttentionPool,
+    Standardise,
+)
 from milforge.tasks import Cox
 from milforge.training import Ensemble, MILModule
 from milforge.training import explain as explaining
@@ -104,3 +111,55 @@ def test_what_there_is_not_is_none():
     said = smooth.explained(make_batch())
     assert said.contributions is not None
     assert said.probability is None  # a tile alone has no neighbours to be smoothed with
+
+
+def explained_by(module, batch, **options):
+    with torch.inference_mode(False), torch.no_grad():
+        return module.explained(batch, **options)
+
+
+def test_the_gradient_times_the_input_of_a_linear_model_is_its_contribution():
+    module = make_module(pool=MeanPool())
+    said = explained_by(module, make_batch(), gradient=True)
+    assert_close(said.gradient, said.contributions, rtol=1e-5, atol=1e-6)
+    assert explained_by(module, make_batch()).gradient is None
+
+
+def test_occlusion_is_what_the_logit_loses_without_a_block():
+    module, batch = make_module(), make_batch()
+    blocks = torch.tensor([0, 0, 1, 1, 1, 2])
+    said = explained_by(module, batch, blocks=blocks)
+    for number in range(3):
+        left = blocks != number
+        without = collate_bags([Bag(batch.x[left], bag_id="a")])
+        lost = said.logits - explained_by(module, without).logits
+        for n in (~left).nonzero()[:, 0].tolist():
+            assert_close(said.occlusion[n], lost, rtol=1e-5, atol=1e-6)
+    with pytest.raises(ValueError, match="occlusion needs at least two tiles"):
+        explained_by(module, batch, blocks=torch.zeros(6, dtype=torch.int64))
+
+
+def test_parts_of_a_bag_with_a_graph_keep_the_edges_among_them(monkeypatch):
+    monkeypatch.setattr("milforge.training.sub_bags.MOST_AT_ONCE", 5)
+    module, batch = make_module(pool=partial(SmAttentionPool, att_dim=4)), make_batch()
+    parts = [torch.tensor([0, 1, 2, 5]), torch.tensor([3, 4]), torch.arange(6)]
+    found = module.logits_of_parts(batch, parts)
+    for part, logits in zip(parts, found, strict=True):
+        adj = batch.adj.to_dense()[part][:, part].to_sparse_csr()
+        alone = collate_bags([Bag(batch.x[part], None, adj, batch.coords[part], bag_id="a")])
+        with torch.no_grad():
+            assert_close(module(module.prepared(alone)).logits[0].double(), logits)
+
+
+def test_what_each_of_several_says_is_kept():
+    members = [make_module(seed=seed) for seed in range(2)]
+    batch, blocks = make_batch(), torch.arange(6)
+    said = explained_by(Ensemble(members).eval(), batch, gradient=True, blocks=blocks)
+    for one, own in zip(members, said.members, strict=True):
+        alone = explained_by(one, batch, gradient=True, blocks=blocks)
+        assert_close(own.contributions, alone.contributions)
+        assert_close(own.weights, alone.weights)
+    for name in ("gradient", "occlusion", "weights"):
+        each = [getattr(own, name) for own in said.members]
+        assert_close(getattr(said, name), torch.stack(each).mean(0))
+    assert explained_by(members[0], batch).members == ()

@@ -2,48 +2,93 @@
 
 import logging
 from collections.abc import Callable, Sequence
-from math import nan
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, Literal, cast, get_args
 
 import lightning as L
-import numpy as np
 import torch
 
+from milforge.callbacks.bags_in_words import (
+    judged,
+    label_of,
+    outputs_of,
+    predicted_of,
+    shown_output,
+)
 from milforge.callbacks.predictions import bags_table
 from milforge.callbacks.records import BagRecord, RecordCollector
+from milforge.data.dataset import bag_tile
 from milforge.data.files import atomic_path
-from milforge.maps.choose import Judged, choose
+from milforge.data.images.sources.packages import require
+from milforge.maps.blocks import blocks_of
+from milforge.maps.choose import choose
 from milforge.maps.geojson import write_geojson
+from milforge.maps.ground import Ground, lay
+from milforge.maps.kinds import Said
+from milforge.maps.ome_tiff import write_ome_tiff
 from milforge.maps.page import build_index, build_map_page
 from milforge.maps.picture import write_picture
 from milforge.maps.scale import Scales, scales_of
+from milforge.maps.slides import Slide, check_inside, find_slides, open_slide
 from milforge.maps.table import write_tiles
 from milforge.maps.tiles import TileMap, corners_of, folder_of, side_of
 from milforge.maps.written import Row, check_agreement, expected, written_rows
-from milforge.tasks import Multilabel, Task
+from milforge.tasks import Task
 
 logger = logging.getLogger(__name__)
 
 SUMS = 1e-4  # of the sum of the sizes of the contributions, which are float32 in part
+Score = Literal["auto", "contribution", "attention", "gradient", "occlusion"]
+
+
+@dataclass(frozen=True, eq=False)
+class Place:
+    """Where the tiles of a bag lie.
+
+    Attributes:
+        corners: `(N, 2)`, see `TileMap`.
+        side: of a tile.
+        slide: behind them; None where there is none.
+        to_pixels: see `TileMap`.
+        to_micrometres: see `TileMap`.
+        notes: what a reader should know of it.
+    """
+
+    corners: Any
+    side: float
+    slide: Slide | None
+    to_pixels: float | None
+    to_micrometres: float | None
+    notes: tuple[str, ...]
 
 
 class MapWriter(RecordCollector):
     """Writes a folder of maps after a prediction, with `index.html` and a folder for each bag.
 
     In that lie `map.html`, `map.png`, `map.geojson.gz` and `tiles.parquet`. All maps have the same
-    colours. A bag that cannot be mapped is named in the index, with the reason.
+    colours. A bag that cannot be mapped is named in the index, with the reason, and so is one whose
+    slide cannot be drawn.
 
     Args:
         folder: where to write.
         checkpoints: what predicts: the predictions in the folders of their runs are compared.
         bags: the names of the bags to map; `wrong`, `most_certain`, or None: the worst and the
             best predicted ones.
+        score: what pictures show, and what says which tiles say most: `contribution`, `attention`,
+            `gradient` (times input), `occlusion` (of blocks of tiles), or `auto`: the first of the
+            contribution, the attention and the gradient that the model has. Gradient and occlusion
+            are only known where they are chosen.
+        slides: the folder of the slides; None: the tiles alone are drawn.
+        mpp: micrometres of a pixel of level 0; None: as the slide tells.
         top: how many tiles stand in `map.geojson.gz`, those that say most; None: all.
-        tile_size: side of a tile in the units of the coords; None: the stride of the coords.
+        tile_size: side of a tile in the units of the coords; None: as the files of the bag tell,
+            or else the stride of the coords.
+        ome_tiff: whether to write `map.ome.tif`, too.
 
     Raises:
-        ValueError: for a number that is none of tiles or of units.
+        ValueError: for a number that is none of tiles or of units, or a score that there is not.
+        FileNotFoundError: where there is no such folder of slides.
     """
 
     def __init__(
@@ -51,22 +96,35 @@ class MapWriter(RecordCollector):
         folder: str | Path,
         checkpoints: str | Sequence[str],
         bags: str | int | Sequence[str | int] | None = None,
+        score: Score = "auto",
+        slides: str | Path | None = None,
+        mpp: float | None = None,
         top: int | None = 5000,
         tile_size: float | None = None,
+        ome_tiff: bool = False,
     ) -> None:
         super().__init__()
         if top is not None and top < 1:
             raise ValueError(f"expected top of at least 1, or null for all tiles, got {top}")
-        if tile_size is not None and not 0 < tile_size < float("inf"):
-            raise ValueError(f"expected tile_size above 0, got {tile_size}")
+        for name, value in (("tile_size", tile_size), ("mpp", mpp)):
+            if value is not None and not 0 < value < float("inf"):
+                raise ValueError(f"expected {name} above 0, got {value}")
+        if score not in get_args(Score):
+            raise ValueError(f"expected score to be {', '.join(get_args(Score))}, got {score!r}")
+        if ome_tiff:
+            require("tifffile")
         self.folder = Path(folder)
         self.checkpoints = [checkpoints] if isinstance(checkpoints, str) else list(checkpoints)
         several = isinstance(bags, Sequence) and not isinstance(bags, str)
         self.bags = [str(each) for each in cast(Sequence[Any], bags)] if several else bags
         if isinstance(self.bags, int):  # a name that looks like a number
             self.bags = str(self.bags)
+        self.score = score
+        self.slides = None if slides is None else find_slides(slides)
+        self.mpp = mpp
         self.top = top
         self.tile_size = tile_size
+        self.ome_tiff = ome_tiff
 
     def finish(
         self, trainer: L.Trainer, module: L.LightningModule, records: list[BagRecord], stage: str
@@ -85,23 +143,69 @@ class MapWriter(RecordCollector):
         chosen, missing = choose(cast(Any, self.bags), judged(records, task))
         written = [written_rows(path) for path in self.checkpoints]
         maps: list[TileMap] = []
+        behind: dict[str, Slide] = {}
+        without: dict[str, str] = {}
         for number in chosen:
             record = records[number]
             try:
+                place = self._place(trainer, record, number, without)
                 batch = _batch_of(trainer, module, record, number)
-                maps.append(self._map(module, record, task, batch, written))
+                maps.append(self._map(module, record, task, batch, place, written))
             except ValueError as error:
-                missing[record.bag_id] = " ".join(str(error).split())
+                missing[record.bag_id] = _sentence(error)
+                without.pop(record.bag_id, None)
+                continue
+            if place.slide is not None:
+                behind[record.bag_id] = place.slide
         scales = scales_of(maps)
         for each in maps:
-            self._write(each, scales)
-        self._write_text("index.html", build_index(maps, missing, self._about(len(records))))
+            self._write(each, scales, behind.get(each.name), without)
+        index = build_index(maps, missing, self._about(len(records)), without)
+        self._write_text("index.html", index)
         for name, reason in missing.items():
             logger.warning("bag %s is not mapped: %s", name, reason)
+        for name, reason in without.items():
+            logger.warning("bag %s is mapped without its slide: %s", name, reason)
         if missing and not maps:
             name, reason = next(iter(missing.items()))
             raise ValueError(f"no bag could be mapped: bag {name}: {reason}")
         print(f"maps         {len(maps)} bags: {self.folder / 'index.html'}")
+
+    def _place(
+        self, trainer: L.Trainer, record: BagRecord, number: int, without: dict[str, str]
+    ) -> Place:
+        """Where the tiles of a bag lie; why its slide cannot be drawn is put into `without`."""
+        folder_of(record.bag_id)
+        data: Any = trainer.datamodule  # type: ignore[attr-defined]
+        told = bag_tile(data.parts[record.part], number)
+        notes = []
+        corners = corners_of(record.coords, record.slide)
+        side = side_of(corners, told.side if self.tile_size is None else self.tile_size)
+        if self.tile_size is None and told.side is None:
+            notes.append(
+                "Nothing says how large a tile is: it is taken to be as large as the stride of the "
+                "coords (tile_size= gives another size)."
+            )
+        unit, slide, mpp = told.unit, None, self.mpp
+        if self.slides is not None:
+            try:
+                slide = open_slide(self.slides, record.bag_id, self.mpp)
+                mpp = slide.mpp
+                if unit == "um" and mpp is None:
+                    raise ValueError(
+                        "its coords are in micrometres, and nothing says how large a pixel of the "
+                        "slide is: give mpp=MICROMETRES"
+                    )
+                factor = 1 / cast(float, mpp) if unit == "um" else 1.0
+                check_inside(slide, corners * factor, side * factor)
+                if unit is None:
+                    unit = "px"
+                    notes.append("Its coords are taken for pixels of level 0 of the slide.")
+            except (ValueError, OSError, ModuleNotFoundError) as error:
+                slide, without[record.bag_id] = None, _sentence(error)
+        to_pixels = {"px": 1.0, "um": None if mpp is None else 1 / mpp}.get(unit or "")
+        to_micrometres = 1.0 if unit == "um" else mpp
+        return Place(corners, side, slide, to_pixels, to_micrometres, tuple(notes))
 
     def _map(
         self,
@@ -109,60 +213,108 @@ class MapWriter(RecordCollector):
         record: BagRecord,
         task: Task,
         batch: Any,
+        place: Place,
         written: Sequence[Any],
     ) -> TileMap:
-        folder_of(record.bag_id)
-        corners = corners_of(record.coords, record.slide)
-        side = side_of(corners, self.tile_size)
         of_bag = getattr(module, "of_bag", None)
-        files = written if of_bag is None else [written[n] for n in of_bag[record.bag_id]]
-        said = expected(files, record.bag_id, record.part)
+        numbers = range(len(written)) if of_bag is None else of_bag[record.bag_id]
+        said = expected([written[n] for n in numbers], record.bag_id, record.part)
         if said is None:
             notes = ["No predictions of the run were at hand to compare its prediction with."]
         else:
             check_agreement(_row(record, task), said)
             notes = ["Its prediction is the one in predictions/bags.parquet of the run."]
-        with torch.inference_mode():
-            found = module.explained(batch)
-        if found.contributions is None and record.weights is None:
-            raise ValueError(
-                "the model has neither attention nor contributions that are exact: choose one that "
-                "has (docs/models.md)"
-            )
+        found, main = self._explain(module, batch, record, place)
         if found.contributions is None:
-            notes.append("The model has no exact contributions, so its attention is shown.")
+            notes.append("The model has no exact contributions.")
         else:
             _check_sum(found.contributions, found.offset, found.logits)
             notes.append(_sum_in_words(found.offset, found.logits, len(self.checkpoints)))
+        names = member_names([self.checkpoints[n] for n in numbers])
         return TileMap(
             name=record.bag_id,
-            corners=corners,
-            side=side,
-            outputs=_outputs(task, len(found.logits)),
+            corners=place.corners,
+            side=place.side,
+            outputs=outputs_of(task, len(found.logits)),
             classes=task.class_names,
             scores=_numpy(record.scores),
+            logits=found.logits.numpy(),
+            offset=_numpy(found.offset),
+            main=main,
+            shown=shown_output(record, len(found.logits)),
+            label=label_of(record, task),
+            predicted=predicted_of(record, task),
+            notes=(*notes, *place.notes),
+            members=dict(zip(names, map(_said, found.members), strict=False)),
+            of_token=found.of_token,
+            to_pixels=place.to_pixels,
+            to_micrometres=place.to_micrometres,
             weights=_numpy(record.weights),
             contributions=_numpy(found.contributions),
-            offset=_numpy(found.offset),
-            logits=found.logits.numpy(),
+            gradient=_numpy(found.gradient),
+            occlusion=_numpy(found.occlusion),
             probability=_numpy(found.probability),
-            shown=_shown(record, len(found.logits)),
-            label=_label(record, task),
-            predicted=_predicted(record, task),
-            notes=tuple(notes),
         )
 
-    def _write(self, tiles: TileMap, scales: Scales) -> None:
+    def _explain(self, module: Any, batch: Any, record: BagRecord, place: Place) -> tuple[Any, str]:
+        """What the model says of a bag, and the key of what is drawn of it.
+
+        Raises:
+            ValueError: where the model does not say what is asked for.
+        """
+        blocks = None
+        if self.score == "occlusion":
+            blocks = torch.from_numpy(blocks_of(place.corners, place.side))
+        # Not in inference mode, in which there are no gradients.
+        with torch.inference_mode(False), torch.no_grad():
+            found = module.explained(batch, gradient=self.score == "gradient", blocks=blocks)
+            if self.score == "auto" and found.contributions is None and record.weights is None:
+                found = module.explained(batch, gradient=True)
+        known = {
+            "contribution": found.contributions,
+            "attention": record.weights,
+            "gradient": found.gradient,
+            "occlusion": found.occlusion,
+        }
+        order = list(known) if self.score == "auto" else [self.score]
+        main = next((key for key in order if known[key] is not None), None)
+        if main is not None:
+            return found, main
+        reasons = {
+            "contribution": "the model has no contributions that are exact (docs/models.md): "
+            "choose score=gradient or score=occlusion",
+            "attention": "the model has no attention: choose score=gradient or score=occlusion",
+        }
+        several = "the models scale their labels each in its own way, so what they say has no mean"
+        raise ValueError(reasons.get(self.score, several) if not found.members else several)
+
+    def _write(
+        self, tiles: TileMap, scales: Scales, slide: Slide | None, without: dict[str, str]
+    ) -> None:
+        ground: Ground | None = None
+        if slide is not None:
+            try:
+                ground = lay(slide, tiles)
+            except (ValueError, OSError) as error:
+                without[tiles.name] = _sentence(error)
+        if tiles.name in without:
+            note = f"Its slide is not drawn: {without[tiles.name]}"
+            tiles = replace(tiles, notes=(*tiles.notes, note))
         folder = self.folder / folder_of(tiles.name)
         writers: dict[str, Callable[[Path], None]] = {
             "tiles.parquet": lambda path: write_tiles(path, tiles),
             "map.geojson.gz": lambda path: write_geojson(path, tiles, self.top),
-            "map.png": lambda path: write_picture(path, tiles, scales),
+            "map.png": lambda path: write_picture(path, tiles, scales, ground),
         }
+        also = ["map.ome.tif"] if self.ome_tiff else []
+        if self.ome_tiff:
+            scale = scales[tiles.main]
+            writers["map.ome.tif"] = lambda path: write_ome_tiff(path, tiles, scale, ground)
         for name, write in writers.items():
             with atomic_path(folder / name) as partial:
                 write(partial)
-        self._write_text(f"{folder.name}/map.html", build_map_page(tiles, scales))
+        page = build_map_page(tiles, scales, ground, also)
+        self._write_text(f"{folder.name}/map.html", page)
 
     def _write_text(self, name: str, text: str) -> None:
         with atomic_path(self.folder / name) as partial:
@@ -179,33 +331,12 @@ class MapWriter(RecordCollector):
         return f"{which} of {count} bags; by {', '.join(self.checkpoints)}."
 
 
-def judged(records: Sequence[BagRecord], task: Task) -> Judged:
-    """How right and how certain each prediction is."""
-    error, wrong, certainty = (np.full(len(records), nan) for _ in range(3))
-    for i, record in enumerate(records):
-        known = record.y is not None and not bool(record.y.isnan().any())
-        y = record.y if known else None
-        p = record.columns.get("probability")
-        if p is not None and p.ndim == 1 and len(p) == len(task.class_names):
-            one_class = _is_one_class(task)
-            certainty[i] = float(p.max() if one_class else torch.maximum(p, 1 - p).min())
-            if y is not None and one_class:
-                error[i] = 1 - float(p[int(y)])
-                wrong[i] = float(int(p.argmax()) != int(y))
-            elif y is not None:
-                error[i] = float((p - y).abs().mean())
-                wrong[i] = float(bool(((p >= 0.5) != (y >= 0.5)).any()))
-        number = record.columns.get("prediction")
-        if y is not None and number is not None and number.numel() == y.numel():
-            error[i] = float((number.double() - y.double()).abs().mean())
-    return Judged([record.bag_id for record in records], error, wrong, certainty)
-
-
 def _batch_of(trainer: L.Trainer, module: Any, record: BagRecord, number: int) -> Any:
     """The batch of one bag, as it was predicted."""
     data: Any = trainer.datamodule  # type: ignore[attr-defined]
-    batch = data.collate_fn([data.parts[record.part][number]])
-    return batch.to(module.device)
+    # Not in inference mode, or there would be no gradients.
+    with torch.inference_mode(False), torch.no_grad():
+        return data.collate_fn([data.parts[record.part][number]]).to(module.device)
 
 
 def _row(record: BagRecord, task: Task) -> Row:
@@ -239,49 +370,25 @@ def _sum_in_words(offset: Any, logits: torch.Tensor, checkpoints: int) -> str:
     )
 
 
-def _outputs(task: Task, count: int) -> tuple[str, ...]:
-    names = task.class_names
-    if len(names) == count:
-        return names
-    if count == 1:
-        return (names[1],) if len(names) == 2 else ("output",)
-    return tuple(f"output {number}" for number in range(count))
-
-
-def _shown(record: BagRecord, outputs: int) -> int:
-    p = record.columns.get("probability")
-    return int(p.argmax()) if p is not None and p.ndim == 1 and len(p) == outputs else 0
-
-
-def _is_one_class(task: Task) -> bool:
-    """Whether a bag is of one of the classes, rather than of any number of them."""
-    return not isinstance(task, Multilabel)
-
-
-def _label(record: BagRecord, task: Task) -> str | None:
-    if record.y is None or bool(record.y.isnan().any()):
-        return None
-    return task.describe(record.columns, record.y).truth
-
-
-def _predicted(record: BagRecord, task: Task) -> str:
-    p = record.columns.get("probability")
-    if p is not None and p.ndim == 1 and len(p) == len(task.class_names):
-        if not _is_one_class(task):
-            return _named(p, task)
-        best = int(p.argmax())
-        return f"{task.class_names[best]} ({float(p[best]):.3f})"
-    shown = [(name, each) for name, each in record.columns.items() if name != "logits"][:3]
-    return "; ".join(
-        f"{name} {', '.join(f'{float(value):.4g}' for value in each.flatten()[:4])}"
-        for name, each in shown
-    )
-
-
-def _named(values: torch.Tensor, task: Task) -> str:
-    found = [n for n, v in zip(task.class_names, values.tolist(), strict=True) if v >= 0.5]
-    return ", ".join(found) or "none of them"
-
-
 def _numpy(values: torch.Tensor | None) -> Any:
     return None if values is None else values.double().numpy()
+
+
+def _said(found: Any) -> Said:
+    names = ("weights", "contributions", "gradient", "occlusion", "probability")
+    return Said(**{name: _numpy(getattr(found, name)) for name in names})
+
+
+def _sentence(error: Exception) -> str:
+    return " ".join(str(error).split())
+
+
+def member_names(checkpoints: Sequence[str]) -> list[str]:
+    """Names of checkpoints to tell them apart: those of their runs where they differ.
+
+    Example:
+        >>> member_names(["cv/0/checkpoints/best.ckpt", "cv/1/checkpoints/best.ckpt"])
+        ['0', '1']
+    """
+    names = [Path(each).parent.parent.name for each in checkpoints]
+    return names if len(set(names)) == len(names) and all(names) else list(checkpoints)

@@ -141,12 +141,20 @@ class MapConfig(InferConfig):
     Args:
         bags: the bags that are mapped.
         top: tiles in the GeoJSON of each.
+        score: what pictures show.
+        slides: folder of the slides.
+        mpp: micrometres of a pixel of level 0.
         tile_size: side of a tile in the units of the coords.
+        ome_tiff: whether to write the maps as OME-TIFF, too.
     """
 
     bags: Any = None
     top: int | None = 5000
+    score: str = "auto"
+    slides: str | None = None
+    mpp: float | None = None
     tile_size: float | None = None
+    ome_tiff: bool = False
 
 
 def register() -> None:

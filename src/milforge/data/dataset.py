@@ -1,8 +1,9 @@
 """What a data set of bags offers."""
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
-from typing import Any, Protocol, TypeVar
+from typing import Any, Literal, Protocol, TypeVar
 
 import numpy as np
 import torch
@@ -72,6 +73,10 @@ class OfferedByDataset(Protocol[Item_co]):
         """
         ...
 
+    def tile(self, index: int) -> "Tile":
+        """What is known of the size of the tiles of a bag: `bag_tile`."""
+        ...
+
     def set_epoch(self, epoch: int) -> None:
         """Sets the epoch, for bags that differ between epochs: `set_epoch`.
 
@@ -94,6 +99,25 @@ def bag_outline(bags: LabelledDataset[Item], index: int) -> Item:
     """
     outline: Callable[[int], Item] = getattr(bags, "outline", bags.__getitem__)
     return outline(index)
+
+
+@dataclass(frozen=True)
+class Tile:
+    """What is known of the tiles of a bag.
+
+    Attributes:
+        unit: of the coords: `px`, of level 0 of the slide, or `um`; None where nothing says so.
+        side: of a tile, in that unit; None where nothing says so.
+    """
+
+    unit: Literal["px", "um"] | None = None
+    side: float | None = None
+
+
+def bag_tile(bags: LabelledDataset[Item], index: int) -> Tile:
+    """What the data set knows of the size of the tiles of a bag."""
+    tile: Callable[[int], Tile] | None = getattr(bags, "tile", None)
+    return Tile() if tile is None else tile(index)
 
 
 def set_epoch(bags: LabelledDataset[Item], epoch: int) -> None:

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from milforge.data.bag import Bag
-from milforge.data.dataset import Item, LabelledDataset
+from milforge.data.dataset import Item, LabelledDataset, Tile
 from milforge.data.wrapped_dataset import WrappedDataset
 
 
@@ -93,3 +93,7 @@ class LabelledBags(WrappedDataset[Item]):
     def outline(self, index: int) -> Item:
         """The bag without features, where the data set can do without; see `bag_outline`."""
         return super().outline(int(self.numbers[index]))
+
+    def tile(self, index: int) -> Tile:
+        """What is known of the size of the tiles of that bag."""
+        return super().tile(int(self.numbers[index]))

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from milforge.data.bag import Bag
-from milforge.data.dataset import BagDataset, as_dataset, bag_outline
+from milforge.data.dataset import BagDataset, Tile, as_dataset, bag_outline
 from milforge.data.faults import Fault
 from milforge.data.parts import BagTable
 from milforge.data.wrapped_dataset import WrappedDataset
@@ -74,6 +74,11 @@ class PatientBags(WrappedDataset[Bag]):
         """The bag of that patient without features."""
         slides = [bag_outline(self.bags, n) for n in self.numbers[index]]
         return join_slides(slides, self.ids[index])
+
+    def tile(self, index: int) -> Tile:
+        """What is known of the size of the tiles, where the patient has one slide."""
+        numbers = self.numbers[index]
+        return super().tile(numbers[0]) if len(numbers) == 1 else Tile()
 
 
 def join_slides(slides: Sequence[Bag], bag_id: str) -> Bag:

@@ -10,8 +10,10 @@ from torch import Tensor
 from milforge.data.dataset import (
     Item,
     LabelledDataset,
+    Tile,
     bag_outline,
     bag_sizes,
+    bag_tile,
     differs_by_epoch,
     set_epoch,
 )
@@ -64,3 +66,7 @@ class WrappedDataset(Generic[Item]):
     def outline(self, index: int) -> Item:
         """The bag of that number, without its features where the data set can do without them."""
         return bag_outline(self.bags, index)
+
+    def tile(self, index: int) -> Tile:
+        """What is known of the size of the tiles of the bag of that number."""
+        return bag_tile(self.bags, index)

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from milforge.maps.tiles import Floats
+from milforge.maps.kinds import Floats
 
 EACH = 3  # of the worst, and of the best; twice as many of the most certain
 

@@ -16,14 +16,17 @@ DIGITS = 6  # significant ones of a measurement
 def features(tiles: TileMap, top: int | None) -> Iterator[str]:
     """A feature per tile, as JSON, those that say most first.
 
+    In pixels of the slide's level 0 where it is known how many a unit of the coords has.
+
     Args:
         tiles: the map.
         top: how many tiles at most; None: all.
     """
+    factor = 1.0 if tiles.to_pixels is None else tiles.to_pixels
     measured = {json.dumps(name): each for name, each in tiles.measurements.items()}
     for i in tiles.ranked[:top].tolist():
-        left, up = map(_short, tiles.corners[i])
-        right, low = map(_short, tiles.corners[i] + tiles.side)
+        left, up = map(_short, tiles.corners[i] * factor)
+        right, low = map(_short, (tiles.corners[i] + tiles.side) * factor)
         ring = f"[[{left},{up}],[{right},{up}],[{right},{low}],[{left},{low}],[{left},{up}]]"
         said = ",".join(
             f"{name}:{each[i]:.{DIGITS}g}"

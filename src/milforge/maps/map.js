@@ -7,15 +7,16 @@ function floats(text) {
   return new Float32Array(bytes.buffer);
 }
 const X = floats(data.x), Y = floats(data.y), N = X.length, side = data.side;
-for (const score of data.scores) {
+for (const model of data.models) for (const score of model.scores) {
   score.values = score.values.map(floats);
   score.rgb = score.colours.match(/../g).map(each => parseInt(each, 16));
 }
-let width = 0, height = 0;
-for (let i = 0; i < N; i++) { width = Math.max(width, X[i] + side); height = Math.max(height, Y[i] + side); }
+// Of the slide, or of the tiles where there is none.
+const { width, height } = data;
 
 // What is chosen.
-const state = { score: data.scores[0], number: 0, current: -1, places: new Float32Array(N) };
+const first = data.models[0].scores;
+const state = { scores: first, score: first[0], number: 0, current: -1, places: new Float32Array(N) };
 function values() { return state.score.values[state.number]; }
 function place(v) {
   const { kind, low, high } = state.score.scale;
@@ -30,7 +31,9 @@ function isShown(i) { return strength(state.places[i]) >= $("threshold").value /
 const cell = Math.max(side, Math.sqrt(width * height / 4e6));
 const columns = Math.ceil(width / cell) + 1, rows = Math.ceil(height / cell) + 1;
 const starts = new Uint32Array(columns * rows + 1), members = new Uint32Array(N);
-function cellOf(i) { return Math.floor(Y[i] / cell) * columns + Math.floor(X[i] / cell); }
+function cellOf(i) {  // tiles may stand out of the slide
+  return Math.max(0, Math.floor(Y[i] / cell)) * columns + Math.max(0, Math.floor(X[i] / cell));
+}
 for (let i = 0; i < N; i++) starts[cellOf(i) + 1]++;
 for (let c = 0; c < columns * rows; c++) starts[c + 1] += starts[c];
 {
@@ -83,21 +86,42 @@ function colourOf(i) {
 }
 
 // Where one looks: a point (x, y) of the map lies at (x * view.k + view.x, ...) of the canvas.
+// OpenSeadragon moves the slide, and says here where it is; without a slide it moves a blank one.
 const view = { k: 1, x: 0, y: 0 };
-function fit() {
-  view.k = 0.96 * Math.min(canvas.width / width, canvas.height / height);
-  view.x = (canvas.width - width * view.k) / 2;
-  view.y = (canvas.height - height * view.k) / 2;
+const BLANK = "data:image/gif;base64,R0lGODlhAQABAIAAAAAAAP///yH5BAEAAAAALAAAAAABAAEAAAIBRAA7";
+const { slide } = data;
+const longest = slide ? Math.max(slide.width, slide.height) : 4096;
+const size = slide || { width: Math.max(1, Math.round(longest * width / Math.max(width, height))),
+  height: Math.max(1, Math.round(longest * height / Math.max(width, height))) };
+const maxLevel = Math.ceil(Math.log2(Math.max(size.width, size.height, 1)));
+const minLevel = slide ? maxLevel - slide.levels.length + 1 : maxLevel;
+const viewer = new OpenSeadragon.Viewer({
+  element: $("viewer"), drawer: "canvas", showNavigationControl: false, tabIndex: "",
+  animationTime: 0, minZoomImageRatio: 0.4, maxZoomLevel: Math.max(2, width / side / 2),
+  visibilityRatio: 0.2, gestureSettingsMouse: { clickToZoom: false }, placeholderFillStyle: null,
+  gestureSettingsTouch: { flickEnabled: false }, imageLoaderLimit: 8, crossOriginPolicy: false,
+  tileSources: {
+    width: size.width, height: size.height, tileSize: slide ? data.tile : 2 * longest,
+    tileOverlap: 0, minLevel, maxLevel,
+    getTileUrl(level, x, y) {
+      if (!slide) return BLANK;
+      const across = Math.ceil(Math.ceil(size.width / 2 ** (maxLevel - level)) / data.tile);
+      return slide.levels[level - minLevel][y * across + x];
+    },
+  },
+});
+function look() {
+  const bounds = viewer.viewport.getBounds(true);
+  view.k = canvas.width / (bounds.width * width);
+  view.x = -bounds.x * width * view.k;
+  view.y = -bounds.y * width * view.k;
 }
-function zoom(factor, px = canvas.width / 2, py = canvas.height / 2) {
-  const least = 0.2 * Math.min(canvas.width / width, canvas.height / height);
-  const k = Math.min(Math.max(view.k * factor, least), Math.max(least, 400 / side));
-  view.x = px - (px - view.x) * k / view.k;
-  view.y = py - (py - view.y) * k / view.k;
-  view.k = k;
-  draw();
+function pan(x, y) {
+  viewer.viewport.panBy(new OpenSeadragon.Point(x / width / view.k, y / width / view.k), true);
 }
+function zoom(factor) { viewer.viewport.zoomBy(factor, null, true); viewer.viewport.applyConstraints(true); }
 function drawNow() {
+  look();
   context.setTransform(1, 0, 0, 1, 0, 0);
   context.clearRect(0, 0, canvas.width, canvas.height);
   context.globalAlpha = $("opacity").value / 100;
@@ -126,23 +150,21 @@ function drawNow() {
       context.strokeRect(X[i] * view.k + view.x - out, Y[i] * view.k + view.y - out, size + 2 * out, size + 2 * out);
     }
   }
-  let units = 10 ** Math.floor(Math.log10(160 * devicePixelRatio / view.k));
-  for (const step of [5, 2]) if (units * step * view.k <= 160 * devicePixelRatio) { units *= step; break; }
-  $("ruler").style.width = `${units * view.k / devicePixelRatio}px`;
-  $("length").textContent = `${units.toLocaleString("en")} units of the coords`;
+  // A unit that people know, where it is known.
+  const known = data.micrometres, pixels = view.k / (known || 1);
+  let units = 10 ** Math.floor(Math.log10(160 * devicePixelRatio / pixels));
+  for (const step of [5, 2]) if (units * step * pixels <= 160 * devicePixelRatio) { units *= step; break; }
+  $("ruler").style.width = `${units * pixels / devicePixelRatio}px`;
+  const shown = known && units >= 1000 ? units / 1000 : units;
+  $("length").textContent = `${shown.toLocaleString("en")} ${known ? (units >= 1000 ? "mm" : "\u00b5m") : data.unit}`;
 }
-let waiting = false;
-function draw() {
-  if (waiting) return;
-  waiting = true;
-  requestAnimationFrame(() => { waiting = false; drawNow(); });
-}
+function draw() { viewer.forceRedraw(); }
 
 // What is said of a tile.
 function short(v) { return v !== 0 && (Math.abs(v) < 1e-3 || Math.abs(v) >= 1e5) ? v.toExponential(3) : v.toFixed(4); }
 function describe(i) {
   const parts = [`tile ${i} at ${(data.origin[0] + X[i]).toLocaleString("en")}, ${(data.origin[1] + Y[i]).toLocaleString("en")}`];
-  for (const score of data.scores) {
+  for (const score of state.scores) {
     const each = score.classes.map((name, c) => `${name ? name + " " : ""}${short(score.values[c][i])}`);
     parts.push(`${score.name} ${each.join(", ")}`);
   }
@@ -165,8 +187,7 @@ function step(by) {
   const next = at < 0 ? 0 : Math.min(order.length - 1, Math.max(0, at + by));
   const i = order[next], x = (X[i] + side / 2) * view.k + view.x, y = (Y[i] + side / 2) * view.k + view.y;
   if (x < 0 || y < 0 || x > canvas.width || y > canvas.height) {
-    view.x += canvas.width / 2 - x;
-    view.y += canvas.height / 2 - y;
+    pan(x - canvas.width / 2, y - canvas.height / 2);
   }
   choose(i);
 }
@@ -180,11 +201,13 @@ function repaint() {
   draw();
 }
 function rechoose(keep) {
-  state.score = data.scores[$("score").value];
+  const model = $("model");
+  state.scores = data.models[model ? model.value : 0].scores;
+  state.score = state.scores[$("score").value];
   const select = $("class"), names = state.score.classes;
   if (!keep) {
     select.replaceChildren(...names.map((name, c) => new Option(name || "all", c)));
-    select.value = Math.min(names.length - 1, names.length === 2 && data.scores[0].classes.length === 1 ? 1 : data.shown);
+    select.value = Math.min(names.length - 1, names.length === 2 && data.outputs === 1 ? 1 : data.shown);
     select.disabled = names.length < 2;
   }
   state.number = Number(select.value);
@@ -200,55 +223,52 @@ function rechoose(keep) {
 }
 $("score").addEventListener("change", () => rechoose(false));
 $("class").addEventListener("change", () => rechoose(true));
+if ($("model")) $("model").addEventListener("change", () => rechoose(true));
 $("threshold").addEventListener("input", repaint);
 $("opacity").addEventListener("input", () => { $("opacity-said").textContent = `${$("opacity").value}%`; draw(); });
 $("closer").addEventListener("click", () => zoom(1.5));
 $("farther").addEventListener("click", () => zoom(1 / 1.5));
-$("whole").addEventListener("click", () => { fit(); draw(); });
+$("whole").addEventListener("click", () => viewer.viewport.goHome(true));
 document.forms[0].addEventListener("submit", event => event.preventDefault());
 
-function point(event) {
+const stage = $("viewer");
+stage.addEventListener("pointermove", event => {
+  if (event.buttons) return;
   const box = canvas.getBoundingClientRect();
-  return [(event.clientX - box.left) * canvas.width / box.width, (event.clientY - box.top) * canvas.height / box.height];
-}
-let held = null;
-canvas.addEventListener("pointerdown", event => { held = point(event); canvas.setPointerCapture(event.pointerId); });
-for (const end of ["pointerup", "pointercancel"]) canvas.addEventListener(end, () => { held = null; });
-canvas.addEventListener("pointermove", event => {
-  const [px, py] = point(event);
-  if (held) {
-    view.x += px - held[0];
-    view.y += py - held[1];
-    held = [px, py];
-    draw();
-  } else choose(find((px - view.x) / view.k, (py - view.y) / view.k));
+  const px = (event.clientX - box.left) * canvas.width / box.width;
+  const py = (event.clientY - box.top) * canvas.height / box.height;
+  choose(find((px - view.x) / view.k, (py - view.y) / view.k));
 });
-canvas.addEventListener("wheel", event => {
-  event.preventDefault();
-  zoom(Math.exp(-Math.max(-200, Math.min(200, event.deltaY)) / 400), ...point(event));
-}, { passive: false });
+stage.addEventListener("pointerdown", () => stage.focus({ preventScroll: true }));
 const keys = {
-  ArrowLeft: () => { view.x += 40; }, ArrowRight: () => { view.x -= 40; },
-  ArrowUp: () => { view.y += 40; }, ArrowDown: () => { view.y -= 40; },
-  "+": () => zoom(1.25), "=": () => zoom(1.25), "-": () => zoom(0.8), 0: fit,
-  n: () => step(1), p: () => step(-1),
+  ArrowLeft: () => pan(-40, 0), ArrowRight: () => pan(40, 0),
+  ArrowUp: () => pan(0, -40), ArrowDown: () => pan(0, 40),
+  "+": () => zoom(1.25), "=": () => zoom(1.25), "-": () => zoom(0.8),
+  0: () => viewer.viewport.goHome(true), n: () => step(1), p: () => step(-1),
 };
-canvas.addEventListener("keydown", event => {
+stage.addEventListener("keydown", event => {
   const act = keys[event.key.length === 1 ? event.key.toLowerCase() : event.key];
   if (!act || event.ctrlKey || event.metaKey || event.altKey) return;
   event.preventDefault();
   act();
-  draw();
 });
-let fitted = false;
+for (const each of document.querySelectorAll("[data-tile]")) each.addEventListener("click", () => {
+  const i = Number(each.dataset.tile);
+  const middle = new OpenSeadragon.Point((X[i] + side / 2) / width, (Y[i] + side / 2) / width);
+  viewer.viewport.panTo(middle, true);
+  viewer.viewport.zoomTo(Math.min(viewer.viewport.getMaxZoom(), width / side / 8), middle, true);
+  stage.scrollIntoView({ block: "nearest" });
+  choose(i);
+});
 function resize() {
   const box = canvas.getBoundingClientRect();
   canvas.width = Math.max(1, Math.round(box.width * devicePixelRatio));
   canvas.height = Math.max(1, Math.round(box.height * devicePixelRatio));
-  if (!fitted) fit();
-  fitted = true;
-  drawNow();
 }
-rechoose(false);
-resize();
-new ResizeObserver(resize).observe(canvas);
+const ready = new Promise(done => viewer.addOnceHandler("open", () => {
+  resize();
+  viewer.addHandler("update-viewport", drawNow);
+  new ResizeObserver(() => { resize(); draw(); }).observe(canvas);
+  rechoose(false);
+  done();
+}));

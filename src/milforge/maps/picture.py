@@ -8,47 +8,84 @@ from matplotlib.colors import ListedColormap, LogNorm, Normalize
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
+from milforge.maps.ground import Ground
+from milforge.maps.kinds import Floats
 from milforge.maps.scale import Scale, Scales
-from milforge.maps.tiles import Floats, TileMap
+from milforge.maps.tiles import TileMap
 
 LONGEST = 1600  # pixels of the longer side of a map
 LARGEST = 24  # pixels of a tile
 GROUND = 205  # grey where there is no tile
+OPACITY = 0.55  # of tiles on a slide
 
 
-def raster(tiles: TileMap, values: Floats, scale: Scale) -> NDArray[np.uint8]:
+def raster(
+    tiles: TileMap, values: Floats, scale: Scale, ground: Ground | None = None
+) -> NDArray[np.uint8]:
     """The tiles as pixels `(H, W, 3)`, without smoothing.
 
     Args:
         tiles: the map.
         values: `(N,)`.
         scale: their colours.
+        ground: the slide, of which the tiles let through some; None: they lie on grey.
     """
-    corners = tiles.corners - tiles.corners.min(axis=0)
-    extent = corners.max(axis=0) + tiles.side
-    factor = min(LONGEST / extent.max(), LARGEST / tiles.side)
+    start, extent = extent_of(tiles, ground)
+    finest = LARGEST / tiles.side if ground is None else ground.picture.width / ground.width
+    factor = min(LONGEST / extent.max(), finest)
     width, height = np.maximum(np.rint(extent * factor), 1).astype(int)
-    pixels = np.full((height, width, 3), GROUND, np.uint8)
-    colours = scale.colours[np.rint(scale.place(values) * 255).astype(int)]
-    first = np.minimum(np.rint(corners * factor).astype(int), [width - 1, height - 1])
-    last = np.maximum(np.rint((corners + tiles.side) * factor).astype(int), first + 1)
-    for (x0, y0), (x1, y1), colour in zip(first.tolist(), last.tolist(), colours, strict=True):
-        pixels[y0:y1, x0:x1] = colour
+    if ground is None:
+        pixels = np.full((height, width, 3), GROUND, np.uint8)
+    else:
+        pixels = np.array(ground.picture.resize((width, height)))
+    under = pixels.copy()
+    paint(pixels, tiles, scale.place(values), scale, start, factor)
+    if ground is not None:
+        pixels = np.rint(pixels * OPACITY + under * (1 - OPACITY)).astype(np.uint8)
     return pixels
 
 
-def draw_map(tiles: TileMap, scales: Scales) -> Figure:
-    """The contributions to the predicted output, or where there are none the attention."""
-    if tiles.contributions is not None:
-        assert scales.contribution is not None
-        values, scale = tiles.contributions[:, tiles.shown], scales.contribution
-        name = f"contribution to {tiles.outputs[tiles.shown]}"
-    else:
-        assert tiles.relative is not None
-        assert scales.attention is not None
-        values, scale = tiles.relative, scales.attention
-        name = "attention (1 = uniform)"
-    pixels = raster(tiles, values, scale)
+def paint(
+    pixels: NDArray[np.uint8],
+    tiles: TileMap,
+    places: Floats,
+    scale: Scale,
+    start: Floats,
+    factor: float,
+) -> None:
+    """Paints tiles into pixels `(H, W, 3)`.
+
+    Args:
+        pixels: what is painted on.
+        tiles: the map.
+        places: `(N,)` on the scale.
+        scale: the colours.
+        start: `(2,)` the corner of the pixels in units of the coords.
+        factor: pixels in such a unit.
+    """
+    height, width = pixels.shape[:2]
+    colours = scale.colours[np.rint(places * 255).astype(int)]
+    first, last = (
+        np.rint((tiles.corners + side - start) * factor).astype(int) for side in (0, tiles.side)
+    )
+    first = np.clip(first, 0, [width - 1, height - 1])
+    last = np.maximum(last, first + 1)
+    for (x0, y0), (x1, y1), colour in zip(first.tolist(), last.tolist(), colours, strict=True):
+        pixels[y0:y1, x0:x1] = colour
+
+
+def extent_of(tiles: TileMap, ground: Ground | None) -> tuple[Floats, Floats]:
+    """The corner `(2,)` and the size `(2,)` of what is drawn, in units of the coords."""
+    if ground is not None:
+        return np.zeros(2), np.array([ground.width, ground.height])
+    start = tiles.corners.min(axis=0)
+    return start, tiles.corners.max(axis=0) + tiles.side - start
+
+
+def draw_map(tiles: TileMap, scales: Scales, ground: Ground | None = None) -> Figure:
+    """The main score of the map, of the predicted output."""
+    values, scale, name = tiles.main_values, scales[tiles.main], tiles.main_name
+    pixels = raster(tiles, values, scale, ground)
     height, width = pixels.shape[:2]
     long = 8 / max(width, height)
     figure = Figure((max(4.5, width * long + 1.6), max(2.2, height * long + 1.0)))
@@ -63,11 +100,16 @@ def draw_map(tiles: TileMap, scales: Scales) -> Figure:
         0, 1.01, f"{label}predicted: {tiles.predicted}",
         transform=axes.transAxes, fontsize=8, va="bottom", parse_math=False,
     )  # fmt: skip
-    units = nice(width * tiles.side / _tile_pixels(tiles, width) / 4)
-    length = units * _tile_pixels(tiles, width) / tiles.side
+    known = tiles.to_micrometres
+    extent = float(extent_of(tiles, ground)[1][0])
+    pixels_a_unit = width / extent / (known or 1.0)
+    units = nice(width / pixels_a_unit / 4)
     y = height * 1.03 + 4
-    axes.plot([0, length], [y, y], color="black", lw=2, clip_on=False, solid_capstyle="butt")
-    axes.text(0, y * 1.01 + 3, f"{units:,g} units of the coords", fontsize=7, va="top")
+    axes.plot(
+        [0, units * pixels_a_unit], [y, y],
+        color="black", lw=2, clip_on=False, solid_capstyle="butt",
+    )  # fmt: skip
+    axes.text(0, y * 1.01 + 3, length_in_words(units, tiles), fontsize=7, va="top")
     axes.set_xlim(-0.5, width - 0.5)
     axes.set_ylim(height - 0.5, -0.5)
     norm = (LogNorm if scale.kind == "log" else Normalize)(scale.low, scale.high)
@@ -78,9 +120,16 @@ def draw_map(tiles: TileMap, scales: Scales) -> Figure:
     return figure
 
 
-def write_picture(path: Path, tiles: TileMap, scales: Scales) -> None:
+def write_picture(path: Path, tiles: TileMap, scales: Scales, ground: Ground | None = None) -> None:
     """Writes the picture as PNG."""
-    draw_map(tiles, scales).savefig(path, format="png", dpi=150)
+    draw_map(tiles, scales, ground).savefig(path, format="png", dpi=150)
+
+
+def length_in_words(units: float, tiles: TileMap) -> str:
+    """A length, in micrometres or millimetres where they are known."""
+    if tiles.to_micrometres is None:
+        return f"{units:,g} {tiles.unit}"
+    return f"{units / 1000:g} mm" if units >= 1000 else f"{units:g} µm"
 
 
 def nice(value: float) -> float:
@@ -92,8 +141,3 @@ def nice(value: float) -> float:
     """
     decade = 10.0 ** np.floor(np.log10(value))
     return float(decade * max(step for step in (1, 2, 5) if step * decade <= value * (1 + 1e-9)))
-
-
-def _tile_pixels(tiles: TileMap, width: int) -> float:
-    extent = float(np.ptp(tiles.corners[:, 0])) + tiles.side
-    return width * tiles.side / extent

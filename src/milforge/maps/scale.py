@@ -1,15 +1,15 @@
 """Colours: one scale for all bags of a run, so that a negative slide looks negative."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 from matplotlib import colormaps
 from numpy.typing import NDArray
 
-from milforge.maps.tiles import Floats, TileMap
+from milforge.maps.kinds import KINDS, Colours, Floats, Kind
+from milforge.maps.tiles import TileMap
 
 SHARE = 0.995  # of the tiles of a run that the colours tell apart; the rest look like the last
 SIGNED, PLAIN = "RdBu_r", "cividis"  # both can be read by the colour-blind
@@ -25,7 +25,7 @@ class Scale:
         high: what has the last colour, or is above it.
     """
 
-    kind: Literal["signed", "log", "linear"]
+    kind: Colours
     low: float
     high: float
 
@@ -51,31 +51,36 @@ class Scale:
         return found
 
 
-@dataclass(frozen=True)
-class Scales:
-    """Those of a run; None where no map has such values."""
-
-    contribution: Scale | None
-    attention: Scale | None
-    probability: Scale = Scale("linear", 0.0, 1.0)
+# Those of a run by the key of their kind; missing where no map has such values.
+Scales = Mapping[str, Scale]
 
 
 def scales_of(maps: Sequence[TileMap]) -> Scales:
-    """One scale for all maps of a run.
+    """One scale of each kind for all maps of a run, and for all models.
 
-    That of contributions ends at the value that 99.5% of the tiles stay below, without their sign;
-    that of attention, in multiples of the uniform weight and in logarithms, runs from 0.5 to 2 at
-    least, so that even attention looks even.
+    A signed one ends at the value that 99.5% of the tiles stay below, without their sign; that of
+    attention, in multiples of the uniform weight and in logarithms, runs from 0.5 to 2 at least, so
+    that even attention looks even.
     """
-    said = [np.abs(each.contributions).ravel() for each in maps if each.contributions is not None]
-    paid = [each.relative for each in maps if each.relative is not None]
-    contribution = attention = None
-    if said:
-        every = np.concatenate(said)
-        limit = float(np.quantile(every, SHARE, method="higher")) or float(every.max()) or 1.0
-        contribution = Scale("signed", -limit, limit)
-    if paid:
-        every = np.concatenate(paid)
-        high = max(float(np.quantile(every, SHARE, method="higher")), 2.0)
-        attention = Scale("log", min(max(float(every.min()), 0.1), 0.5), high)
-    return Scales(contribution, attention)
+    scales: dict[str, Scale] = {}
+    for kind in KINDS:
+        said = [each for tiles in maps for each in (tiles, *tiles.members.values())]
+        found = [each.values(kind.key) for each in said]
+        values = [each.ravel() for each in found if each is not None]
+        if values:
+            scales[kind.key] = _scale(kind, values)
+    return scales
+
+
+def _scale(kind: Kind, values: Sequence[Floats]) -> Scale:
+    if kind.colours == "linear":
+        return Scale("linear", 0.0, 1.0)
+    every = np.concatenate(values)
+    every = np.abs(every[np.isfinite(every)])
+    if not len(every):
+        every = np.ones(1)
+    high = float(np.quantile(every, SHARE, method="higher"))
+    if kind.colours == "signed":
+        limit = high or float(every.max()) or 1.0
+        return Scale("signed", -limit, limit)
+    return Scale("log", min(max(float(every.min()), 0.1), 0.5), max(high, 2.0))

@@ -1,23 +1,21 @@
 """The tiles of a bag with what they say: what every kind of map is made of."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from functools import cached_property
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
 from milforge.graph.stride import as_points, stride_of
-
-Floats = NDArray[np.float64]
+from milforge.maps.kinds import BY_KEY, KINDS, TOKEN, Floats, Kind, Said
 
 LONGEST = 150  # of a folder's name, in bytes
 
 
 @dataclass(frozen=True, eq=False)
-class TileMap:
-    """One bag.
+class TileMap(Said):
+    """One bag, and what is said of its tiles: see `Said`, of several models their mean.
 
     Attributes:
         name: of the bag.
@@ -25,16 +23,18 @@ class TileMap:
         side: of a tile, in the same units.
         outputs: the names of the O outputs of the model.
         classes: the names of the classes that probabilities are of.
+        logits: `(O,)`, of the network; of several, their mean.
         scores: `(N,)` attention scores before the softmax, None where there are none.
-        weights: `(N,)` attention weights, None where there are none.
-        contributions: `(N, O)`, None where there are none that are exact.
         offset: `(O,)`, what is added to the contributions; None where there are none.
-        logits: `(O,)`, what both sum to.
-        probability: `(N, C)` what is predicted of a bag of that tile alone, None where unknown.
+        main: the key of the score that pictures show, and that says which tiles say most.
         shown: the number of the output of which pictures are drawn: the predicted one.
         label: the true label in words; None where unknown.
         predicted: what is predicted, in words.
         notes: what a reader should know.
+        members: what each of several models says, by its name.
+        of_token: whether the attention is the row of a class token.
+        to_pixels: pixels of the slide's level 0 in a unit of the coords; None where unknown.
+        to_micrometres: micrometres in a unit of the coords; None where unknown.
     """
 
     name: str
@@ -42,49 +42,88 @@ class TileMap:
     side: float
     outputs: tuple[str, ...]
     classes: tuple[str, ...]
-    scores: Floats | None
-    weights: Floats | None
-    contributions: Floats | None
-    offset: Floats | None
     logits: Floats
-    probability: Floats | None
+    scores: Floats | None = None
+    offset: Floats | None = None
+    main: str = "contribution"
     shown: int = 0
     label: str | None = None
     predicted: str = ""
     notes: tuple[str, ...] = ()
+    members: Mapping[str, Said] = field(default_factory=dict)
+    of_token: bool = False
+    to_pixels: float | None = None
+    to_micrometres: float | None = None
 
     def __len__(self) -> int:
         """Number of tiles."""
         return len(self.corners)
 
-    @cached_property
-    def relative(self) -> Floats | None:
-        """`(N,)` attention in multiples of the uniform weight `1 / N`."""
-        return None if self.weights is None else self.weights * len(self)
+    def columns(self, kind: Kind, said: Said | None = None) -> dict[str, Floats]:
+        """The scores of a kind by the names of their columns, `(N,)` each; none where unknown.
+
+        Args:
+            kind: which.
+            said: by whom; None: by all together.
+        """
+        values = (self if said is None else said).values(kind.key)
+        if values is None:
+            return {}
+        names = {"outputs": self.outputs, "classes": self.classes, "bag": ("",)}[kind.of]
+        return dict(zip(names, values.T, strict=True))
+
+    @property
+    def kinds(self) -> list[Kind]:
+        """The kinds of scores that are known, the main one first."""
+        known = [self.kind(kind.key) for kind in KINDS if self.values(kind.key) is not None]
+        return sorted(known, key=lambda kind: kind.key != self.main)
+
+    def kind(self, key: str) -> Kind:
+        """What is known of the scores of a kind."""
+        return TOKEN if self.of_token and key == "attention" else BY_KEY[key]
+
+    @property
+    def main_values(self) -> Floats:
+        """`(N,)` scores of the kind that pictures show, of the output that is shown."""
+        values = self.values(self.main)
+        assert values is not None, f"a map has {self.main}"
+        return values[:, self.shown if values.shape[1] > 1 else 0]
+
+    @property
+    def main_name(self) -> str:
+        """What these are, in words."""
+        kind = self.kind(self.main)
+        return kind.name if kind.of == "bag" else f"{kind.name} to {self.outputs[self.shown]}"
+
+    @property
+    def unit(self) -> str:
+        """What the coords are in, as far as it is known."""
+        return "units of the coords" if self.to_pixels is None else "pixels"
+
+    @property
+    def side_in_words(self) -> str:
+        """The side of a tile, in micrometres too where they are known."""
+        size = self.side * (self.to_pixels or 1.0)
+        known = (
+            "" if self.to_micrometres is None else f" ({self.side * self.to_micrometres:.4g} µm)"
+        )
+        return f"{size:,.6g} {self.unit}{known}"
 
     @property
     def measurements(self) -> Mapping[str, Floats]:
         """What is known of each tile, by name, `(N,)` each."""
-        found: dict[str, Floats] = {}
-        if self.contributions is not None:
-            columns = zip(self.outputs, self.contributions.T, strict=True)
-            found |= {f"contribution {name}": each for name, each in columns}
-        if self.relative is not None:
-            found["attention (1 = uniform)"] = self.relative
-        if self.probability is not None:
-            columns = zip(self.classes, self.probability.T, strict=True)
-            found |= {f"probability alone {name}": each for name, each in columns}
-        return found
+        return {
+            " ".join(part for part in (kind.measurement, name) if part): values
+            for kind in KINDS
+            for name, values in self.columns(kind).items()
+        }
 
     @property
     def ranked(self) -> NDArray[np.int64]:
         """The numbers of the tiles, those that say most first."""
-        if self.contributions is not None:
-            says = np.abs(self.contributions).max(axis=1)
-        else:
-            assert self.weights is not None, "a map has attention or contributions"
-            says = self.weights
-        order: NDArray[np.int64] = np.argsort(-says, kind="stable")
+        values = self.values(self.main)
+        assert values is not None, f"a map has {self.main}"
+        order: NDArray[np.int64] = np.argsort(-np.abs(values).max(axis=1), kind="stable")
         return order
 
 

@@ -1,4 +1,4 @@
-"""What the instances of a bag say, each for itself: contributions and probabilities."""
+"""What the instances of a bag say: contributions, and scores where there are none."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -8,9 +8,10 @@ import torch
 from torch import Tensor
 
 from milforge.data import BagBatch
-from milforge.functional import segment_index
 from milforge.models import BagOutput
+from milforge.nn.self_attention import ClassToken
 from milforge.tasks import Cox
+from milforge.training.sub_bags import logits_of_parts, sub_bags
 
 MOST_AT_ONCE = 4096  # instances that are looked at as bags of their own
 
@@ -20,43 +21,90 @@ class Explained(NamedTuple):
 
     Attributes:
         logits: `(O,)` float64, of the network; of several, their mean.
+        weights: `(N,)` float32 attention weights; None where a network has none.
         contributions: `(N, O)` float64, signed; they sum with `offset` to `logits`. None where a
             network has none that are exact.
         offset: `(O,)` float64; None where there are no contributions.
         probability: `(N, C)` float32: what is predicted of a bag of that instance alone. None
             where the task has no probabilities, or a network looks at a graph.
+        gradient: `(N, O)` float64 gradient of the logit times the instance, summed over its
+            features; None where it was not asked for.
+        occlusion: `(N, O)` float64, by how much the logit falls without the block of the instance;
+            None where it was not asked for.
+        of_token: whether the attention is the row of a class token.
+        members: what each of several modules says, in order; empty of one.
     """
 
     logits: Tensor
-    contributions: Tensor | None
-    offset: Tensor | None
-    probability: Tensor | None
+    weights: Tensor | None = None
+    contributions: Tensor | None = None
+    offset: Tensor | None = None
+    probability: Tensor | None = None
+    gradient: Tensor | None = None
+    occlusion: Tensor | None = None
+    of_token: bool = False
+    members: tuple["Explained", ...] = ()
 
 
-def explain(members: Sequence[tuple[Any, BagBatch]]) -> Explained:
+def explain(
+    members: Sequence[tuple[Any, BagBatch]], *, gradient: bool = False, blocks: Tensor | None = None
+) -> Explained:
     """What the instances of a bag say to modules that predict it together.
 
-    Their logits and contributions are averaged: the contributions sum to the mean logit, which is
-    not the logit of the mean probability.
+    All that they say is averaged. The contributions sum to the mean logit, which is not the logit
+    of the mean probability.
 
     Args:
         members: each a `MILModule` in evaluation with the batch, of one bag, as it is to see it.
+        gradient: whether to say the gradient times the input, which is not known in inference mode.
+        blocks: `(N,)` int64, the number of the block of each instance: says what the logits are
+            without each. None: nothing is taken out.
+
+    Raises:
+        ValueError: for a single block, without which nothing is left.
     """
-    outputs = [member(batch).logits[0].detach().double() for member, batch in members]
-    logits = torch.stack(outputs).mean(0).cpu()
-    found = [contributions_of(member.network, batch) for member, batch in members]
-    parts = [each for each in found if each is not None]
-    contributions = offset = None
+    each = tuple(_explain_one(member, batch, gradient, blocks) for member, batch in members)
+    if len(each) == 1:
+        return each[0]
     # The logits of members that scale their labels otherwise have no mean that means anything.
     tasks = [member.task for member, _ in members]
-    alike = len(tasks) == 1 or all(each.class_names or isinstance(each, Cox) for each in tasks)
-    if alike and len(parts) == len(members):
-        contributions = torch.stack([each for each, _ in parts]).mean(0).cpu()
-        offset = torch.stack([each for _, each in parts]).mean(0).cpu()
-    alone = [probability_alone(member, batch) for member, batch in members]
-    known = [each for each in alone if each is not None]
-    probability = torch.stack(known).mean(0).cpu() if len(known) == len(members) else None
-    return Explained(logits, contributions, offset, probability)
+    alike = all(task.class_names or isinstance(task, Cox) for task in tasks)
+    of_logits = ("contributions", "offset", "gradient", "occlusion")
+
+    def mean(name: str) -> Tensor | None:
+        values = [getattr(one, name) for one in each]
+        known = [value for value in values if value is not None]
+        if len(known) < len(each) or (name in of_logits and not alike):
+            return None
+        return torch.stack(known).mean(0)
+
+    logits = torch.stack([one.logits for one in each]).mean(0)
+    names = ("weights", *of_logits, "probability")
+    return Explained(
+        logits,
+        **{name: mean(name) for name in names},  # type: ignore[arg-type]
+        of_token=all(one.of_token for one in each),
+        members=each,
+    )
+
+
+def _explain_one(member: Any, batch: BagBatch, gradient: bool, blocks: Tensor | None) -> Explained:
+    output: BagOutput = member(batch)
+    found = contributions_of(member.network, batch)
+    contributions, offset = (None, None) if found is None else (each.cpu() for each in found)
+    alone = probability_alone(member, batch)
+    predicted = member.predictions(batch, output, member.columns(output))
+    logits = output.logits[0].detach().double().cpu()
+    return Explained(
+        logits,
+        weights=predicted.get("weights"),
+        contributions=contributions,
+        offset=offset,
+        probability=None if alone is None else alone.cpu(),
+        gradient=gradient_times_input(member, batch) if gradient else None,
+        occlusion=None if blocks is None else occlusion(member, batch, logits, blocks),
+        of_token=any(isinstance(part, ClassToken) for part in member.network.modules()),
+    )
 
 
 def contributions_of(network: Any, batch: BagBatch) -> tuple[Tensor, Tensor] | None:
@@ -72,8 +120,8 @@ def probability_alone(module: Any, batch: BagBatch) -> Tensor | None:
     if batch.adj is not None and getattr(module.network, "needs_adjacency", False):
         return None
     parts = []
-    for start in range(0, batch.num_instances, MOST_AT_ONCE):
-        alone = instances_as_bags(batch, start, start + MOST_AT_ONCE)
+    for rows in torch.arange(batch.num_instances).split(MOST_AT_ONCE):
+        alone = replace(sub_bags(batch, rows.split(1), graph=False), slide=None)
         output: BagOutput = module(alone)
         columns: Mapping[str, Tensor] = module.columns(output)
         if "probability" not in columns:
@@ -82,30 +130,36 @@ def probability_alone(module: Any, batch: BagBatch) -> Tensor | None:
     return torch.cat(parts) if parts else None
 
 
-def instances_as_bags(batch: BagBatch, start: int, stop: int) -> BagBatch:
-    """Some instances of a batch, each as a bag of its own, without a graph.
+def gradient_times_input(module: Any, batch: BagBatch) -> Tensor:
+    """`(N, O)` float64, see `Explained`; that of several streams is summed."""
+    streams = {"": batch.x} if isinstance(batch.x, Tensor) else dict(batch.x)
+    with torch.enable_grad():
+        leaves = {name: x.detach().clone().requires_grad_() for name, x in streams.items()}
+        x: Any = leaves[""] if isinstance(batch.x, Tensor) else leaves
+        logits = module(replace(batch, x=x)).logits[0]
+        columns = []
+        for logit in logits:
+            found = torch.autograd.grad(logit, list(leaves.values()), retain_graph=True)
+            each = zip(leaves.values(), found, strict=True)
+            says = [(x.detach() * slope).double().flatten(1).sum(1) for x, slope in each]
+            columns.append(torch.stack(says).sum(0))
+    return torch.stack(columns, 1).cpu()
 
-    Example:
-        >>> from milforge.data import Bag, collate_bags
-        >>> batch = collate_bags([Bag(torch.arange(3.0)[:, None])])
-        >>> instances_as_bags(batch, 1, 9).ptr
-        tensor([0, 1, 2])
+
+def occlusion(module: Any, batch: BagBatch, logits: Tensor, blocks: Tensor) -> Tensor:
+    """`(N, O)` float64, see `Explained`.
+
+    Args:
+        module: a `MILModule` in evaluation.
+        batch: of one bag, as the module sees it.
+        logits: `(O,)` of the whole bag.
+        blocks: `(N,)` int64, from 0 on.
+
+    Raises:
+        ValueError: for a single block, without which nothing is left.
     """
-    stop = min(stop, batch.num_instances)
-    rows = slice(start, stop)
-    bag = segment_index(batch.ptr, batch.num_instances)[rows]
-    x = batch.x[rows] if isinstance(batch.x, Tensor) else {n: s[rows] for n, s in batch.x.items()}
-    seeds = None if batch.seeds is None else batch.seeds[bag.cpu()]
-    return replace(
-        batch,
-        x=x,
-        ptr=torch.arange(stop - start + 1, device=batch.ptr.device),
-        adj=None,
-        y=None,
-        y_inst=None,
-        coords=None if batch.coords is None else batch.coords[rows],
-        bag_id=[batch.bag_id[b] for b in bag.tolist()],
-        covariates=None if batch.covariates is None else batch.covariates[bag],
-        seeds=seeds,
-        slide=None,
-    )
+    count = int(blocks.max()) + 1
+    if count < 2:
+        raise ValueError("occlusion needs at least two tiles: nothing is left without the only one")
+    left = [(blocks != number).nonzero()[:, 0] for number in range(count)]
+    return (logits - logits_of_parts([(module, batch)], left))[blocks]

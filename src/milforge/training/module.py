@@ -32,6 +32,7 @@ from milforge.training.resumable import Resumable
 from milforge.training.schedule import build_optimizer, step_schedulers
 from milforge.training.seeds import draw_seed
 from milforge.training.stage_metrics import StageMetrics
+from milforge.training.sub_bags import logits_of_parts
 from milforge.training.whole_loss import whole_loss
 
 Batch = BagBatch | ImageBatch
@@ -244,9 +245,15 @@ class MILModule(Resumable):
         """What is predicted of each bag: the columns of the task, and the logits."""
         return self.task.columns(output.logits.detach().float())
 
-    def explained(self, batch: BagBatch) -> Explained:
-        """What the instances of a batch of one bag say, each for itself."""
-        return explain(self.seen_by(batch))
+    def explained(
+        self, batch: BagBatch, *, gradient: bool = False, blocks: Tensor | None = None
+    ) -> Explained:
+        """What the instances of a batch of one bag say: see `milforge.training.explain`."""
+        return explain(self.seen_by(batch), gradient=gradient, blocks=blocks)
+
+    def logits_of_parts(self, batch: BagBatch, parts: Sequence[Tensor]) -> Tensor:
+        """`(len(parts), O)` logits of parts of the only bag of a batch: see `sub_bags`."""
+        return logits_of_parts(self.seen_by(batch), parts)
 
     def seen_by(self, batch: BagBatch) -> list[tuple["MILModule", BagBatch]]:
         """The modules that predict a batch together, each with the batch as it sees it."""

@@ -9,6 +9,7 @@ import torch
 from numpy.typing import NDArray
 
 from milforge.data.bag import Bag
+from milforge.data.dataset import Tile
 from milforge.data.features.check_finite import check_finite
 from milforge.data.features.readers import BagReader, Rows
 from milforge.data.features.readers.bag_reader import Out
@@ -142,6 +143,16 @@ class FeatureBags:
         bag = Bag(torch.empty(size, 0), coords=coords, bag_id=bag_id)
         check_finite(bag, self.reader, rows)
         return bag
+
+    def tile(self, index: int) -> Tile:
+        """What the files say of the size of the tiles of the bag of that number.
+
+        Raises:
+            IndexError: where there is no such bag.
+            BagError: where it is faulty; it names the file.
+        """
+        header = self.reader.header(self._id(index))
+        return Tile(header.coords_unit, header.tile_size)
 
     def _id(self, index: int) -> str:
         if not -len(self) <= index < len(self):

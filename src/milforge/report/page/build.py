@@ -54,7 +54,7 @@ def build_page(results: Results, page: Path) -> str:
     return document(
         "MilForge report",
         style,
-        script,
+        [script],
         tag(
             "header",
             tag("h1", "Report"),
