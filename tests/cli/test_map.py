@@ -133,14 +133,51 @@ def test_slides_lie_behind_where_they_can(here, run, grid, tmp_path):
     assert {"occlusion_9", "contribution_9", "weight"} <= set(tiles.column_names)
 
 
-def test_each_member_is_shown_and_a_model_without_scores_has_its_gradient(here, train, run, grid):
+def test_how_faithful_maps_are_is_measured(here, run, grid, read_summary):
+    outcome = here("map", f"ckpt_path={run}", "faithfulness=true", "run=faithful", folder=grid)
+    assert outcome.returncode == 0, outcome.stderr
+    folder = grid / "logs" / "map" / "runs" / "faithful"
+    metrics = read_summary(folder)["metrics"]
+    names = {
+        f"faithfulness/{curve}/{score}"
+        for curve in ("deletion", "insertion")
+        for score in ("contribution", "attention", "random")
+    }
+    assert set(metrics) == names
+    for name in names:
+        assert f"{name} " in outcome.stdout
+    # Against the logits of a bag of which the tiles that say most for its class are taken away.
+    rows = pq.read_table(folder / "maps" / "faithfulness.parquet").to_pylist()
+    bags = {row["bag_id"]: row for row in rows_of(run) if row["part"] == "test"}
+    whole = {row["bag_id"]: row["logit"] for row in rows if row["share"] == 1}
+    for name, logit in whole.items():
+        assert logit == pytest.approx(abs(bags[name]["logit_0"]), abs=1e-3)
+    for curve, sign in (("deletion", 1), ("insertion", -1)):
+        own, random = (
+            metrics[f"faithfulness/{curve}/{score}"] for score in ("contribution", "random")
+        )
+        assert sign * own < sign * random
+    assert "Faithfulness" in (folder / "maps" / "index.html").read_text("utf-8")
+    assert (folder / "maps" / "faithfulness.png").is_file()
+
+
+def test_each_member_is_shown_and_a_model_without_scores_has_its_gradient(
+    here, train, run, grid, read_summary
+):
     trained = train(
         *GRID, "model=gated_abmil", "seed=5", "trainer.max_epochs=1", "run=b", folder=grid
     )
     assert trained.returncode == 0, trained.stderr
-    outcome = here("map", "ckpt_path=[logs/train/runs/a,logs/train/runs/b]", "run=two", folder=grid)
+    outcome = here(
+        "map",
+        "ckpt_path=[logs/train/runs/a,logs/train/runs/b]",
+        "faithfulness=true",
+        "run=two",
+        folder=grid,
+    )
     assert outcome.returncode == 0, outcome.stderr
     maps = grid / "logs" / "map" / "runs" / "two" / "maps"
+    assert -1 <= read_summary(maps.parent)["metrics"]["faithfulness/agreement/contribution"] <= 1
     folder = next(each for each in maps.iterdir() if each.is_dir())
     tiles = pq.read_table(folder / "tiles.parquet")
     mean = (tiles["contribution_9_a"].to_numpy() + tiles["contribution_9_b"].to_numpy()) / 2

@@ -134,6 +134,8 @@ def infer(
         else:
             trainer.predict(module, data, return_predictions=False)
         metrics = as_floats(trainer.callback_metrics)
+        for callback in trainer.callbacks:  # type: ignore[attr-defined]
+            metrics |= getattr(callback, "measured", {})  # what no step logged
         if trainer.is_global_zero:
             folder = Path(config.paths.output_dir)
             if folds is not None:

@@ -16,6 +16,7 @@ from milforge.callbacks.bags_in_words import (
     predicted_of,
     shown_output,
 )
+from milforge.callbacks.map_faithfulness import measure_faithfulness
 from milforge.callbacks.predictions import bags_table
 from milforge.callbacks.records import BagRecord, RecordCollector
 from milforge.data.dataset import bag_tile
@@ -23,6 +24,7 @@ from milforge.data.files import atomic_path
 from milforge.data.images.sources.packages import require
 from milforge.maps.blocks import blocks_of
 from milforge.maps.choose import choose
+from milforge.maps.faithfulness_files import areas_table, draw_curves, write_curves
 from milforge.maps.geojson import write_geojson
 from milforge.maps.ground import Ground, lay
 from milforge.maps.kinds import Said
@@ -34,6 +36,7 @@ from milforge.maps.slides import Slide, check_inside, find_slides, open_slide
 from milforge.maps.table import write_tiles
 from milforge.maps.tiles import TileMap, corners_of, folder_of, side_of
 from milforge.maps.written import Row, check_agreement, expected, written_rows
+from milforge.markup import Markup
 from milforge.tasks import Task
 
 logger = logging.getLogger(__name__)
@@ -85,6 +88,8 @@ class MapWriter(RecordCollector):
         tile_size: side of a tile in the units of the coords; None: as the files of the bag tell,
             or else the stride of the coords.
         ome_tiff: whether to write `map.ome.tif`, too.
+        faithfulness: whether to measure over all bags what the logit is without the tiles that say
+            most, and with them alone; the areas are in `measured`.
 
     Raises:
         ValueError: for a number that is none of tiles or of units, or a score that there is not.
@@ -102,6 +107,7 @@ class MapWriter(RecordCollector):
         top: int | None = 5000,
         tile_size: float | None = None,
         ome_tiff: bool = False,
+        faithfulness: bool = False,
     ) -> None:
         super().__init__()
         if top is not None and top < 1:
@@ -125,6 +131,8 @@ class MapWriter(RecordCollector):
         self.top = top
         self.tile_size = tile_size
         self.ome_tiff = ome_tiff
+        self.faithfulness = faithfulness
+        self.measured: dict[str, float] = {}
 
     def finish(
         self, trainer: L.Trainer, module: L.LightningModule, records: list[BagRecord], stage: str
@@ -157,10 +165,11 @@ class MapWriter(RecordCollector):
                 continue
             if place.slide is not None:
                 behind[record.bag_id] = place.slide
+        measured = self._measure(trainer, module, records) if self.faithfulness else []
         scales = scales_of(maps)
         for each in maps:
             self._write(each, scales, behind.get(each.name), without)
-        index = build_index(maps, missing, self._about(len(records)), without)
+        index = build_index(maps, missing, self._about(len(records)), without, measured)
         self._write_text("index.html", index)
         for name, reason in missing.items():
             logger.warning("bag %s is not mapped: %s", name, reason)
@@ -224,7 +233,8 @@ class MapWriter(RecordCollector):
         else:
             check_agreement(_row(record, task), said)
             notes = ["Its prediction is the one in predictions/bags.parquet of the run."]
-        found, main = self._explain(module, batch, record, place)
+        blocks = self._blocks(place.corners, place.side)
+        found, main = self._explain(module, batch, record, blocks)
         if found.contributions is None:
             notes.append("The model has no exact contributions.")
         else:
@@ -256,15 +266,43 @@ class MapWriter(RecordCollector):
             probability=_numpy(found.probability),
         )
 
-    def _explain(self, module: Any, batch: Any, record: BagRecord, place: Place) -> tuple[Any, str]:
+    def _blocks(self, corners: Any, side: float) -> torch.Tensor | None:
+        """The blocks of tiles that are taken out, where that is asked for."""
+        return torch.from_numpy(blocks_of(corners, side)) if self.score == "occlusion" else None
+
+    def _measure(
+        self, trainer: L.Trainer, module: Any, records: Sequence[BagRecord]
+    ) -> list[Markup]:
+        """Measures how faithful the maps are, and writes it; what the index is to say of it."""
+
+        def explained(number: int, batch: Any) -> Any:
+            record, blocks = records[number], None
+            if self.score == "occlusion":
+                place = self._place(trainer, record, number, {})
+                blocks = self._blocks(place.corners, place.side)
+            return self._explain(module, batch, record, blocks)[0]
+
+        self.measured, curves = measure_faithfulness(
+            module,
+            records,
+            lambda number: _batch_of(trainer, module, records[number], number),
+            explained,
+            shown_output,
+        )
+        with atomic_path(self.folder / "faithfulness.parquet") as partial:
+            write_curves(partial, curves)
+        with atomic_path(self.folder / "faithfulness.png") as partial:
+            draw_curves(list(curves.values())).savefig(partial, format="png", dpi=150)
+        return areas_table(self.measured, len(curves))
+
+    def _explain(
+        self, module: Any, batch: Any, record: BagRecord, blocks: torch.Tensor | None
+    ) -> tuple[Any, str]:
         """What the model says of a bag, and the key of what is drawn of it.
 
         Raises:
             ValueError: where the model does not say what is asked for.
         """
-        blocks = None
-        if self.score == "occlusion":
-            blocks = torch.from_numpy(blocks_of(place.corners, place.side))
         # Not in inference mode, in which there are no gradients.
         with torch.inference_mode(False), torch.no_grad():
             found = module.explained(batch, gradient=self.score == "gradient", blocks=blocks)

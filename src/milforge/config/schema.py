@@ -146,6 +146,7 @@ class MapConfig(InferConfig):
         mpp: micrometres of a pixel of level 0.
         tile_size: side of a tile in the units of the coords.
         ome_tiff: whether to write the maps as OME-TIFF, too.
+        faithfulness: whether to measure how faithful the maps are.
     """
 
     bags: Any = None
@@ -155,6 +156,7 @@ class MapConfig(InferConfig):
     mpp: float | None = None
     tile_size: float | None = None
     ome_tiff: bool = False
+    faithfulness: bool = False
 
 
 def register() -> None:
