@@ -79,8 +79,14 @@ def test_bags_are_named_and_others_are_missing(here, run, grid):
     maps = grid / "logs" / "map" / "runs" / "named" / "maps"
     assert {each.name for each in maps.iterdir()} == {first, second, "index.html"}
     index = (maps / "index.html").read_text("utf-8")
-    assert "<b>no such</b>: there is no such bag among the 8 that were predicted" in index
+    assert (
+        "<b>no such</b>: there is no such bag among those that the checkpoint is to predict"
+        in index
+    )
     assert index.index(second) < index.index(first)
+    predicted = rows_of(maps.parent)
+    assert {row["bag_id"] for row in predicted} == {first, second}  # no other is needed
+    assert "2 of " in outcome.stdout
     geojson = gzip.decompress((maps / first / "map.geojson.gz").read_bytes())
     assert len(json.loads(geojson)["features"]) == 2
 

@@ -83,7 +83,7 @@ def test_bags_are_chosen(wanted, expected):
 def test_what_cannot_be_chosen():
     chosen, missing = choose(["bag 1", "else"], JUDGED)
     assert chosen == [1]
-    assert missing == {"else": "there is no such bag among the 8 that were predicted"}
+    assert missing == {"else": "there is no such bag among those that the checkpoint is to predict"}
     with pytest.raises(ValueError, match="bags=wrong: no bag has both"):
         choose("wrong", NOTHING)
     with pytest.raises(ValueError, match="bags=most_certain: the task has no probabilities"):

@@ -41,6 +41,7 @@ from milforge.config.checkpoint_config import (
 )
 from milforge.config.checkpoint_content import name_odd_values
 from milforge.data import AllBags, LabelError
+from milforge.maps.choose import CHOICES
 from milforge.processes.exit_on_signal import ExitOnSignal
 from milforge.processes.launch_environment import leave_with_parent
 from milforge.processes.lost_process import report_lost_process
@@ -103,6 +104,8 @@ def infer(
             split=folds or (AllBags() if whole else None),
         )
         check_labels(data)
+        if named := named_bags(config):
+            data.keep("test", named)
         if evaluate and data.labels("test") is None:
             raise ValueError(
                 "expected labelled bags to evaluate, got data.labels=null or data.label_column=[]: "
@@ -180,6 +183,21 @@ def check_relative(config: DictConfig, stored: Mapping[str, Any]) -> None:
                 f"trained, and there is none in {Path.cwd()}: run the command from that folder, or "
                 f"give {key}=PATH"
             )
+
+
+def named_bags(config: DictConfig) -> list[str]:
+    """The bags that are asked for by name, where no other is needed; else none.
+
+    Example:
+        >>> named_bags(OmegaConf.create({"bags": ["a", 7]}))
+        ['a', '7']
+        >>> named_bags(OmegaConf.create({"bags": "wrong"})), named_bags(OmegaConf.create({}))
+        ([], [])
+    """
+    bags = config.get("bags")
+    if bags is None or bags in CHOICES or config.get("faithfulness"):
+        return []
+    return [str(bags)] if isinstance(bags, str | int) else [str(each) for each in bags]
 
 
 def checkpoint_list(given: Any) -> list[str]:

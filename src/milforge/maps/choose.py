@@ -7,6 +7,7 @@ import numpy as np
 
 from milforge.maps.kinds import Floats
 
+CHOICES = ("wrong", "most_certain")  # what may stand for names
 EACH = 3  # of the worst, and of the best; twice as many of the most certain
 
 
@@ -38,7 +39,7 @@ def choose(wanted: str | Sequence[str] | None, bags: Judged) -> tuple[list[int],
     Raises:
         ValueError: where what is asked for cannot be known of these bags.
     """
-    if isinstance(wanted, str) and wanted not in ("wrong", "most_certain"):
+    if isinstance(wanted, str) and wanted not in CHOICES:
         wanted = [wanted]
     if wanted == "wrong":
         if np.isnan(bags.wrong).all():
@@ -53,7 +54,7 @@ def choose(wanted: str | Sequence[str] | None, bags: Judged) -> tuple[list[int],
         return _sorted(bags.certainty)[: 2 * EACH], {}
     if wanted is not None:
         places = {name: i for i, name in enumerate(bags.names)}
-        missing = f"there is no such bag among the {len(bags.names)} that were predicted"
+        missing = "there is no such bag among those that the checkpoint is to predict"
         found = dict.fromkeys(places[each] for each in wanted if each in places)
         return list(found), {each: missing for each in wanted if each not in places}
     order = _sorted(bags.error)

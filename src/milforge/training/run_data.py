@@ -1,6 +1,7 @@
 """What is known of the data of a run: parts, labels, task, shapes and hashes."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import replace
 from functools import cached_property
 from typing import Any
 
@@ -15,11 +16,13 @@ from milforge.data import (
     BagTable,
     GraphBags,
     ImageBatch,
+    LabelledBags,
     LabelledDataset,
     LargeImage,
     Split,
     Splitter,
     as_dataset,
+    bag_outline,
 )
 from milforge.graph import AdjacencyBuilder
 from milforge.tasks import Auto, Task
@@ -123,6 +126,19 @@ class RunData(L.LightningDataModule):
     def info(self, part: str, bag_id: str) -> BagInfo:
         """What is known of a bag besides what is in it."""
         return self._all.info(part, bag_id)
+
+    def keep(self, part: str, names: Collection[str]) -> None:
+        """Leaves out of a part all bags but those of these names, before anything is set up.
+
+        Where none has such a name, nothing is left out.
+        """
+        bags = as_dataset(self._all.parts[part])
+        numbers = [i for i in range(len(bags)) if bag_outline(bags, i).bag_id in names]
+        if not numbers:
+            return
+        labels = None if bags.labels is None else bags.labels[numbers]
+        kept = LabelledBags(bags, numbers, labels)
+        self._all = replace(self._all, parts={**self._all.parts, part: kept})
 
     @property
     def batch_type(self) -> type[BagBatch] | type[ImageBatch]:
