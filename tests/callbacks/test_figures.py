@@ -214,11 +214,28 @@ def test_the_task_tells_kinds_of_bags_apart(y, task, kinds):
     assert kinds_of(task, make_record(0, y, 0.5)) == kinds
 
 
-def test_images_of_the_first_bags_of_each_kind_are_kept(tmp_path):
+def test_images_of_bags_that_may_be_drawn_are_kept(tmp_path):
     writer, module = FigureWriter(tmp_path, bags=2), SimpleNamespace(task=BINARY)
-    order = [RECORDS[1]] * 3 + [RECORDS[0]] * 3
-    assert [writer.keep_images(module, each) for each in order] == [True, True, False] * 2
+    order = [make_record(i, 1, p) for i, p in enumerate([0.5, 0.6, 0.55, 0.1, 0.9, 0.3])]
+    kept = [writer.keep_images(module, each) for each in order]
+    assert kept == [True, True, False, True, True, False]
+    assert writer.keep_images(module, RECORDS[0])  # of another kind
     assert not writer.keep_images(module, make_record(9, None, 0.5))
+
+
+@pytest.mark.parametrize(
+    ("bags", "numbers"), [(1, [2]), (2, [2, 3]), (3, [2, 0, 3]), (9, [2, 0, 1, 3])]
+)
+def test_the_worst_and_the_best_bags_are_drawn(tmp_path, monkeypatch, bags, numbers):
+    drawn = []
+    monkeypatch.setattr(
+        "milforge.callbacks.figures.plot_bags",
+        lambda records, task: drawn.append([each.bag_id for each in records]),
+    )
+    records = [make_record(i, 1, p) for i, p in enumerate([0.4, 0.6, 0.2, 0.8])]
+    with pytest.warns(UserWarning, match="was not drawn"):
+        finish(tmp_path, records, bags=bags)
+    assert drawn == [[f"bag {number}" for number in numbers]]
 
 
 def make_trainer(score, monitor="val/loss"):

@@ -114,6 +114,16 @@ def test_both_figures_are_written(tmp_path):
     assert all(path.read_bytes().startswith(PNG) for path in tmp_path.iterdir())
 
 
+@pytest.mark.parametrize("epochs", [range(1), range(2)])
+def test_attention_that_never_left_uniform_is_said(tmp_path, caplog, epochs):
+    figures = SamplingFigures(tmp_path, images=1)
+    for epoch in epochs:
+        validate(figures, epoch, [make_batch(0, 1)])  # uniform in epoch 0 alone
+    figures.on_fit_end(make_trainer(), make_module())
+    told = "attention never left uniform over 1 epochs" in caplog.text
+    assert told == (len(epochs) == 1)
+
+
 def epochs_drawn(figures, drawn):
     with pytest.warns(UserWarning, match="figure attention_epochs was not drawn: kept"):
         figures.on_fit_end(make_trainer(), make_module(receptive_field=2))

@@ -4,6 +4,7 @@ import sys
 
 import numpy as np
 import pytest
+import tifffile
 
 from bag_folders import features, grid, plain_folder, truncate, write_h5, write_labels
 from milforge.cli import inspect
@@ -236,3 +237,30 @@ def test_help_documents_every_option_and_layout(capsys):
 
 def test_layouts_are_those_of_the_readers():
     assert set(inspect._LAYOUTS) == set(LAYOUTS)
+
+
+def test_prints_what_a_folder_of_images_holds(here, tmp_path):
+    (tmp_path / "slides" / "deep").mkdir(parents=True)
+    tiled = {"tile": (64, 64), "photometric": "rgb"}
+    half = {"resolution": (20_000, 20_000), "resolutionunit": "CENTIMETER"}
+    for name, size, options in (("a", (300, 200), half), ("deep/b", (400, 500), {})):
+        path = tmp_path / "slides" / f"{name}.tif"
+        tifffile.imwrite(path, np.zeros((*size, 3), np.uint8), **tiled, **options)
+    (tmp_path / "slides" / "broken.tif").write_bytes(b"none")
+    labels = write_labels(tmp_path / "l.csv", [("a", 0), ("b", 1), ("c", 1)], "slide_id,label")
+    outcome = here("inspect", str(tmp_path / "slides"), "--labels", str(labels))
+    assert outcome.returncode == 1
+    lines = rows(outcome)
+    assert lines[0] == f"{tmp_path / 'slides'}: images, 3 found"
+    assert lines[1:5] == [
+        "sizes      200 x 300 to 500 x 400 pixels, width x height",
+        "channels   3",
+        "levels     1",
+        "pixels     0.5 µm in 1, not told in 1",
+    ]
+    assert "labels     binary: 0 1, 1 2" in lines
+    text = outcome.stdout
+    assert "faults     3 (headers read)" in text
+    assert "broken.tif" in text
+    assert "expected a label for image 'broken', got none" in text
+    assert "expected an image 'c', found no file" in text

@@ -53,6 +53,19 @@ def test_an_endless_interval_leaves_the_axis_alone():
     assert 0.8 < high < 0.85
 
 
+def test_an_outlier_does_not_squeeze_the_others():
+    groups = [GroupResult("a", [0.71, 0.72, 0.74, 0.05]), GroupResult("b", [0.75, 0.76, 0.78])]
+    (ax,) = plot_report({"m": groups}).axes
+    low, high = ax.get_xlim()
+    assert 0.70 < low < 0.71
+    assert 0.78 < high < 0.79
+    (text,) = ax.texts
+    assert text.get_text() == "◂ 0.05"
+    assert text.get_position()[0] == pytest.approx(low)
+    (plain,) = plot_report({"m": [GroupResult("a", [0.4, 0.7, 0.9])]}).axes
+    assert not plain.texts
+
+
 @pytest.mark.parametrize(("groups", "panels"), [(1, 1), (2, 3), (12, 8)])
 def test_no_text_runs_into_another(groups, panels):
     names = [f"{LONG} seed={number}" for number in range(groups)]

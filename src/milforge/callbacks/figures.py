@@ -1,9 +1,10 @@
 """Figures of a run: in its folder, and in its log."""
 
 import re
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from functools import partial
+from math import isnan
 from pathlib import Path
 from typing import cast
 
@@ -11,6 +12,7 @@ import lightning as L
 import torch
 from matplotlib.figure import Figure
 
+from milforge.callbacks.bags_in_words import judged
 from milforge.callbacks.best_epoch import best_epoch
 from milforge.callbacks.records import BagRecord, RecordCollector, stacked
 from milforge.callbacks.write_figure import write_figure
@@ -38,20 +40,27 @@ class FigureWriter(RecordCollector):
 
     Args:
         folder: where to write.
-        bags: how many test bags of each kind to draw; 0 draws none.
+        bags: how many test bags of each kind to draw, half of them the worst predicted and the
+            others the best; 0 draws none.
     """
 
     def __init__(self, folder: str | Path, bags: int = 3) -> None:
         super().__init__()
         self.folder = Path(folder)
         self.bags = bags
-        self._kept: Counter[str] = Counter()
+        self._errors: defaultdict[str, list[float]] = defaultdict(list)
 
     def keep_images(self, module: L.LightningModule, record: BagRecord) -> bool:
-        """The first bags of each kind are drawn."""
-        kinds = kinds_of(cast(Task, module.task), record)
-        self._kept.update(kinds)
-        return any(self._kept[kind] <= self.bags for kind in kinds)
+        """Those that may come to be drawn: among the worst or the best of a kind so far."""
+        task = cast(Task, module.task)
+        kinds = kinds_of(task, record)
+        error = float(errors_of([record], task)[0])
+        for kind in kinds:
+            self._errors[kind].append(error)
+        return any(
+            len(self._errors[kind]) - 1 in worst_and_best(self._errors[kind], self.bags)
+            for kind in kinds
+        )
 
     def on_fit_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Draws the learning curves, those of the weights of the streams apart."""
@@ -71,7 +80,7 @@ class FigureWriter(RecordCollector):
         self, trainer: L.Trainer, module: L.LightningModule, records: list[BagRecord], stage: str
     ) -> None:
         """Draws what the records show."""
-        self._kept.clear()
+        self._errors.clear()
         labelled = [record for record in records if record.y is not None]
         if stage != "test" or not labelled:
             return
@@ -82,9 +91,28 @@ class FigureWriter(RecordCollector):
         shown = [each for each in labelled if each.weights is not None and not each.sampled]
         kinds = [kinds_of(task, record) for record in shown]
         for kind, name in figure_names(kind for each in kinds for kind in each).items():
-            drawn = [r for r, each in zip(shown, kinds, strict=True) if kind in each][: self.bags]
+            of_kind = [r for r, each in zip(shown, kinds, strict=True) if kind in each]
+            chosen = worst_and_best(errors_of(of_kind, task), self.bags)
+            drawn = [of_kind[number] for number in chosen]
             if drawn:
                 write_figure(trainer, self.folder, name, partial(plot_bags, drawn, task))
+
+
+def errors_of(records: Sequence[BagRecord], task: Task) -> list[float]:
+    """How far the predictions are from the labels; 0 where the task does not tell."""
+    return [0.0 if isnan(each) else each for each in judged(records, task).error.tolist()]
+
+
+def worst_and_best(errors: Sequence[float], count: int) -> list[int]:
+    """The numbers of so many bags, half of them (rounded up) the worst, then the best ones.
+
+    Example:
+        >>> worst_and_best([0.1, 0.9, 0.3, 0.7, 0.2], 3)
+        [1, 3, 0]
+    """
+    order = sorted(range(len(errors)), key=lambda number: -errors[number])
+    best = min(count // 2, max(0, len(order) - (count - count // 2)))
+    return order[: count - count // 2] + order[len(order) - best :]
 
 
 def kinds_of(task: Task, record: BagRecord) -> list[str]:

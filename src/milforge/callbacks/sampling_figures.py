@@ -1,5 +1,6 @@
 """Figures of attention sampling: what was looked at, and how attention came to be there."""
 
+import logging
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
@@ -15,6 +16,8 @@ from milforge.data import ImageBatch
 from milforge.models import SamplingNetwork
 from milforge.plots import SampledImage, plot_attention_over_epochs, plot_sampled_patches
 from milforge.tasks import Task
+
+logger = logging.getLogger(__name__)
 
 # Epochs whose maps are held, an even number: twice what is drawn, so that they can be thinned.
 _MOST_EPOCHS = 16
@@ -99,9 +102,15 @@ class SamplingFigures(Callback):
         self._seen += 1
 
     def on_fit_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Draws the attention over the epochs."""
+        """Draws the attention over the epochs, and warns where it has never left uniform."""
         if self._last is None or not trainer.is_global_zero:
             return
+        if all(_is_uniform(each) for epoch in (*self._held, self._last) for each in epoch.maps):
+            logger.warning(
+                "attention never left uniform over %d epochs: the patches were drawn at random; "
+                "train for longer, with a larger optimizer.lr or a smaller model.entropy",
+                self._seen,
+            )
         last_is_held = (self._seen - 1) % self._every == 0
         shown = self._held if last_is_held else [*self._held, self._last]
         draw = partial(
@@ -139,6 +148,12 @@ class SamplingFigures(Callback):
                 return plot_sampled_patches([image() for image in sampled])
 
             write_figure(trainer, self.folder, "sampled_patches", draw)
+
+
+def _is_uniform(attention: Tensor) -> bool:
+    """Whether no cell has a tenth more or less attention than if all had the same."""
+    relative = attention.double() / attention.double().mean()
+    return bool((relative - 1).abs().max() < 0.1)
 
 
 def _was_sampled(outputs: Mapping[str, Any], batch: Any) -> bool:

@@ -5,6 +5,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from milforge.cli.terminal import show_any_name
 
@@ -14,7 +15,8 @@ _DESCRIPTION = """\
 Prints what a folder of bags holds: bags and their sizes, features, coords, labels and groups;
 then one line for each fault: its file, what is wrong, and what to do about it. Without --deep
 features are read only of bags of one size, to find the same slide under two names. The exit code
-is 1 where there is a fault."""
+is 1 where there is a fault. Of a folder of large images it prints how many, their sizes, levels and
+the size of a pixel."""
 
 _EPILOG = """\
 layouts:
@@ -24,8 +26,10 @@ layouts:
   stamp      <FILENAME>.h5 with feats and coords
   plain      .h5, .npy or .pt files in ROOT itself
   table      CSV, TSV, Parquet or UCI .data, one row an instance
+  (images)   slides and TIFF files in ROOT or in folders of it
 
 examples:
+  milforge-inspect slides --labels labels.csv
   milforge-inspect features --labels labels.csv
   milforge-inspect trident_processed --streams uni_v1 conch_v15 --labels labels.csv --deep
   milforge-inspect stamp --labels clinical.csv --slide-table slides.csv --label-column isMSIH"""
@@ -110,30 +114,16 @@ def _inspect(arguments: argparse.Namespace) -> bool:
 
     # Importing the data sets takes longer than to say how the command is called.
     from milforge.cli.describe_bags import describe, label_lines
+    from milforge.cli.describe_images import describe_images, holds_images
     from milforge.data.features.inspection import inspect_folder
-    from milforge.data.features.label_table import read_labels, stored_labels
+    from milforge.data.features.label_table import LabelTable, read_labels, stored_labels
     from milforge.data.features.readers import open_reader
 
     columns = arguments.label_column
     label_column = columns[0] if columns and len(columns) == 1 else columns
-    reader = open_reader(
-        arguments.root,
-        arguments.layout,
-        streams=_streams(arguments.streams),
-        features_key=arguments.features_key,
-        coords_key=None if arguments.coords_key == "null" else arguments.coords_key,
-        inst_label_key=arguments.inst_label_key,
-        positive_instance_label=arguments.positive_instance_label,
-        feature_columns=arguments.feature_columns,
-        exclude_columns=arguments.exclude_columns,
-        id_column=arguments.id_column if arguments.labels is None else None,
-        label_column=label_column if arguments.labels is None else None,
-        group_column=arguments.group_column if arguments.labels is None else None,
-    )
-    if arguments.labels is None:
-        labels = stored_labels(reader, strict=False)
-    else:
-        labels = read_labels(
+
+    def table_of_labels() -> LabelTable:
+        return read_labels(
             arguments.labels,
             id_column=arguments.id_column,
             label_column=label_column,
@@ -141,6 +131,33 @@ def _inspect(arguments: argparse.Namespace) -> bool:
             slide_table=arguments.slide_table,
             strict=False,
         )
+
+    options: dict[str, Any] = {
+        "streams": _streams(arguments.streams),
+        "features_key": arguments.features_key,
+        "coords_key": None if arguments.coords_key == "null" else arguments.coords_key,
+        "inst_label_key": arguments.inst_label_key,
+        "positive_instance_label": arguments.positive_instance_label,
+        "feature_columns": arguments.feature_columns,
+        "exclude_columns": arguments.exclude_columns,
+        "id_column": arguments.id_column if arguments.labels is None else None,
+        "label_column": label_column if arguments.labels is None else None,
+        "group_column": arguments.group_column if arguments.labels is None else None,
+    }
+    try:
+        reader = open_reader(arguments.root, arguments.layout, **options)
+    except (ValueError, OSError):
+        if arguments.layout is not None or not holds_images(arguments.root):
+            raise
+        known = None if arguments.labels is None else table_of_labels()
+        meaning, faults = label_lines(known, arguments.classes)
+        names = None if known is None else known.ids
+        lines, others = describe_images(arguments.root, names, arguments.labels, meaning)
+        for line in [*lines, *(f"  {fault}" for fault in faults)]:
+            print(line)
+        return bool(faults or others)
+    stored = arguments.labels is None
+    labels = stored_labels(reader, strict=False) if stored else table_of_labels()
     progress = _show_progress if sys.stderr.isatty() else None
     found = inspect_folder(reader, labels, deep=arguments.deep, progress=progress)
     meaning, faults = label_lines(labels, arguments.classes)

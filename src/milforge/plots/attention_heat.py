@@ -100,6 +100,8 @@ def draw_heat(
 ) -> None:
     """The map over the image in grey, cell by cell where `patch_offsets` sees the cells.
 
+    It is transparent where attention is uniform.
+
     Args:
         ax: empty.
         view: as `as_view` returns it.
@@ -116,12 +118,24 @@ def draw_heat(
         relative,
         cmap=colormaps["viridis"],
         norm=norm,
-        alpha=ALPHA,
+        # Where attention is uniform nothing is said, and the image is seen.
+        alpha=ALPHA * told(relative),
         extent=extent,
         interpolation="antialiased",
         interpolation_stage="data",
     )
     ax.set(xlim=(-0.5, width - 0.5), ylim=(height - 0.5, -0.5))
+
+
+def told(relative: NDArray[np.float64]) -> NDArray[np.float64]:
+    """How much a map says: from 0, where attention is uniform, to 1 from twice or half of that on.
+
+    Example:
+        >>> told(np.array([1.0, 2.0, 0.1, 2**0.5])).round(2).tolist()
+        [0.0, 1.0, 1.0, 0.5]
+    """
+    ratio = np.maximum(relative, np.finfo(np.float64).tiny)
+    return np.clip(np.abs(np.log2(ratio)), 0, 1)
 
 
 def draw_bar(cax: Axes, norm: LogNorm, *, below: bool) -> None:

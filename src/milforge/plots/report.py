@@ -14,8 +14,10 @@ from numpy.typing import NDArray
 
 from milforge.plots.style import (
     BLUE,
+    GREY,
     PALE,
     SILVER,
+    SMALL,
     label,
     new_figure,
     panel_grid,
@@ -25,6 +27,7 @@ from milforge.plots.style import (
 
 NAME_WIDTH, NAME_LINES = 44, 2  # characters a line, and lines, of the name of a group
 LINE_HEIGHT, CHARACTER_WIDTH = 0.13, 0.066  # inches, of these
+BEYOND = 5  # times the spread of the middle half, from it: what lies there is named
 BAR, RUNS = -0.16, 0.14  # the bar stands above the line of a group and the runs below it
 
 
@@ -46,7 +49,8 @@ class GroupResult:
 def plot_report(panels: Mapping[str, Sequence[GroupResult]]) -> Figure:
     """One panel a metric, one line a group: runs as dots, their mean, and its interval as a bar.
 
-    The axis shows the range of the runs; an interval beyond it is cut off.
+    The axis shows the range of the runs; an interval beyond it is cut off. A run that lies far from
+    all others is named at the end of the axis, or it would squeeze these together.
 
     Args:
         panels: metric to its groups, the same groups in the same order in each.
@@ -78,10 +82,12 @@ def plot_report(panels: Mapping[str, Sequence[GroupResult]]) -> Figure:
         ax.margins(x=0.06)
         for position, group in enumerate(groups):
             _draw_runs(ax, position, group)
-        limits = ax.get_xlim()
+        limits = _limits(ax, [value for group in groups for value in group.values])
         for position, group in enumerate(groups):
             _draw_mean(ax, position, group)
         ax.set_xlim(limits)  # Student's t of two runs would leave no room for anything else
+        for position, group in enumerate(groups):
+            _mark_beyond(ax, position, group, limits)
         tidy(ax, title=label(metric, 32), xlabel="", ylabel="")
         ax.set_ylim(len(names) - 0.5, -0.5)  # the first group on top
         ax.set_yticks(range(len(names)), names if number % columns == 0 else [""] * len(names))
@@ -103,6 +109,30 @@ def plot_report(panels: Mapping[str, Sequence[GroupResult]]) -> Figure:
 def _draw_runs(ax: Axes, position: int, group: GroupResult) -> None:
     heights = position + RUNS + _spread(len(group.values))
     ax.scatter(group.values, heights, s=14, color=SILVER, linewidths=0, zorder=2)
+
+
+def _limits(ax: Axes, values: Sequence[float]) -> tuple[float, float]:
+    """The range of the runs, without those that lie alone: 5 spreads of the middle half from it."""
+    known = np.array([value for value in values if math.isfinite(value)])
+    first, third = np.quantile(known, (0.25, 0.75)) if len(known) else (0.0, 0.0)
+    reach = BEYOND * (third - first)
+    inner = known[(known >= first - reach) & (known <= third + reach)]
+    if len(inner) == len(known) or not reach:
+        return ax.get_xlim()
+    margin = 0.06 * np.ptp(inner)
+    return float(inner.min() - margin), float(inner.max() + margin)
+
+
+def _mark_beyond(ax: Axes, position: int, group: GroupResult, limits: tuple[float, float]) -> None:
+    """Names the runs beyond the axis at its end."""
+    low, high = limits
+    for end, beyond, arrow, side in (
+        (low, [value for value in group.values if value < low], "◂ {}", "left"),
+        (high, [value for value in group.values if value > high], "{} ▸", "right"),
+    ):
+        if beyond:
+            text = arrow.format(", ".join(f"{value:.3g}" for value in beyond))
+            ax.text(end, position + RUNS, text, ha=side, va="center", fontsize=SMALL, color=GREY)
 
 
 def _draw_mean(ax: Axes, position: int, group: GroupResult) -> None:

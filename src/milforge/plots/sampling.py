@@ -199,7 +199,7 @@ def _draw_frames(
     frames = frames_in_view(offsets, patch_size, image.high_size, (height, width))
     draw_frames(ax, frames, 72 * size[0] / height)
     ax.set_title("sampled patches", fontsize=SMALL, color=INK, pad=4)
-    text = f"{image.high_size[0]:,} x {image.high_size[1]:,} pixels"
+    text = f"{image.high_size[1]:,} x {image.high_size[0]:,} pixels"
     ax.set_xlabel(text, fontsize=SMALL, color=INK)
 
 

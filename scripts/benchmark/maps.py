@@ -1,0 +1,144 @@
+"""Do maps show what the label comes from? Digits on generated slides, whose places are known.
+
+Draws slides of tissue-like ground on which handwritten digits lie, trains a model to tell those
+with a 9, maps the test slides by each score, and prints how well each finds the tiles with a 9
+(AUROC within a slide) beside its deletion and insertion areas.
+
+    python scripts/benchmark/maps.py --model gated_abmil --folder /tmp/maps
+"""
+
+import argparse
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pyarrow.parquet as pq
+from PIL import Image
+from sklearn.datasets import load_digits
+from sklearn.metrics import roc_auc_score
+
+TILE, SIDE, SMALL = 64, 14, 16  # pixels of a tile, tiles of a slide, pixels of a feature map
+PATCH = 64
+SCORES = ("contribution", "gradient", "occlusion", "attention")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--model", default="gated_abmil")
+    parser.add_argument("--slides", type=int, default=90)
+    parser.add_argument("--folder", type=Path, required=True)
+    parser.add_argument("--seed", type=int, default=0)
+    options = parser.parse_args()
+    folder: Path = options.folder
+    if not (folder / "labels.csv").is_file():
+        draw_slides(folder, options.slides, np.random.default_rng(options.seed))
+    run = folder / "logs" / "train" / "runs" / options.model
+    if not (run / "summary.json").is_file():
+        call(
+            folder, "train", "data=feature_bags", "data.root=features", "data.labels=labels.csv",
+            "split=random", f"model={options.model}", "model/encoder=projection",
+            "model.encoder.hidden=[64]", "trainer.max_epochs=40", "optimizer.lr=0.001",
+            "logger=csv", f"run={options.model}", "callbacks.figures=null",
+        )  # fmt: skip
+    metrics = json.loads((run / "summary.json").read_text())["metrics"]
+    print(f"test/auroc {metrics['test/auroc']:.3f}\n")
+    print("| score | finds the tiles (AUROC) | deletion | insertion |\n| --- | --- | --- | --- |")
+    rows = pq.read_table(run / "predictions" / "bags.parquet").to_pylist()
+    test = [row["bag_id"] for row in rows if row["part"] == "test"]
+    random = {}
+    for score in ("auto", "gradient", "occlusion"):
+        name = f"{options.model}_{score}"
+        maps = folder / "logs" / "map" / "runs" / name
+        if not (maps / "summary.json").is_file():
+            call(
+                folder, "map", f"ckpt_path={run}", f"score={score}", "slides=slides",
+                f"bags=[{','.join(test)}]", f"run={name}",
+                "faithfulness=true", "mpp=0.5",
+            )  # fmt: skip
+        areas = json.loads((maps / "summary.json").read_text())["metrics"]
+        random = {
+            curve: areas[f"faithfulness/{curve}/random"] for curve in ("deletion", "insertion")
+        }
+        found = localisation(folder, maps)
+        shown = SCORES if score == "auto" else (score,)
+        for each in shown:
+            if each in found and f"faithfulness/deletion/{each}" in areas:
+                print(
+                    f"| {each} | {found[each]:.3f} | {areas[f'faithfulness/deletion/{each}']:.2f} "
+                    f"| {areas[f'faithfulness/insertion/{each}']:.2f} |"
+                )
+    print(f"| random | 0.500 | {random['deletion']:.2f} | {random['insertion']:.2f} |")
+
+
+def draw_slides(folder: Path, count: int, rng: np.random.Generator) -> None:
+    """Slides as PNG, the features of their tiles, and the labels."""
+    digits = load_digits()
+    for name in ("slides", "features"):
+        (folder / name).mkdir(parents=True, exist_ok=True)
+    rows = ["slide_id,label"]
+    for number in range(count):
+        positive = number % 2
+        name = f"slide_{number:03}"
+        slide, tissue = ground(rng)
+        places = np.argwhere(tissue)
+        chosen = rng.permutation(len(places))[: len(places) // 3]
+        nines = set(chosen[: rng.integers(3, 7)].tolist()) if positive else set()
+        for place in chosen.tolist():
+            wanted = digits.target == 9 if place in nines else digits.target < 9
+            image = digits.images[rng.choice(np.flatnonzero(wanted))] / 16
+            row, column = places[place] * TILE
+            ink = np.kron(image, np.ones((5, 5)))[..., None]
+            top, left = row + 12, column + 12
+            window = slide[top : top + 40, left : left + 40]
+            window[:] = window * (1 - 0.85 * ink) + np.array([60, 20, 110]) * 0.85 * ink
+        Image.fromarray(slide.astype(np.uint8)).save(folder / "slides" / f"{name}.png")
+        tiles = slide.reshape(SIDE, TILE, SIDE, TILE, 3).swapaxes(1, 2)[tissue]
+        step = TILE // SMALL
+        features = tiles.reshape(-1, SMALL, step, SMALL, step, 3).mean((2, 4, 5)) / 255
+        with h5py.File(folder / "features" / f"{name}.h5", "w") as file:
+            file["features"] = features.reshape(len(tiles), -1).astype(np.float32)
+            file["coords"] = places[:, ::-1] * TILE
+            file["coords"].attrs["patch_size_level0"] = PATCH
+            file["inst_label"] = np.array([int(place in nines) for place in range(len(places))])
+        rows.append(f"{name},{'nine' if positive else 'none'}")
+    (folder / "labels.csv").write_text("\n".join(rows) + "\n")
+
+
+def ground(rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    """Pink pixels `(H, W, 3)` of a slide, and which of its tiles are tissue."""
+    y, x = (np.mgrid[:SIDE, :SIDE] - (SIDE - 1) / 2) / (SIDE / 2)
+    tissue = x**2 + y**2 + rng.normal(size=(SIDE, SIDE)) * 0.15 < 0.8
+    cells = rng.normal(size=(SIDE * TILE // 4, SIDE * TILE // 4))
+    texture = np.kron(cells, np.ones((4, 4)))[..., None] * [12, 22, 10]
+    colour = np.where(np.kron(tissue, np.ones((TILE, TILE)))[..., None] > 0, [226, 160, 200], 243)
+    return np.clip(colour + texture * (colour < 240), 0, 255), tissue
+
+
+def localisation(folder: Path, maps: Path) -> dict[str, float]:
+    """The mean AUROC of each score over the mapped slides that hold a 9."""
+    found: dict[str, list[float]] = {}
+    for table in sorted(maps.glob("maps/*/tiles.parquet")):
+        with h5py.File(folder / "features" / f"{table.parent.name}.h5") as file:
+            truth = file["inst_label"][()]
+        if truth.any():
+            tiles = pq.read_table(table)
+            for score in SCORES:
+                column = "weight" if score == "attention" else f"{score}_nine"
+                names = [name for name in tiles.column_names if name.startswith(column)]
+                if names:
+                    auroc = roc_auc_score(truth, tiles[names[0]].to_numpy())
+                    found.setdefault(score, []).append(float(auroc))
+    return {score: float(np.mean(each)) for score, each in found.items()}
+
+
+def call(folder: Path, command: str, *arguments: str) -> None:
+    """A command in that folder."""
+    line = [sys.executable, "-m", f"milforge.cli.{command}", *arguments]
+    subprocess.run(line, cwd=folder, check=True, stdout=subprocess.DEVNULL)
+
+
+if __name__ == "__main__":
+    main()
