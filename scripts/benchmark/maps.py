@@ -49,7 +49,7 @@ def main() -> None:
     rows = pq.read_table(run / "predictions" / "bags.parquet").to_pylist()
     test = [row["bag_id"] for row in rows if row["part"] == "test"]
     random = {}
-    for score in ("auto", "gradient", "occlusion"):
+    for score in ("occlusion", "gradient"):
         name = f"{options.model}_{score}"
         maps = folder / "logs" / "map" / "runs" / name
         if not (maps / "summary.json").is_file():
@@ -63,7 +63,7 @@ def main() -> None:
             curve: areas[f"faithfulness/{curve}/random"] for curve in ("deletion", "insertion")
         }
         found = localisation(folder, maps)
-        shown = SCORES if score == "auto" else (score,)
+        shown = SCORES if score == "occlusion" else (score,)
         for each in shown:
             if each in found and f"faithfulness/deletion/{each}" in areas:
                 print(
@@ -103,7 +103,7 @@ def draw_slides(folder: Path, count: int, rng: np.random.Generator) -> None:
             file["coords"] = places[:, ::-1] * TILE
             file["coords"].attrs["patch_size_level0"] = PATCH
             file["inst_label"] = np.array([int(place in nines) for place in range(len(places))])
-        rows.append(f"{name},{'nine' if positive else 'none'}")
+        rows.append(f"{name},{'nine' if positive else 'other'}")
     (folder / "labels.csv").write_text("\n".join(rows) + "\n")
 
 

@@ -11,7 +11,7 @@ from matplotlib.patches import StepPatch
 from sklearn.datasets import load_digits
 
 from milforge.plots import BagStrip, plot_attention_bars, plot_bag_strips
-from milforge.plots.style import ORANGE, VERMILION
+from milforge.plots.style import ORANGE, VERMILION, label
 from thinned import thinned
 
 DIGITS = torch.tensor(load_digits().images, dtype=torch.float32)[:, None]
@@ -172,6 +172,8 @@ def test_texts_of_a_row_never_reach_into_the_images():
     canvas.draw()
     renderer = canvas.get_renderer()
     right = max(t.get_window_extent(renderer).x1 for t in figure.axes[0].texts)
+    texts = [text.get_text() for text in figure.axes[0].texts]
+    assert "".join(texts[: texts.index(f"true: {label(long.upper(), 18)}")]) == long  # whole
     assert right < min(ax.get_window_extent(renderer).x0 for ax in image_axes(figure))
 
 

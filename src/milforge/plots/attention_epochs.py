@@ -21,7 +21,7 @@ from milforge.plots.attention_heat import (
 )
 from milforge.plots.attention_scale import attention_norm
 from milforge.plots.panel_layout import bare_figure, fit, place, text_width
-from milforge.plots.style import GREY, INK, SMALL, label
+from milforge.plots.style import GREY, INK, SMALL, whole
 
 MOST_EPOCHS = 8
 GAP, APART, HEAD, FOOT = 0.25, 0.1, 0.25, 0.3  # inches: around, of columns, above and below a map
@@ -121,7 +121,9 @@ def _draw_label(ax: Axes, name: str, attention: Tensor) -> Axes:
         "textcoords": "offset points",
         "fontsize": SMALL,
     }
-    ax.annotate(label(name, 22), (0, 0.5), (0, 6), color=INK, weight="bold", va="center", **style)
+    for number, line in enumerate(whole(name)[::-1]):
+        place = (0, 6 + 12 * number)
+        ax.annotate(line, (0, 0.5), place, color=INK, weight="bold", va="center", **style)
     text = f"uniform: {most_entropy(attention):.2f} nats"
     ax.annotate(text, (0, 0.5), (0, -6), color=GREY, va="center", **style)
     ax.set_axis_off()

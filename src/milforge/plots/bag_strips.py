@@ -29,6 +29,7 @@ from milforge.plots.style import (
     tidy,
     top_legend,
     value_range,
+    whole,
 )
 
 FEWEST_COLUMNS = 4  # below this the legend would be wider than the strips
@@ -218,7 +219,8 @@ def _draw_bar(ax: Axes, share: float) -> None:
 
 def draw_row_label(ax: Axes, bag: BagStrip, *, notes: Sequence[str], verdict: bool = True) -> None:
     """Names the bag, its true label, its predicted one where asked to, and notes in grey."""
-    lines = [(label(bag.bag_id, 22), INK, "bold"), (f"true: {label(bag.y, 18)}", INK, "normal")]
+    lines = [(line, INK, "bold") for line in whole(bag.bag_id)]
+    lines.append((f"true: {label(bag.y, 18)}", INK, "normal"))
     if verdict:
         colour, weight = (VERMILION, "bold") if bag.wrong else (INK, "normal")
         lines.append((predicted(bag), colour, weight))
@@ -257,7 +259,8 @@ def _draw_sorted_weights(ax: Axes, bag: BagStrip) -> None:
         else:
             ax.bar(ranks[chosen], ordered[chosen], width=0.85, color=colour)
     ax.axhline(1 / len(bag), color=GREY, linestyle="--", linewidth=1)
-    title = f"{label(bag.bag_id, 32)}\ntrue: {label(bag.y)}\n{predicted(bag)}"
+    name = "\n".join(whole(bag.bag_id, 32))
+    title = f"{name}\ntrue: {label(bag.y)}\n{predicted(bag)}"
     tidy(ax, title=title, xlabel="rank of the instance", ylabel="attention weight")
     ax.title.set(fontsize=SMALL, color=VERMILION if bag.wrong else INK)
     if many:

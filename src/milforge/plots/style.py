@@ -5,6 +5,7 @@ Everything is set on the figure at hand; `matplotlib.rcParams` stays as the user
 """
 
 import math
+import re
 from collections.abc import Sequence
 
 import numpy as np
@@ -73,6 +74,26 @@ def label(text: str, length: int = 24) -> str:
         tail = (length - 1) // 2
         text = f"{text[: length - 1 - tail]}…{text[-tail:]}"
     return text.replace("$", r"\$")
+
+
+def whole(text: str, width: int = 22) -> list[str]:
+    """A name in as many lines as it takes, broken behind a sign where there is one; `$` no maths.
+
+    Example:
+        >>> whole("TCGA-A1-A0SB-01Z-00-DX1.B34C267B", 16)
+        ['TCGA-A1-A0SB-', '01Z-00-DX1.', 'B34C267B']
+        >>> whole("a" * 20, 16)
+        ['aaaaaaaaaaaaaaaa', 'aaaa']
+    """
+    lines = [""]
+    for piece in re.findall(r"[^-_. ]*[-_. ]?", text):
+        if lines[-1] and len(lines[-1] + piece.rstrip()) > width:
+            lines.append("")
+        while len(piece) > width:
+            lines[-1], piece = piece[:width], piece[width:]
+            lines.append("")
+        lines[-1] += piece
+    return [line.strip().replace("$", r"\$") for line in lines if line.strip()] or [""]
 
 
 def top_legend(figure: Figure, handles: Sequence[Patch | Line2D]) -> None:
