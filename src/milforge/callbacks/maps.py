@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal, cast, get_args
 
@@ -31,39 +31,19 @@ from milforge.maps.kinds import Said
 from milforge.maps.ome_tiff import write_ome_tiff
 from milforge.maps.page import build_index, build_map_page
 from milforge.maps.picture import write_picture
+from milforge.maps.places import Place, place_tiles
 from milforge.maps.scale import Scales, scales_of
-from milforge.maps.slides import Slide, check_inside, find_slides, open_slide
+from milforge.maps.slides import Slide, find_slides
+from milforge.maps.sums import check_sum, sum_in_words
 from milforge.maps.table import write_tiles
-from milforge.maps.tiles import TileMap, corners_of, folder_of, side_of
+from milforge.maps.tiles import TileMap, corners_of, folder_of
 from milforge.maps.written import Row, check_agreement, expected, written_rows
 from milforge.markup import Markup
 from milforge.tasks import Task
 
 logger = logging.getLogger(__name__)
 
-SUMS = 1e-4  # of the sum of the sizes of the contributions, which are float32 in part
 Score = Literal["auto", "contribution", "attention", "gradient", "occlusion"]
-
-
-@dataclass(frozen=True, eq=False)
-class Place:
-    """Where the tiles of a bag lie.
-
-    Attributes:
-        corners: `(N, 2)`, see `TileMap`.
-        side: of a tile.
-        slide: behind them; None where there is none.
-        to_pixels: see `TileMap`.
-        to_micrometres: see `TileMap`.
-        notes: what a reader should know of it.
-    """
-
-    corners: Any
-    side: float
-    slide: Slide | None
-    to_pixels: float | None
-    to_micrometres: float | None
-    notes: tuple[str, ...]
 
 
 class MapWriter(RecordCollector):
@@ -156,15 +136,16 @@ class MapWriter(RecordCollector):
         for number in chosen:
             record = records[number]
             try:
-                place = self._place(trainer, record, number, without)
+                place = self._place(trainer, record, number)
                 batch = _batch_of(trainer, module, record, number)
                 maps.append(self._map(module, record, task, batch, place, written))
             except ValueError as error:
                 missing[record.bag_id] = _sentence(error)
-                without.pop(record.bag_id, None)
                 continue
             if place.slide is not None:
                 behind[record.bag_id] = place.slide
+            if place.missing is not None:
+                without[record.bag_id] = place.missing
         measured = self._measure(trainer, module, records) if self.faithfulness else []
         scales = scales_of(maps)
         for each in maps:
@@ -180,41 +161,13 @@ class MapWriter(RecordCollector):
             raise ValueError(f"no bag could be mapped: bag {name}: {reason}")
         print(f"maps         {len(maps)} bags: {self.folder / 'index.html'}")
 
-    def _place(
-        self, trainer: L.Trainer, record: BagRecord, number: int, without: dict[str, str]
-    ) -> Place:
-        """Where the tiles of a bag lie; why its slide cannot be drawn is put into `without`."""
+    def _place(self, trainer: L.Trainer, record: BagRecord, number: int) -> Place:
+        """Where the tiles of a bag lie."""
         folder_of(record.bag_id)
         data: Any = trainer.datamodule  # type: ignore[attr-defined]
         told = bag_tile(data.parts[record.part], number)
-        notes = []
         corners = corners_of(record.coords, record.slide)
-        side = side_of(corners, told.side if self.tile_size is None else self.tile_size)
-        if self.tile_size is None and told.side is None:
-            notes.append(
-                "Nothing says how large a tile is: it is taken to be as large as the stride of the "
-                "coords (tile_size= gives another size)."
-            )
-        unit, slide, mpp = told.unit, None, self.mpp
-        if self.slides is not None:
-            try:
-                slide = open_slide(self.slides, record.bag_id, self.mpp)
-                mpp = slide.mpp
-                if unit == "um" and mpp is None:
-                    raise ValueError(
-                        "its coords are in micrometres, and nothing says how large a pixel of the "
-                        "slide is: give mpp=MICROMETRES"
-                    )
-                factor = 1 / cast(float, mpp) if unit == "um" else 1.0
-                check_inside(slide, corners * factor, side * factor)
-                if unit is None:
-                    unit = "px"
-                    notes.append("Its coords are taken for pixels of level 0 of the slide.")
-            except (ValueError, OSError, ModuleNotFoundError) as error:
-                slide, without[record.bag_id] = None, _sentence(error)
-        to_pixels = {"px": 1.0, "um": None if mpp is None else 1 / mpp}.get(unit or "")
-        to_micrometres = 1.0 if unit == "um" else mpp
-        return Place(corners, side, slide, to_pixels, to_micrometres, tuple(notes))
+        return place_tiles(record.bag_id, corners, told, self.slides, self.mpp, self.tile_size)
 
     def _map(
         self,
@@ -238,8 +191,9 @@ class MapWriter(RecordCollector):
         if found.contributions is None:
             notes.append("The model has no exact contributions.")
         else:
-            _check_sum(found.contributions, found.offset, found.logits)
-            notes.append(_sum_in_words(found.offset, found.logits, len(self.checkpoints)))
+            added, offset, logits = map(_numpy, (found.contributions, found.offset, found.logits))
+            check_sum(added, offset, logits)
+            notes.append(sum_in_words(offset, logits, len(self.checkpoints)))
         names = member_names([self.checkpoints[n] for n in numbers])
         return TileMap(
             name=record.bag_id,
@@ -278,7 +232,7 @@ class MapWriter(RecordCollector):
         def explained(number: int, batch: Any) -> Any:
             record, blocks = records[number], None
             if self.score == "occlusion":
-                place = self._place(trainer, record, number, {})
+                place = self._place(trainer, record, number)
                 blocks = self._blocks(place.corners, place.side)
             return self._explain(module, batch, record, blocks)[0]
 
@@ -382,30 +336,6 @@ def _row(record: BagRecord, task: Task) -> Row:
     (row,) = bags_table([record], task).to_pylist()
     starts = tuple("logit" if name == "logits" else name for name in record.columns)
     return {k: v for k, v in row.items() if isinstance(v, float) and k.startswith(starts)}
-
-
-def _check_sum(contributions: torch.Tensor, offset: Any, logits: torch.Tensor) -> None:
-    gap = (contributions.sum(0) + offset - logits).abs()
-    if not bool((gap <= SUMS * (contributions.abs().sum(0) + offset.abs())).all()):
-        raise ValueError(
-            "the contributions that the model states do not sum to its logits (they are "
-            f"{gap.max():.3g} apart): mend its method contributions"
-        )
-
-
-def _sum_in_words(offset: Any, logits: torch.Tensor, checkpoints: int) -> str:
-    def words(values: torch.Tensor) -> str:
-        return ", ".join(f"{each:.4g}" for each in values.tolist())
-
-    mean = (
-        " It is the mean of the models' logits, not the logit of their mean probability."
-        if checkpoints > 1
-        else ""
-    )
-    return (
-        f"The contributions of all tiles and the offset {words(offset)} sum to the logit "
-        f"{words(logits)}.{mean}"
-    )
 
 
 def _numpy(values: torch.Tensor | None) -> Any:
