@@ -15,7 +15,7 @@ CORNERS = np.array([[0.0, 0], [100, 0], [100, 200]])
 @pytest.fixture(scope="module")
 def slides(tmp_path_factory):
     folder = tmp_path_factory.mktemp("slides")
-    Image.new("RGB", (600, 800)).save(folder / "a.png")
+    Image.new("RGB", (600, 801)).save(folder / "a.png")
     return find_slides(folder)
 
 
@@ -38,7 +38,7 @@ def test_micrometres_lie_on_pixels_where_their_size_is_known(slides):
     assert unknown.missing.endswith("give mpp=MICROMETRES")
     known = place_tiles("a", CORNERS, told, slides, mpp=0.25)
     assert (known.to_pixels, known.to_micrometres, known.missing) == (4, 1, None)
-    assert known.slide.size == (600, 800)
+    assert known.slide.size == (600, 801)
     # 200 um are 800 pixels of 0.25, and more of a smaller one.
     beyond = place_tiles("a", CORNERS + np.array([0, 1]), told, slides, mpp=0.25)
     assert "begin at up to 400, 804" in beyond.missing
