@@ -39,9 +39,9 @@ def main() -> None:
     if not (run / "summary.json").is_file():
         call(
             folder, "train", "data=feature_bags", "data.root=features", "data.labels=labels.csv",
-            "split=random", f"model={options.model}", "model/encoder=projection",
-            "model.encoder.hidden=[64]", "trainer.max_epochs=40", "optimizer.lr=0.001",
-            "logger=csv", f"run={options.model}", "callbacks.figures=null",
+            "split=random", "task.positive=nine", f"model={options.model}",
+            "model/encoder=projection", "model.encoder.hidden=[64]", "trainer.max_epochs=40",
+            "optimizer.lr=0.001", "logger=csv", f"run={options.model}", "callbacks.figures=null",
         )  # fmt: skip
     metrics = json.loads((run / "summary.json").read_text())["metrics"]
     print(f"test/auroc {metrics['test/auroc']:.3f}\n")

@@ -51,7 +51,7 @@ def curves_of(
     Args:
         scores: `(N,)` by name, N at least 2: what speaks for the logit is large.
         logits_of: the logits `(n,)` of the bag when only those tiles are left, for n sets of them.
-        seed: of the random orders, of which the mean is taken.
+        seed: of the random orders, of which, from both ends, the mean is taken.
 
     Returns:
         `(10,)` logits each, at the `shares` that are left.
@@ -64,9 +64,12 @@ def curves_of(
     asked = [kept(order, curve) for name, curve in names for order in orders[name]]
     found = logits_of([part for parts in asked for part in parts]).reshape(len(asked), POINTS)
     rows = iter(found)
-    return {
+    curves = {
         (name, curve): np.mean([next(rows) for _ in orders[name]], axis=0) for name, curve in names
     }
+    # A random order is as random from its other end.
+    either = np.mean([curves["random", curve] for curve in CURVES], axis=0)
+    return curves | {("random", curve): either for curve in CURVES}
 
 
 def area(curve: Floats) -> float:

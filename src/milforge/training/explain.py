@@ -82,7 +82,7 @@ def explain(
     names = ("weights", *of_logits, "probability")
     return Explained(
         logits,
-        **{name: mean(name) for name in names},  # type: ignore[arg-type]
+        **{name: mean(name) for name in names},
         of_token=all(one.of_token for one in each),
         members=each,
     )
@@ -120,8 +120,8 @@ def probability_alone(module: Any, batch: BagBatch) -> Tensor | None:
     if batch.adj is not None and getattr(module.network, "needs_adjacency", False):
         return None
     parts = []
-    for rows in torch.arange(batch.num_instances).split(MOST_AT_ONCE):
-        alone = replace(sub_bags(batch, rows.split(1), graph=False), slide=None)
+    for rows in torch.split(torch.arange(batch.num_instances), MOST_AT_ONCE):
+        alone = replace(sub_bags(batch, torch.split(rows, 1), graph=False), slide=None)
         output: BagOutput = module(alone)
         columns: Mapping[str, Tensor] = module.columns(output)
         if "probability" not in columns:
