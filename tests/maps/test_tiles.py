@@ -111,6 +111,7 @@ def test_predictions_are_found_and_averaged(tmp_path):
     second = written_rows(write_run(tmp_path / "b", [row("x", 0.4), row("y", 0.5)]))
     assert expected([first], "x", "test") == {"probability_1": 0.2, "logit_0": 0.4}
     assert expected([first], "x", "train")["probability_1"] == 0.2
+    assert expected([first], "x", "test", averaged=True) == {"probability_1": 0.2}
     assert expected([first, second], "x", "test") == {"probability_1": pytest.approx(0.3)}
     assert expected([first, second], "y", "test") is None
     assert expected([first, None], "x", "test") is None

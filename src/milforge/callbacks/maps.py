@@ -180,7 +180,9 @@ class MapWriter(RecordCollector):
     ) -> TileMap:
         of_bag = getattr(module, "of_bag", None)
         numbers = range(len(written)) if of_bag is None else of_bag[record.bag_id]
-        said = expected([written[n] for n in numbers], record.bag_id, record.part)
+        files = [written[n] for n in numbers]
+        averaged = len(self.checkpoints) > 1
+        said = expected(files, record.bag_id, record.part, averaged=averaged)
         if said is None:
             notes = ["No predictions of the run were at hand to compare its prediction with."]
         else:

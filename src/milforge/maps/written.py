@@ -39,11 +39,23 @@ def written_rows(checkpoint: str) -> dict[tuple[str, str], Row] | None:
 
 
 def expected(
-    files: Sequence[Mapping[tuple[str, str], Row] | None], bag: str, part: str
+    files: Sequence[Mapping[tuple[str, str], Row] | None],
+    bag: str,
+    part: str,
+    *,
+    averaged: bool = False,
 ) -> Row | None:
     """What the files of the checkpoints that predict a bag say of it together.
 
-    None where one of them does not know the bag.
+    Args:
+        files: see `written_rows`.
+        bag: its name.
+        part: that it is of.
+        averaged: whether it is predicted as a mean, be it of one: the logits of a mean are none of
+            a network, and are not compared.
+
+    Returns:
+        None where a file does not know the bag.
     """
     rows = []
     for file in files:
@@ -52,7 +64,7 @@ def expected(
         if row is None:
             return None
         rows.append(row)
-    if len(rows) == 1:
+    if len(rows) == 1 and not averaged:
         return rows[0]
     names = [name for name in rows[0] if name.startswith(AVERAGED)]
     return {name: sum(row[name] for row in rows) / len(rows) for name in names}
