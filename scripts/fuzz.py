@@ -165,7 +165,7 @@ def try_all(options: argparse.Namespace, place: Path) -> dict[str, Counter[str]]
         if code:
             raise SystemExit(f"expected a whole run to end well, got:\n{output}")
     results: dict[str, Counter[str]] = {}
-    for each in all_inputs(place, 40 if options.short else 1):
+    for each in all_inputs(place, 100 if options.short else 1):
         if options.kind and each.kind not in options.kind:
             continue
         if options.only not in (None, each.number):
@@ -197,7 +197,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--kind", action="append", help="inputs of this kind alone; several times")
     parser.add_argument("--only", type=int, help="the input of this number alone")
-    parser.add_argument("--short", action="store_true", help="one of forty")
+    parser.add_argument("--short", action="store_true", help="one of a hundred")
     parser.add_argument("--show", action="store_true", help="print all that the command printed")
     options = parser.parse_args(arguments)
     os.environ.setdefault("OMP_NUM_THREADS", "1")

@@ -57,6 +57,7 @@ def test_nothing_that_a_data_set_may_offer_is_lost():
     assert offered == {"__len__", "__getitem__", "labels", "sizes", "outline", "set_epoch"} | {
         "faults",
         "state",
+        "tile",
     }
     # Of bags that do not differ by epoch it has no such method either.
     assert offered - {"set_epoch"} <= vars(WrappedDataset).keys()

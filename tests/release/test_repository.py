@@ -60,7 +60,8 @@ def test_the_pythons_of_the_workflow_are_those_of_the_project():
 def test_the_citation_agrees_with_the_project():
     citation = yaml.safe_load((ROOT / "CITATION.cff").read_text())
     assert citation["version"] == PROJECT["version"]
-    assert citation["license"] == PROJECT["license"]
+    # Beside it stands the licence of the one file that is not ours.
+    assert PROJECT["license"].split(" AND ")[0] == citation["license"]
     assert citation["authors"] == [{"name": "MilForge contributors"}]
     assert f"## {PROJECT['version']}" in (ROOT / "CHANGELOG.md").read_text()
 

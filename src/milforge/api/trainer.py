@@ -104,11 +104,12 @@ def make_loggers(group: DictConfig | None) -> list[Logger]:
         group: name to logger.
     """
     loggers: list[Logger] = []
+    disabled = wandb_mode() == "disabled"
     for name, node in (group or {}).items():
         if node is None:
             continue
         target = str(node.get("_target_", ""))
-        if wandb_mode() == "disabled" and target.endswith("WandbLogger"):
+        if disabled and target.endswith("WandbLogger"):
             continue
         build = partial(_make_tracker, str(name), node)
         if not target.endswith(ON_THIS_MACHINE):

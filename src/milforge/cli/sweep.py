@@ -20,7 +20,6 @@ from omegaconf.errors import OmegaConfBaseException
 from milforge.cli.detached import check_detach, leave_once_submitted
 from milforge.config.messages import explain
 from milforge.config.search_metric import check_metric, goal
-from milforge.data.files import read_json
 
 
 class SweepJob:
@@ -247,6 +246,8 @@ def _written(path: Path) -> int:
 
 
 def _summary(folder: Path) -> Mapping[str, Any]:
+    from milforge.data.files import read_json  # which imports torch
+
     try:
         summary = read_json(folder / "summary.json")
     except (OSError, ValueError):
