@@ -46,7 +46,8 @@ def test_a_fault_ends_the_script_with_code_1(fuzz, monkeypatch, capsys):
         return 0
 
     monkeypatch.setattr(fuzz, "run_command", broken)
-    monkeypatch.setattr(fuzz, "all_inputs", lambda base, share: fuzz.file_inputs(90))
+    splits = fuzz.Input("split file", 0, fuzz.fuzz_inputs.splits)
+    monkeypatch.setattr(fuzz, "all_inputs", lambda base, share: [splits])
     assert fuzz.main(["--kind", "split file"]) == 1
     printed = capsys.readouterr().out
     assert "traceback: KeyError: 'ours'" in printed
