@@ -198,7 +198,7 @@ def test_help_is_fast(tmp_path, command):
     assert not HEAVY & modules
     assert error == ""
     assert output.startswith(f"milforge-{command}\n")
-    for group in ("data: digits_bags, digits_chain, ", "trainer: cpu, ", "logger: csv, none, "):
+    for group in ("data: digits_bags, digits_chain, ", "trainer: cpu, ", "logger: csv, mlflow, "):
         assert group in output
     assert not list(tmp_path.iterdir())
 
