@@ -46,7 +46,7 @@ WITH_OPTIONS = ("inspect", "report", "bench")
 # What the commands import when they need it: no child is to wait for it.
 IMPORTED = (
     *(f"milforge.cli.{command}" for command in COMMANDS),
-    *("milforge.api.training", "milforge.api.evaluation", "milforge.report.table"),
+    *("milforge.api.training", "milforge.api.trained.evaluation", "milforge.report.table"),
     *("sklearn.datasets", "sklearn.model_selection", "pyarrow.csv", "matplotlib.pyplot"),
 )
 

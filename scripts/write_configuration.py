@@ -12,7 +12,7 @@ from pathlib import Path
 from hydra.core.plugins import Plugins
 
 from milforge.config.json_schema import schema_of
-from milforge.config.key_help import Key, composed
+from milforge.config.keys.key_help import Key, composed
 from milforge.config.resolvers import prepare
 
 ROOT = Path(__file__).resolve().parents[1]

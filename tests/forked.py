@@ -28,7 +28,12 @@ from composing import hide_local_config
 
 _SERVER = multiprocessing.get_context("forkserver")
 _SERVER.set_forkserver_preload(
-    ["milforge.api.evaluation", "milforge.api.training", "milforge.cli.app", "milforge.cli.sweep"]
+    [
+        "milforge.api.trained.evaluation",
+        "milforge.api.training",
+        "milforge.cli.common.app",
+        "milforge.cli.common.sweep",
+    ]
 )
 
 

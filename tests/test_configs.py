@@ -12,9 +12,10 @@ from hydra.errors import ConfigCompositionException
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from milforge.config import key_help, schema
+from milforge.config import schema
 from milforge.config.hydra_versions import VERSION_BASE
-from milforge.config.key_check import check_targets
+from milforge.config.keys import key_help
+from milforge.config.keys.key_check import check_targets
 from milforge.config.messages import config_dir, explain
 from milforge.config.resolvers import prepare
 from thinned import thinned

@@ -18,7 +18,7 @@ from milforge.data import Bag, BagBatch, collate_bags
 from milforge.functional import segment_rank
 from milforge.models import CLAM, DSMIL, DTFD, ILRA, RRT, MambaMIL, TransMIL, WiKG
 from milforge.nn import MLPEncoder
-from milforge.nn.nystrom_attention import pseudo_inverse
+from milforge.nn.blocks.nystrom_attention import pseudo_inverse
 
 WIDTH, HIDDEN, SIZES, NETWORKS = 32, 64, (40, 12, 90, 25, 60, 33, 18, 75), 30
 

@@ -19,7 +19,7 @@ from pathlib import Path
 
 import numpy as np
 
-from milforge.statistics.repetitions import bootstrap_interval
+from milforge.statistics.repeated_runs.repetitions import bootstrap_interval
 
 SWEEPS = Path("logs/train/multiruns")
 FOLDS = 50

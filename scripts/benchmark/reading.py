@@ -34,8 +34,8 @@ import torch
 from _common import least_times
 
 from milforge.data import FeatureBags, TrainBatches, collate_bags, open_reader
-from milforge.data.read_ahead import ReadAhead
-from milforge.data.tables import Tables
+from milforge.data.loading.read_ahead import ReadAhead
+from milforge.data.loading.tables import Tables
 
 WIDTH, BATCH = 1024, 512
 EPOCHS = 10  # of a run, by which the first one counts

@@ -26,7 +26,7 @@ from milforge.statistics import (
     wilson,
 )
 from milforge.statistics.auroc import auroc_of, interval_of
-from milforge.statistics.repetitions import sign_flip_p
+from milforge.statistics.repeated_runs.repetitions import sign_flip_p
 
 Floats = NDArray[np.float64]
 SIZES = (5, 10, 20, 50)  # patients a class

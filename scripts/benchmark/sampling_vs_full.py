@@ -27,8 +27,8 @@ from omegaconf import OmegaConf
 
 from milforge.api.build import make_data
 from milforge.api.learning import make_learning
-from milforge.api.members import make_member, stored_task
-from milforge.config.checkpoint_config import load_checkpoint
+from milforge.api.trained.members import make_member, stored_task
+from milforge.config.checkpoints.checkpoint_config import load_checkpoint
 from milforge.data import ImageBatch, collate_images
 from milforge.training import MILModule
 

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from omegaconf import DictConfig
 
     from milforge.api.compose import compose
-    from milforge.api.model import load
+    from milforge.api.trained.model import load
     from milforge.api.training import Run
 
 __version__ = "0.1.0"
@@ -43,7 +43,7 @@ def __getattr__(name: str) -> Any:
 
         return compose
     if name == "load":
-        from milforge.api.model import load
+        from milforge.api.trained.model import load
 
         return load
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

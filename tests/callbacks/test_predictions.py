@@ -11,7 +11,7 @@ from lightning.pytorch.loggers import WandbLogger
 
 from milforge.callbacks import BagRecord, PredictionWriter
 from milforge.tasks import Binary, Multiclass, Multilabel, Regression
-from milforge.training.parts import BagInfo
+from milforge.training.data.labelled_parts import BagInfo
 
 KNOWN = ("bag_id", "part", "patient", "size", "order")
 

@@ -12,7 +12,7 @@ from scipy import special
 import milforge
 from milforge.statistics import class_thresholds, fit_temperature
 from milforge.tasks import Binary, Multiclass
-from milforge.tasks.calibration import Calibration
+from milforge.tasks.classes.calibration import Calibration
 
 
 def rows(path, part=None):

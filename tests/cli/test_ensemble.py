@@ -228,7 +228,7 @@ def test_a_misspelt_key_is_told_first(here, members, monkeypatch):
     def too_late(*_, **__):
         raise AssertionError("data or device was touched")
 
-    monkeypatch.setattr("milforge.api.evaluation.infer", too_late)
+    monkeypatch.setattr("milforge.api.trained.evaluation.infer", too_late)
     error = here("evaluate", listed(members), "data.mean_sise=3").error()
     assert "did you mean 'data.mean_size'?" in error
 

@@ -11,10 +11,10 @@ import pytest
 import wandb
 
 from bag_folders import labelled_bags, plain_folder
-from milforge.api.evaluation import checkpoint_list
+from milforge.api.trained.evaluation import checkpoint_list
 from milforge.api.wandb_run import stage_in
-from milforge.cli.terminal import show_any_name
-from milforge.config.checkpoint_config import load_checkpoint
+from milforge.cli.common.terminal import show_any_name
+from milforge.config.checkpoints.checkpoint_config import load_checkpoint
 from milforge.data.features.readers import open_reader
 from milforge.runs.checkpoint_io import is_whole
 

@@ -22,10 +22,10 @@ from bag_folders import labelled_bags
 from milforge.api.launch import Launch
 from milforge.api.trainer import _check_launch
 from milforge.api.training import Run
-from milforge.cli import sweep
+from milforge.cli.common import sweep
 from milforge.config import run_folders, search_metric
 from milforge.config.hydra_versions import VERSION_BASE
-from milforge.config.key_check import check_targets
+from milforge.config.keys.key_check import check_targets
 from milforge.config.messages import config_dir
 from milforge.config.planned_jobs import planned_jobs
 from milforge.config.resolvers import prepare
@@ -361,7 +361,7 @@ def test_a_search_has_a_plan_too(tmp_path, monkeypatch):
 
 
 def test_slurm_is_needed_where_it_is_asked_for(here, monkeypatch):
-    monkeypatch.setattr("milforge.cli.sweep.shutil.which", lambda name: None)
+    monkeypatch.setattr("milforge.cli.common.sweep.shutil.which", lambda name: None)
     error = here("train", "-m", "launcher=submitit_slurm", "seed=0,1").error()
     assert error.startswith("launcher submitit_slurm: expected srun and sbatch on this machine")
 

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from milforge.config.json_schema import HYDRA, choices, json_type, schema_of
-from milforge.config.key_help import Key
+from milforge.config.keys.key_help import Key
 
 
 def key(name, value="", comment="", type="", argument=""):

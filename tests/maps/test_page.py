@@ -11,11 +11,11 @@ import pytest
 from PIL import Image
 
 from browser import CHROMIUM, Browser
-from milforge.maps.ground import Ground
 from milforge.maps.kinds import Said
 from milforge.maps.page import build_index, build_map_page
-from milforge.maps.pyramid import address
 from milforge.maps.scale import scales_of
+from milforge.maps.slide.ground import Ground
+from milforge.maps.slide.pyramid import address
 from tile_maps import make_map
 
 NASTY = '<img src=x onerror="alert(1)">&\'"</script><b>'

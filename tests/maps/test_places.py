@@ -6,7 +6,7 @@ from PIL import Image
 
 from milforge.data.dataset import Tile
 from milforge.maps.places import place_tiles
-from milforge.maps.slides import find_slides
+from milforge.maps.slide.slides import find_slides
 from milforge.maps.sums import check_sum
 
 CORNERS = np.array([[0.0, 0], [100, 0], [100, 200]])

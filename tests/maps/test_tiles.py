@@ -8,9 +8,9 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
+from milforge.maps.checks.written import check_agreement, expected, written_rows
 from milforge.maps.choose import Judged, choose
 from milforge.maps.tiles import corners_of, folder_of, side_of
-from milforge.maps.written import check_agreement, expected, written_rows
 
 
 @pytest.mark.parametrize(

@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import survival_oracles as oracle
-from milforge.functional.censoring import kaplan_meier
-from milforge.functional.concordance import count_before
+from milforge.functional.time_to_event.censoring import kaplan_meier
+from milforge.functional.time_to_event.concordance import count_before
 from milforge.metrics import (
     ConcordanceIndex,
     CumulativeDynamicAUC,

@@ -21,7 +21,7 @@ from milforge.api.build import build_network
 from milforge.data import Bag, BagBatch, collate_bags
 from milforge.functional import segment_softmax, segment_sum
 from milforge.graph import build_adjacency
-from milforge.training.losses import auxiliary_loss, bag_losses
+from milforge.training.loss.step_loss import auxiliary_loss, bag_losses
 from test_configs import compose_config, options
 
 WIDTH = 6

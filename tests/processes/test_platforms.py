@@ -27,7 +27,7 @@ for found in pkgutil.walk_packages(milforge.__path__, "milforge."):
     importlib.import_module(found.name)
 from milforge.callbacks.interruption import BY_WEIGHT
 from milforge.processes.exit_on_signal import ExitOnSignal
-from milforge.training.loader import outlast_signals
+from milforge.training.data.loader import outlast_signals
 assert BY_WEIGHT == (15, 0), BY_WEIGHT
 with ExitOnSignal():
     outlast_signals(0)

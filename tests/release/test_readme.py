@@ -9,8 +9,8 @@ import pytest
 import torch
 
 from guides import GUIDES
-from milforge.config.key_check import check_targets
-from milforge.config.key_help import answer, question
+from milforge.config.keys.key_check import check_targets
+from milforge.config.keys.key_help import answer, question
 from milforge.config.resolvers import prepare
 from test_configs import compose_config
 

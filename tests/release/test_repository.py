@@ -7,7 +7,7 @@ import tomllib
 import pytest
 import yaml
 
-from milforge.config.key_check import check_targets
+from milforge.config.keys.key_check import check_targets
 from project_copy import ROOT
 from test_configs import compose_config
 

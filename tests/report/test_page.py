@@ -11,7 +11,7 @@ from sklearn.metrics import brier_score_loss
 from browser import CHROMIUM, Browser
 from milforge.cli.report import choose_metrics
 from milforge.report import gather as gathering
-from milforge.report.faithfulness import faithfulness_rows
+from milforge.report.analysis.faithfulness import faithfulness_rows
 from milforge.report.files import write_page
 from milforge.report.page.charts import Series, chart, forest
 from milforge.report.page.html import table
@@ -34,9 +34,9 @@ VOID = {"meta"}
 def few_draws():
     """The intervals of these tests need not be precise."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("milforge.report.pooled.RESAMPLES", 50)
-        patch.setattr("milforge.report.pooled.DRAWS", 49)
-        patch.setattr("milforge.report.leaks.DRAWS", 49)
+        patch.setattr("milforge.report.analysis.pooled.RESAMPLES", 50)
+        patch.setattr("milforge.report.analysis.pooled.DRAWS", 49)
+        patch.setattr("milforge.report.checks.leaks.DRAWS", 49)
         yield
 
 

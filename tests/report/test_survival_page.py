@@ -15,8 +15,8 @@ TIMES = (2.0, 4.0, 6.0)
 
 @pytest.fixture(autouse=True)
 def few_draws(monkeypatch):
-    monkeypatch.setattr("milforge.report.pooled.RESAMPLES", 30)
-    monkeypatch.setattr("milforge.report.pooled.DRAWS", 29)
+    monkeypatch.setattr("milforge.report.analysis.pooled.RESAMPLES", 30)
+    monkeypatch.setattr("milforge.report.analysis.pooled.DRAWS", 29)
     monkeypatch.setattr("milforge.report.page.survival.RESAMPLES", 30)
 
 

@@ -4,7 +4,7 @@ import pytest
 import torch
 from omegaconf import OmegaConf
 
-from milforge.config.checkpoint_config import load_checkpoint
+from milforge.config.checkpoints.checkpoint_config import load_checkpoint
 from milforge.config.run_identity import identity
 from milforge.report.runs import read_run
 from milforge.runs import former_names

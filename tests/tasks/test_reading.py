@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from milforge.data.labels import MISSING, LabelError, Labels
-from milforge.tasks.class_labels import class_names_of, class_numbers, class_texts
-from milforge.tasks.class_weights import balanced, checked_weights, of_mean_one
+from milforge.tasks.classes.class_labels import class_names_of, class_numbers, class_texts
+from milforge.tasks.classes.class_weights import balanced, checked_weights, of_mean_one
 from milforge.tasks.reading import columns_named, names_of, number, only_column, texts
 from milforge.tasks.states import part_of
 

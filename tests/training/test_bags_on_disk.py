@@ -19,8 +19,8 @@ from milforge.data import (
     read_splits,
     write_split,
 )
-from milforge.data.kept import KeptBags
-from milforge.data.read_ahead import ReadAhead
+from milforge.data.loading.kept import KeptBags
+from milforge.data.loading.read_ahead import ReadAhead
 from milforge.graph import AdjacencyBuilder
 from milforge.training import MILDataModule
 

@@ -24,7 +24,7 @@ from milforge.nn import (
     Standardise,
 )
 from milforge.tasks import Multiclass
-from milforge.tasks.mean import logits_of_mean
+from milforge.tasks.classes.mean import logits_of_mean
 from milforge.training import Ensemble, MILModule
 from milforge.training.ensemble import scores_of_mean
 from stated import CLASSES, OUTPUTS, TASKS, Stated, class_weights, make_task

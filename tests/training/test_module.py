@@ -28,7 +28,8 @@ from milforge.metrics import MacroAUROC
 from milforge.models import BagNetwork, BagOutput
 from milforge.nn import AttentionPool, MLPEncoder, Standardise
 from milforge.tasks import Binary
-from milforge.training import MILDataModule, MILModule, finite
+from milforge.training import MILDataModule, MILModule
+from milforge.training.loss import finite
 from milforge.training.module import freeze_parts
 from milforge.training.seeds import draw_seed
 from stated import CLASSES, TASKS, Stated, attached, losses_by_hand, make_module, make_problem

@@ -16,7 +16,7 @@ from milforge.models import BagNetwork, BagOutput
 from milforge.nn import AttentionPool, MLPEncoder
 from milforge.tasks import Cox, Multi, Regression
 from milforge.training import MILModule
-from milforge.training.data_loaders import collate_share, train_batches
+from milforge.training.data.data_loaders import collate_share, train_batches
 from milforge.training.fit_outputs import fit_outputs
 from stated import attached
 

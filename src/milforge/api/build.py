@@ -13,9 +13,9 @@ from hydra.utils import get_object
 from omegaconf import DictConfig, OmegaConf
 from torch import Tensor, nn
 
-from milforge.config.checkpoint_config import unfitting
+from milforge.config.checkpoints.checkpoint_config import unfitting
 from milforge.config.hydra_versions import instantiate
-from milforge.config.odd_values import odd_values
+from milforge.config.keys.odd_values import odd_values
 from milforge.data import (
     BagBatch,
     BagSplits,
@@ -27,7 +27,7 @@ from milforge.data import (
 )
 from milforge.tasks import Auto, Task
 from milforge.training import MILDataModule
-from milforge.training.standardising import InstanceShape
+from milforge.training.data.standardising import InstanceShape
 
 
 def seed_run(config: DictConfig) -> None:

@@ -8,7 +8,7 @@ from omegaconf import DictConfig
 
 from milforge.config import run_folders
 from milforge.config.hydra_versions import VERSION_BASE
-from milforge.config.key_check import check_targets
+from milforge.config.keys.key_check import check_targets
 from milforge.config.messages import config_dir
 from milforge.config.resolvers import prepare
 

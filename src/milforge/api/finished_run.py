@@ -5,7 +5,7 @@ from pathlib import Path
 from omegaconf import DictConfig
 
 from milforge.api.build import make_data
-from milforge.config.checkpoint_config import load_checkpoint
+from milforge.config.checkpoints.checkpoint_config import load_checkpoint
 from milforge.config.messages import explain
 from milforge.runs.checkpoint_io import last_whole
 from milforge.runs.read_files import read_summary

@@ -11,11 +11,11 @@ from torch import Tensor
 from torchmetrics import Metric
 
 from milforge.api.build import class_of, make
-from milforge.config.key_check import check_complete
+from milforge.config.keys.key_check import check_complete
 from milforge.metrics import build_metrics, missing_options
 from milforge.tasks import Task
 from milforge.training import MILModule
-from milforge.training.losses import Loss, check_loss
+from milforge.training.loss.step_loss import Loss, check_loss
 
 # What is logged of every stage, whatever the task.
 MEASURED = ("loss", "inst_auroc", "inst_ap")

@@ -7,7 +7,7 @@ import lightning as L
 from lightning.pytorch.callbacks import ModelCheckpoint
 
 from milforge.callbacks.best_epoch import metrics_of
-from milforge.config.checkpoint_config import load_checkpoint
+from milforge.config.checkpoints.checkpoint_config import load_checkpoint
 from milforge.tasks import Task
 
 

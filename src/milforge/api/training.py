@@ -31,9 +31,9 @@ from milforge.api.trainer import (
 )
 from milforge.api.wandb_run import wandb_folder
 from milforge.callbacks.best_epoch import log_best
-from milforge.config.checkpoint_config import as_plain, load_checkpoint, load_weights
-from milforge.config.checkpoint_content import name_odd_values
-from milforge.config.key_check import did_you_mean
+from milforge.config.checkpoints.checkpoint_config import as_plain, load_checkpoint, load_weights
+from milforge.config.checkpoints.checkpoint_content import name_odd_values
+from milforge.config.keys.key_check import did_you_mean
 from milforge.config.run_identity import identity
 from milforge.config.search_metric import check_metric
 from milforge.data import write_split
@@ -56,7 +56,7 @@ from milforge.runs.resume import (
 )
 from milforge.runs.summary import write_summary
 from milforge.training import MILDataModule, MILModule
-from milforge.training.data_loaders import classes_to_balance
+from milforge.training.data.data_loaders import classes_to_balance
 
 logger = logging.getLogger(__name__)
 

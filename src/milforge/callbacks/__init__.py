@@ -4,7 +4,7 @@ from milforge.callbacks.best_epoch import BestEpoch
 from milforge.callbacks.dashboard import Dashboard
 from milforge.callbacks.figures import FigureWriter
 from milforge.callbacks.interruption import Interruption
-from milforge.callbacks.maps import MapWriter
+from milforge.callbacks.mapping.maps import MapWriter
 from milforge.callbacks.predictions import PredictionWriter
 from milforge.callbacks.progress import progress
 from milforge.callbacks.records import BagRecord, RecordCollector

@@ -12,8 +12,8 @@ import lightning as L
 import torch
 from matplotlib.figure import Figure
 
-from milforge.callbacks.bags_in_words import judged
 from milforge.callbacks.best_epoch import best_epoch
+from milforge.callbacks.mapping.bags_in_words import judged
 from milforge.callbacks.records import BagRecord, RecordCollector, stacked
 from milforge.callbacks.write_figure import write_figure
 from milforge.plots import (

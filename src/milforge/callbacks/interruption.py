@@ -45,7 +45,7 @@ class Interruption(Checkpoint):
         dirpath: folder of the checkpoints.
     """
 
-    uses_coords = False  # of a batch; see milforge.training.used_coords
+    uses_coords = False  # of a batch; see milforge.training.data.used_coords
 
     def __init__(self, dirpath: str) -> None:
         self.path = Path(dirpath) / "last.ckpt"

@@ -42,7 +42,7 @@ class SamplingFigures(Callback):
         images: how many images to draw; 0 draws none.
     """
 
-    uses_coords = False  # of a batch; see milforge.training.used_coords
+    uses_coords = False  # of a batch; see milforge.training.data.used_coords
 
     def __init__(self, folder: str | Path, images: int = 3) -> None:
         self.folder = Path(folder)

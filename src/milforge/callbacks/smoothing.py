@@ -46,7 +46,7 @@ class SmoothingMonitor(Callback):
     Energies that are not a number are not logged. Costs two sparse products a batch.
     """
 
-    uses_coords = False  # of a batch; see milforge.training.used_coords
+    uses_coords = False  # of a batch; see milforge.training.data.used_coords
 
     def __init__(self) -> None:
         self._watches: dict[str, list[_Watch]] = {}

@@ -169,10 +169,10 @@ def tell_unit_tests(plan: Plan) -> None:
     """
     from milforge.data.files import atomic_path
     from milforge.report.cells import in_columns, markdown, markdown_table
+    from milforge.report.checks.unit_tests import METRIC, NOTES, cells, judge, judged_records
     from milforge.report.files import write_csv
     from milforge.report.groups import group_runs
     from milforge.report.survey import survey
-    from milforge.report.unit_tests import METRIC, NOTES, cells, judge, judged_records
 
     found = survey([plan.folder / "unit_tests"])
     if not found.finished:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from milforge.config.key_help import Composed
+    from milforge.config.keys.key_help import Composed
 
 SIMPLEST = "simlp"
 UNIT_TEST = "mil_unit_test"  # of configs/data
@@ -106,7 +106,7 @@ def make_plan(options: argparse.Namespace) -> Plan:
         ValueError: for what cannot be run, or contradicts what the bench was begun with.
     """
     from milforge.config import run_folders
-    from milforge.config.key_help import composed
+    from milforge.config.keys.key_help import composed
     from milforge.config.resolvers import prepare
 
     overrides = _check_overrides(options.overrides)
@@ -184,7 +184,7 @@ def _check_overrides(overrides: Sequence[str]) -> list[str]:
 
 
 def _choose_models(text: str, found: "Composed", config_dir: str | None) -> tuple[str, ...]:
-    from milforge.config.key_check import did_you_mean
+    from milforge.config.keys.key_check import did_you_mean
     from milforge.config.messages import config_dir as shipped
 
     known = found.options["model"]

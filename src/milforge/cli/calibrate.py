@@ -21,7 +21,7 @@ def parse(arguments: Sequence[str]) -> tuple[str, float]:
     Raises:
         ValueError: for another key, or one that is missing.
     """
-    from milforge.config.key_check import did_you_mean
+    from milforge.config.keys.key_check import did_you_mean
 
     found = {}
     for argument in arguments:
@@ -48,8 +48,8 @@ def calibrate(arguments: Sequence[str]) -> None:
         ValueError: for a key, a checkpoint or predictions that cannot be used.
     """
     text, alpha = parse(arguments)
-    from milforge.api.calibration import calibrate as fit
-    from milforge.config.checkpoint_paths import named_checkpoints
+    from milforge.api.trained.calibration import calibrate as fit
+    from milforge.config.checkpoints.checkpoint_paths import named_checkpoints
 
     for path in named_checkpoints(text):
         found = fit(path, alpha=alpha)

@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from milforge.cli.terminal import show_any_name
+from milforge.cli.common.terminal import show_any_name
 
 _LAYOUTS = ("clam", "trident", "torchmil", "stamp", "plain", "table")
 

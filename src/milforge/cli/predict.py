@@ -2,15 +2,15 @@
 
 from omegaconf import DictConfig
 
-from milforge.cli.app import launched, run
-from milforge.config.checkpoint_config import prepare
-from milforge.config.key_check import check_targets
+from milforge.cli.common.app import launched, run
+from milforge.config.checkpoints.checkpoint_config import prepare
+from milforge.config.keys.key_check import check_targets
 
 
 def predict(config: DictConfig) -> None:
     """Predicts as the config says."""
     check_targets(config)
-    from milforge.api.evaluation import infer
+    from milforge.api.trained.evaluation import infer
 
     infer(config, evaluate=False, launch=launched())
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from milforge.cli.terminal import show_any_name
+from milforge.cli.common.terminal import show_any_name
 
 if TYPE_CHECKING:
     from milforge.report.runs import Run
@@ -108,7 +108,7 @@ def choose_metrics(runs: Sequence["Run"], names: Sequence[str] | None) -> list[s
     Raises:
         ValueError: for a metric that no run has, or where no run has any.
     """
-    from milforge.config.key_check import did_you_mean
+    from milforge.config.keys.key_check import did_you_mean
     from milforge.report.survey import FAITHFULNESS
 
     known = list(

@@ -5,9 +5,9 @@ import math
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
-from milforge.cli.app import launched, run
-from milforge.cli.sweep import is_search
-from milforge.config.key_check import check_targets
+from milforge.cli.common.app import launched, run
+from milforge.cli.common.sweep import is_search
+from milforge.config.keys.key_check import check_targets
 from milforge.config.search_metric import check_metric, goal
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import yaml
 
-from milforge.config.key_help import Key
+from milforge.config.keys.key_help import Key
 
 DRAFT = "http://json-schema.org/draft-07/schema#"
 TYPES = {

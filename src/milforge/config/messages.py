@@ -15,7 +15,7 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from milforge.config.hydra_versions import VERSION_BASE
-from milforge.config.key_check import did_you_mean
+from milforge.config.keys.key_check import did_you_mean
 from milforge.processes.system_errors import WRITING, refusal, shortage
 
 # Hydra's plugins, and the extra that brings them.

@@ -127,7 +127,7 @@ class InferConfig(RunConfig):
         out_of_fold: whether all bags are test bags, each predicted by those checkpoints alone that
             were neither fitted on it nor selected by it.
         trust: a package, or a list of them, that the config of a checkpoint may name beside those
-            of `milforge.config.trust`; it is read from the command line alone.
+            of `milforge.config.checkpoints.trust`; it is read from the command line alone.
     """
 
     out_of_fold: bool = False

@@ -5,7 +5,7 @@ from typing import Any
 
 from hydra.utils import get_object
 
-from milforge.config.key_check import did_you_mean
+from milforge.config.keys.key_check import did_you_mean
 
 
 def direction(metric: str | None, monitor: str | None, mode: str | None, *, _root_: Any) -> str:

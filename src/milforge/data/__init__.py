@@ -1,7 +1,6 @@
 """Bags, batches of bags, and data sets of them."""
 
 from milforge.data.bag import Bag
-from milforge.data.bags_alone import bags_alone
 from milforge.data.batch import BagBatch, collate_bags, unbatch
 from milforge.data.covariates import CovariateEncoder
 from milforge.data.dataset import (
@@ -16,7 +15,6 @@ from milforge.data.dataset import (
     differs_by_epoch,
     set_epoch,
 )
-from milforge.data.evaluation_bags import EvaluationBags
 from milforge.data.examples.canvas import Canvas
 from milforge.data.examples.digit_bags import ImageBags, draw_bags
 from milforge.data.examples.digits import digits_bags
@@ -35,7 +33,6 @@ from milforge.data.features.inspection import Inspection, inspect_folder
 from milforge.data.features.label_table import LabelTable, read_labels, stored_labels
 from milforge.data.features.mean_std import feature_moments
 from milforge.data.features.readers import BagHeader, BagReader, open_reader
-from milforge.data.graph_bags import GraphBags, GraphCounts
 from milforge.data.images.folder import ImageFolder, image_folder
 from milforge.data.images.large_image import ImageBatch, LargeImage, collate_images
 from milforge.data.images.sources import (
@@ -47,17 +44,20 @@ from milforge.data.images.sources import (
     low_resolution,
     open_source,
 )
-from milforge.data.labelled_bags import LabelledBags
 from milforge.data.labels import LabelError, Labels
-from milforge.data.loader import Loader
+from milforge.data.loading.evaluation_bags import EvaluationBags
+from milforge.data.loading.loader import Loader
+from milforge.data.loading.samplers import TrainBatches
 from milforge.data.parts import BagSplits, BagTable, changes_nothing
-from milforge.data.patients import PatientBags, patients_of
-from milforge.data.samplers import TrainBatches
 from milforge.data.splits.check import check_split
 from milforge.data.splits.choose import AllBags, KFold, RandomSplit, SplitFiles, Splitter
 from milforge.data.splits.draw import Split, kfold_splits, monte_carlo_splits
 from milforge.data.splits.files import read_splits, write_split
-from milforge.data.wrapped_dataset import WrappedDataset
+from milforge.data.wrappers.bags_alone import bags_alone
+from milforge.data.wrappers.graph_bags import GraphBags, GraphCounts
+from milforge.data.wrappers.labelled_bags import LabelledBags
+from milforge.data.wrappers.patients import PatientBags, patients_of
+from milforge.data.wrappers.wrapped_dataset import WrappedDataset
 
 __all__ = [
     "SPLITS",

@@ -3,8 +3,6 @@
 from milforge.functional.attention import attention_entropy, attention_pool, weighted_sums
 from milforge.functional.attention_supervision import attention_supervision
 from milforge.functional.bag_attention import bag_attention
-from milforge.functional.censoring import Steps, baseline_hazard, kaplan_meier
-from milforge.functional.concordance import concordance_index
 from milforge.functional.dirichlet import dirichlet_energy, relative_dirichlet_energy
 from milforge.functional.keyed_random import keyed_uniform
 from milforge.functional.losses import (
@@ -28,8 +26,10 @@ from milforge.functional.segment import (
     segment_weighted_sum,
 )
 from milforge.functional.selection import segment_argmax, segment_rank
-from milforge.functional.survival import cox_nll, discrete_survival_nll, weibull_nll
-from milforge.functional.survival_scores import brier_score, cumulative_dynamic_auc
+from milforge.functional.time_to_event.censoring import Steps, baseline_hazard, kaplan_meier
+from milforge.functional.time_to_event.concordance import concordance_index
+from milforge.functional.time_to_event.survival import cox_nll, discrete_survival_nll, weibull_nll
+from milforge.functional.time_to_event.survival_scores import brier_score, cumulative_dynamic_auc
 
 __all__ = [
     "Steps",

@@ -4,10 +4,10 @@ from pathlib import Path
 
 import numpy as np
 
-from milforge.data.images.sources.packages import require
-from milforge.maps.ground import Ground
+from milforge.data.images.sources.formats.packages import require
 from milforge.maps.picture import extent_of, paint
 from milforge.maps.scale import Scale
+from milforge.maps.slide.ground import Ground
 from milforge.maps.tiles import TileMap
 
 TILE_PIXELS = 8  # of a tile of the map

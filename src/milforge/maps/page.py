@@ -8,10 +8,10 @@ from importlib.resources import files
 from typing import Any
 from urllib.parse import quote
 
-from milforge.maps.ground import Ground
 from milforge.maps.kinds import Floats, Kind, Said
-from milforge.maps.pyramid import TILE, build_pyramid
 from milforge.maps.scale import Scale, Scales
+from milforge.maps.slide.ground import Ground
+from milforge.maps.slide.pyramid import TILE, build_pyramid
 from milforge.maps.tiles import TileMap
 from milforge.markup import Markup, bullets, document, join, paragraph, tag
 

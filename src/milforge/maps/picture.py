@@ -8,9 +8,9 @@ from matplotlib.colors import ListedColormap, LogNorm, Normalize
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from milforge.maps.ground import Ground
 from milforge.maps.kinds import Floats
 from milforge.maps.scale import Scale, Scales
+from milforge.maps.slide.ground import Ground
 from milforge.maps.tiles import TileMap
 
 LONGEST = 1600  # pixels of the longer side of a map

@@ -7,7 +7,7 @@ from typing import cast
 
 from milforge.data.dataset import Tile
 from milforge.maps.kinds import Floats
-from milforge.maps.slides import Slide, check_inside, open_slide
+from milforge.maps.slide.slides import Slide, check_inside, open_slide
 from milforge.maps.tiles import side_of
 
 

@@ -13,9 +13,13 @@ from torch import Tensor
 from torchmetrics import Metric
 from torchmetrics.utilities import dim_zero_cat
 
-from milforge.functional.censoring import Steps
-from milforge.functional.concordance import concordance_index
-from milforge.functional.survival_scores import brier_score, cumulative_dynamic_auc, integrated
+from milforge.functional.time_to_event.censoring import Steps
+from milforge.functional.time_to_event.concordance import concordance_index
+from milforge.functional.time_to_event.survival_scores import (
+    brier_score,
+    cumulative_dynamic_auc,
+    integrated,
+)
 
 logger = logging.getLogger(__name__)
 

@@ -69,7 +69,7 @@ class BagNetwork(nn.Module):
             and no fusion, or no covariates that the head could see.
     """
 
-    uses_coords = False  # of a batch; see milforge.training.used_coords
+    uses_coords = False  # of a batch; see milforge.training.data.used_coords
 
     def __init__(
         self,

@@ -1,12 +1,12 @@
 """Figures: pure functions of data that return a `matplotlib.figure.Figure`, with no display."""
 
-from milforge.plots.attention_epochs import plot_attention_over_epochs
-from milforge.plots.attention_maps import plot_attention_comparison, plot_attention_maps
-from milforge.plots.bag_strips import BagStrip, plot_attention_bars, plot_bag_strips
+from milforge.plots.attention.attention_epochs import plot_attention_over_epochs
+from milforge.plots.attention.attention_maps import plot_attention_comparison, plot_attention_maps
+from milforge.plots.attention.bag_strips import BagStrip, plot_attention_bars, plot_bag_strips
+from milforge.plots.attention.sampling import SampledImage, plot_sampled_patches
 from milforge.plots.curves import plot_confusion, plot_learning_curves, plot_roc_pr
 from milforge.plots.predicted import plot_predicted
 from milforge.plots.report import GroupResult, plot_report
-from milforge.plots.sampling import SampledImage, plot_sampled_patches
 from milforge.plots.stream_weights import plot_stream_weights
 from milforge.plots.survival import (
     plot_calibration_at,

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from milforge.graph import grid_stride
-from milforge.plots.attention_scale import attention_norm
+from milforge.plots.attention.attention_scale import attention_norm
 from milforge.plots.style import BLUE, PALE, as_pictures, value_range
 
 SIDE = 128  # pixels

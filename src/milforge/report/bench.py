@@ -9,8 +9,8 @@ import numpy as np
 
 from milforge.report.cells import interval_cell, number_cell
 from milforge.report.groups import Group, Repeat
+from milforge.report.rows import Row, make_rows, records
 from milforge.report.runs import Run
-from milforge.report.table import Row, make_rows, records
 from milforge.statistics import pairs_to_find
 
 MEGABYTE = 1e6

@@ -3,7 +3,7 @@
 import re
 from collections.abc import Iterable, Mapping, Sequence
 
-from milforge.config.key_check import did_you_mean
+from milforge.config.keys.key_check import did_you_mean
 from milforge.report.runs import Run
 from milforge.report.survey import listed
 

@@ -7,22 +7,17 @@ from typing import Any
 
 from milforge.data.files import atomic_path
 from milforge.processes.wandb_mode import wandb_mode
+from milforge.report.analysis.external import external_records
+from milforge.report.analysis.operating_points import point_records
+from milforge.report.analysis.out_of_fold import out_of_fold_table
+from milforge.report.analysis.pooled import pooled_records
 from milforge.report.cells import markdown
 from milforge.report.differences import REPETITION
-from milforge.report.external import external_records
 from milforge.report.gather import Results
 from milforge.report.groups import Grouping
-from milforge.report.operating_points import point_records
-from milforge.report.out_of_fold import out_of_fold_table
-from milforge.report.pooled import pooled_records
+from milforge.report.rows import Row, records
 from milforge.report.survey import Survey
-from milforge.report.table import (
-    Row,
-    external_markdown,
-    markdown_tables,
-    pooled_markdown,
-    records,
-)
+from milforge.report.table import external_markdown, markdown_tables, pooled_markdown
 
 
 def write_report(out: Path, results: Results) -> None:

@@ -3,13 +3,14 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from milforge.report.external import External, compare_external
+from milforge.report.analysis.external import External, compare_external
+from milforge.report.analysis.operating_points import PointRow, point_rows
+from milforge.report.analysis.out_of_fold import OutOfFold, collect
+from milforge.report.analysis.pooled import FEWEST, Correction, PooledRow, pooled_rows
 from milforge.report.groups import Group, Grouping, baselines, group_runs
-from milforge.report.operating_points import PointRow, point_rows
-from milforge.report.out_of_fold import OutOfFold, collect
-from milforge.report.pooled import FEWEST, Correction, PooledRow, pooled_rows
+from milforge.report.rows import Row, make_rows
 from milforge.report.survey import Survey
-from milforge.report.table import Row, explain, make_rows
+from milforge.report.table import explain
 
 
 @dataclass(frozen=True)

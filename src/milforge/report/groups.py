@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from milforge.config.key_check import did_you_mean
+from milforge.config.keys.key_check import did_you_mean
 from milforge.report.differences import (
     MISSING,
     REPETITION,

@@ -21,7 +21,6 @@ from milforge.statistics.calibration import (
     reliability_bins,
 )
 from milforge.statistics.conformal import class_thresholds, conformal_sets, conformal_threshold
-from milforge.statistics.corrections import benjamini_hochberg, holm
 from milforge.statistics.curves import (
     average_precision,
     decision_curve,
@@ -36,9 +35,10 @@ from milforge.statistics.operating_point import (
     youden_threshold,
 )
 from milforge.statistics.permutation import PermutationTest, paired_permutation
-from milforge.statistics.power import pairs_needed, pairs_to_find, power_of_pairs
 from milforge.statistics.proportions import clustered_proportion, wilson
-from milforge.statistics.repetitions import (
+from milforge.statistics.repeated_runs.corrections import benjamini_hochberg, holm
+from milforge.statistics.repeated_runs.power import pairs_needed, pairs_to_find, power_of_pairs
+from milforge.statistics.repeated_runs.repetitions import (
     Comparison,
     Interval,
     bootstrap_interval,

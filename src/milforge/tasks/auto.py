@@ -8,10 +8,10 @@ from torchmetrics import Metric
 
 from milforge.data.labels import LabelError, Labels
 from milforge.tasks.base import Task
-from milforge.tasks.binary import Binary
-from milforge.tasks.class_labels import class_names_of, class_texts
-from milforge.tasks.multiclass import Multiclass
-from milforge.tasks.multilabel import Multilabel
+from milforge.tasks.classes.binary import Binary
+from milforge.tasks.classes.class_labels import class_names_of, class_texts
+from milforge.tasks.classes.multiclass import Multiclass
+from milforge.tasks.classes.multilabel import Multilabel
 from milforge.tasks.reading import number, texts
 
 logger = logging.getLogger(__name__)

@@ -1,7 +1,7 @@
 """The LightningModule and the LightningDataModule."""
 
 from milforge.runs.checkpoint_io import WholeCheckpointIO
-from milforge.training.datamodule import MILDataModule
+from milforge.training.data.datamodule import MILDataModule
 from milforge.training.ensemble import Ensemble
 from milforge.training.module import MILModule
 from milforge.training.predictions import BagPredictions

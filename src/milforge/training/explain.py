@@ -9,7 +9,7 @@ from torch import Tensor
 
 from milforge.data import BagBatch
 from milforge.models import BagOutput
-from milforge.nn.self_attention import ClassToken
+from milforge.nn.blocks.self_attention import ClassToken
 from milforge.tasks import Cox
 from milforge.training.sub_bags import logits_of_parts, sub_bags
 

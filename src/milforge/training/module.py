@@ -15,10 +15,10 @@ from milforge.metrics import build_metrics
 from milforge.models import BagOutput
 from milforge.tasks import Task
 from milforge.training.explain import Explained, explain
-from milforge.training.finite import check_monitor
 from milforge.training.fit_outputs import check_accumulation, fit_outputs
 from milforge.training.freeze import freeze_parts
-from milforge.training.losses import (
+from milforge.training.loss.finite import check_monitor
+from milforge.training.loss.step_loss import (
     Loss,
     auxiliary_loss,
     bag_losses,
@@ -26,6 +26,7 @@ from milforge.training.losses import (
     warn_without_classes,
     warn_without_instance_labels,
 )
+from milforge.training.loss.whole_loss import whole_loss
 from milforge.training.precision import single_batch
 from milforge.training.predictions import BagPredictions, labelled_instances, predictions_of
 from milforge.training.resumable import Resumable
@@ -33,7 +34,6 @@ from milforge.training.schedule import build_optimizer, step_schedulers
 from milforge.training.seeds import draw_seed
 from milforge.training.stage_metrics import StageMetrics
 from milforge.training.sub_bags import logits_of_parts
-from milforge.training.whole_loss import whole_loss
 
 Batch = BagBatch | ImageBatch
 
@@ -67,7 +67,7 @@ class MILModule(Resumable):
         ValueError: for a part to freeze that the network has not, and as `build_metrics` does.
     """
 
-    uses_coords = False  # of a batch; see milforge.training.used_coords
+    uses_coords = False  # of a batch; see milforge.training.data.used_coords
 
     def __init__(
         self,

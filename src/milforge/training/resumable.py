@@ -9,7 +9,7 @@ from lightning.pytorch.callbacks import EarlyStopping
 from milforge.processes.collectives import check_same_step, gathered
 from milforge.processes.lightning_private import attached_trainer
 from milforge.runs.callback_states import adapt_states, is_own
-from milforge.training.finite import LossCheck, check_weights
+from milforge.training.loss.finite import LossCheck, check_weights
 from milforge.training.stage_metrics import Seen, StageMetrics
 
 

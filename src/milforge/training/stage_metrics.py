@@ -16,7 +16,7 @@ from milforge.metrics import (
     named_values,
 )
 from milforge.processes.lightning_private import state_names
-from milforge.training.whole_loss import WholeLoss
+from milforge.training.loss.whole_loss import WholeLoss
 
 # Instances that may wait to be measured: enough for thousands of small bags, little memory.
 _MOST_WAITING = 2**18

@@ -11,7 +11,8 @@ from bag_folders import features, grid, plain_folder, truncate, write_h5, write_
 from milforge.data import FeatureBags
 from milforge.data.faults import BagError
 from milforge.data.features.cache import CachedReader
-from milforge.data.features.readers import folder_reader, open_reader, places
+from milforge.data.features.readers import folder_reader, open_reader
+from milforge.data.features.readers.arrays import places
 
 ROWS = np.array([0, 3, 4, 9])
 

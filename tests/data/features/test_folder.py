@@ -18,8 +18,8 @@ from bag_folders import (
 )
 from milforge.data import BagError, feature_bags, open_reader
 from milforge.data.features.folder import log_progress
-from milforge.data.features.readers import places
-from milforge.data.graph_bags import GraphBags
+from milforge.data.features.readers.arrays import places
+from milforge.data.wrappers.graph_bags import GraphBags
 from milforge.graph import AdjacencyBuilder
 
 

@@ -8,7 +8,8 @@ from bag_folders import features, grid, plain_folder, truncate, write_h5, write_
 from milforge.data.faults import BagError
 from milforge.data.features.inspection import inspect_folder
 from milforge.data.features.label_table import read_labels
-from milforge.data.features.readers import array_file, open_reader
+from milforge.data.features.readers import open_reader
+from milforge.data.features.readers.arrays import array_file
 
 
 def found(root, labels=None, **options):

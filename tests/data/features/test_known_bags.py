@@ -9,8 +9,9 @@ import torch
 from bag_folders import features, grid, plain_folder, truncate, write_h5, write_labels
 from milforge.data import LabelledBags, PatientBags, WrappedDataset, feature_bags
 from milforge.data.dataset import bag_faults, bag_state
-from milforge.data.features.readers import folder_reader, places
-from milforge.training.standardising import make_standardiser
+from milforge.data.features.readers import folder_reader
+from milforge.data.features.readers.arrays import places
+from milforge.training.data.standardising import make_standardiser
 
 SIZES = [12, 9, 12, 7]
 

@@ -11,8 +11,8 @@ from milforge.data.bag import Bag
 from milforge.data.dataset import SPLITS
 from milforge.data.examples.digit_bags import ImageBags, check_count
 from milforge.data.examples.digits import LARGEST_PIXEL, digit_pools
-from milforge.data.labelled_bags import LabelledBags
 from milforge.data.parts import BagSplits
+from milforge.data.wrappers.labelled_bags import LabelledBags
 
 COLUMNS = ("time", "event", "value", "grade", "high")
 

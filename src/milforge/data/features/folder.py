@@ -19,7 +19,7 @@ from milforge.data.features.readers.table_columns import describe_columns
 from milforge.data.features.same_bags import describe_same
 from milforge.data.labels import Labels
 from milforge.data.parts import BagTable, changes_nothing, check_on_error
-from milforge.data.patients import patients_of
+from milforge.data.wrappers.patients import patients_of
 
 logger = logging.getLogger(__name__)
 

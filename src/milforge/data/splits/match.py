@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 
-from milforge.data.features.readers.layout import bag_id_of
+from milforge.data.features.readers.layouts.layout import bag_id_of
 from milforge.data.features.tables import whole_id
 
 

@@ -12,7 +12,7 @@ from milforge.models.feature_network import FeatureNetwork
 from milforge.models.options import check_counts
 from milforge.models.output import BagOutput
 from milforge.models.streams import Encoder
-from milforge.nn.self_attention import check_heads
+from milforge.nn.blocks.self_attention import check_heads
 
 
 class ILRA(FeatureNetwork):

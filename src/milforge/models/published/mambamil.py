@@ -15,7 +15,7 @@ from milforge.models.output import BagOutput
 from milforge.models.published.instance_order import Order, instance_order
 from milforge.models.streams import Encoder
 from milforge.nn import AttentionHeads
-from milforge.nn.selective_scan import SelectiveScan
+from milforge.nn.blocks.selective_scan import SelectiveScan
 
 
 class MambaMIL(FeatureNetwork):

@@ -15,7 +15,7 @@ from milforge.models.output import BagOutput
 from milforge.models.published.instance_order import Order, instance_order, side_of
 from milforge.models.streams import Encoder
 from milforge.nn import AttentionHeads
-from milforge.nn.self_attention import check_heads
+from milforge.nn.blocks.self_attention import check_heads
 
 
 class RRT(FeatureNetwork):

@@ -11,7 +11,7 @@ from milforge.models.feature_network import FeatureNetwork
 from milforge.models.options import check_choice, check_counts
 from milforge.models.output import BagOutput
 from milforge.models.streams import Encoder
-from milforge.nn.self_attention import ClassToken, SelfAttentionLayer, without_tokens
+from milforge.nn.blocks.self_attention import ClassToken, SelfAttentionLayer, without_tokens
 
 Readout = Literal["token", "mean"]
 

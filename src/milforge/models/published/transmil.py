@@ -13,8 +13,8 @@ from milforge.models.options import check_choice, check_counts
 from milforge.models.output import BagOutput
 from milforge.models.published.instance_order import Order, instance_order, side_of
 from milforge.models.streams import Encoder
-from milforge.nn.nystrom_attention import NystromAttention
-from milforge.nn.self_attention import ClassToken, check_heads, without_tokens
+from milforge.nn.blocks.nystrom_attention import NystromAttention
+from milforge.nn.blocks.self_attention import ClassToken, check_heads, without_tokens
 
 
 class TransMIL(FeatureNetwork):

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from milforge.markup import Markup, join, paragraph, tag
-from milforge.report.chosen_on_validation import (
+from milforge.report.analysis.chosen_on_validation import (
     is_classification,
     is_multilabel,
     temperature_scaled,

@@ -6,9 +6,9 @@ from typing import Any
 import numpy as np
 
 from milforge.markup import join, paragraph, tag
-from milforge.report.chosen_on_validation import conformal, is_classification
+from milforge.report.analysis.chosen_on_validation import conformal, is_classification
+from milforge.report.analysis.operating_points import PointRow, is_binary
 from milforge.report.gather import Results
-from milforge.report.operating_points import PointRow, is_binary
 from milforge.report.page.charts import Series, chart
 from milforge.report.page.html import Section, interval, number, table
 from milforge.report.predictions import Predictions

@@ -4,8 +4,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from milforge.markup import join, paragraph, tag
+from milforge.report.analysis.out_of_fold import OutOfFold
 from milforge.report.gather import Results
-from milforge.report.out_of_fold import OutOfFold
 from milforge.report.page.charts import UNIT, Series, chart
 from milforge.report.page.html import Section
 from milforge.statistics import precision_recall_curve, roc_curve

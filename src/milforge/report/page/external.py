@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 
 from milforge.markup import Markup, join, paragraph, tag
-from milforge.report.chosen_on_validation import divided, temperature_scaled
+from milforge.report.analysis.chosen_on_validation import divided, temperature_scaled
 from milforge.report.gather import Results
 from milforge.report.page.calibration import (
     HEAD,

@@ -1,14 +1,14 @@
 """The audit, and the methods paragraph."""
 
 from milforge.markup import bullets, join, paragraph, tag
-from milforge.report.audit import audit
-from milforge.report.chosen_on_validation import is_classification, temperature_scaled
+from milforge.report.analysis.chosen_on_validation import is_classification, temperature_scaled
+from milforge.report.analysis.operating_points import WANTED
+from milforge.report.analysis.out_of_fold import OutOfFold
+from milforge.report.analysis.pooled import NAMES, RESAMPLES
+from milforge.report.checks.audit import audit
 from milforge.report.gather import Results
-from milforge.report.operating_points import WANTED
-from milforge.report.out_of_fold import OutOfFold
 from milforge.report.page.decisions import ALPHA
 from milforge.report.page.html import Section, interval, number, table
-from milforge.report.pooled import NAMES, RESAMPLES
 
 WORDS = {"fault": "✗ fault", "warning": "! warning", "fine": "✓ fine", "unknown": "? unknown"}
 FITTED_ON = {"val": "the validation part", "calibration": "the bags held back to calibrate"}

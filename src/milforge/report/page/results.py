@@ -4,12 +4,12 @@ from statistics import fmean
 from typing import Any
 
 from milforge.markup import bullets, join, paragraph, tag
-from milforge.report.faithfulness import faithfulness_rows
+from milforge.report.analysis.faithfulness import faithfulness_rows
+from milforge.report.analysis.pooled import NAMES, PooledRow
 from milforge.report.gather import Results
 from milforge.report.page.charts import forest
 from milforge.report.page.html import Section, interval, number, p_value, table
-from milforge.report.pooled import NAMES, PooledRow
-from milforge.report.table import Row, make_row
+from milforge.report.rows import Row, make_row
 
 
 def overview(results: Results) -> Section:

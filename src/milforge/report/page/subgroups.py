@@ -3,11 +3,11 @@
 import numpy as np
 
 from milforge.markup import join, paragraph, tag
+from milforge.report.analysis.measures import measures
+from milforge.report.analysis.pooled import FEWEST, estimate
 from milforge.report.gather import Results
-from milforge.report.measures import measures
 from milforge.report.page.charts import forest
 from milforge.report.page.html import Section, interval, number, table
-from milforge.report.pooled import FEWEST, estimate
 
 MOST_VALUES = 12
 

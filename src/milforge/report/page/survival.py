@@ -8,12 +8,12 @@ from numpy.typing import NDArray
 from scipy import stats
 
 from milforge.markup import Markup, join, paragraph, tag
+from milforge.report.analysis.measures import SURVIVAL, measures, survival_times, values_of
+from milforge.report.analysis.out_of_fold import OutOfFold
+from milforge.report.analysis.pooled import PooledRow
 from milforge.report.gather import Results
-from milforge.report.measures import SURVIVAL, measures, survival_times, values_of
-from milforge.report.out_of_fold import OutOfFold
 from milforge.report.page.charts import Series, chart
 from milforge.report.page.html import Section, interval, number, p_value, table
-from milforge.report.pooled import PooledRow
 from milforge.report.predictions import Floats, Predictions
 from milforge.statistics import cluster_bootstrap, dynamic_auroc, log_rank, survival_brier
 

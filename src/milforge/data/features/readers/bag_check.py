@@ -8,7 +8,7 @@ import numpy as np
 
 from milforge.data.bag import ONE_STREAM
 from milforge.data.faults import Fault, bag_error
-from milforge.data.features.readers.array_file import StoredArray
+from milforge.data.features.readers.arrays.array_file import StoredArray
 from milforge.data.features.readers.bag_reader import BagHeader, Unit
 
 _NUMBERS = ("float", "bfloat", "int", "uint")

@@ -3,9 +3,9 @@
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 
-from milforge.data.features.readers.array_file import StoredArray
+from milforge.data.features.readers.arrays.array_file import StoredArray
+from milforge.data.features.readers.arrays.places import Places, Stamp, has_settled, stamp_of
 from milforge.data.features.readers.bag_check import OpenBag
-from milforge.data.features.readers.places import Places, Stamp, has_settled, stamp_of
 
 Part = str  # features, coords or instance_labels
 Found = Mapping[Part, tuple[Places, ...]]

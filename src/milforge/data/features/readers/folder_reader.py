@@ -16,12 +16,13 @@ from torch import Tensor
 from milforge.data.bag import ONE_STREAM, Bag
 from milforge.data.content_cache import content_key
 from milforge.data.faults import BagError, Fault, bag_error
-from milforge.data.features.readers.array_file import (
+from milforge.data.features.readers.arrays.array_file import (
     OWN_FOLDER,
     as_features,
     find_array,
     open_arrays,
 )
+from milforge.data.features.readers.arrays.places import Places, has_settled, stamp_of
 from milforge.data.features.readers.bag_check import OpenBag, check_bag, header_of
 from milforge.data.features.readers.bag_places import BagPlaces, Found
 from milforge.data.features.readers.bag_reader import (
@@ -32,10 +33,9 @@ from milforge.data.features.readers.bag_reader import (
     into,
 )
 from milforge.data.features.readers.instance_labels import InstanceLabel, map_instance_labels
-from milforge.data.features.readers.layout import SideFiles, StreamFiles
-from milforge.data.features.readers.places import Places, has_settled, stamp_of
+from milforge.data.features.readers.layouts.layout import SideFiles, StreamFiles
+from milforge.data.features.readers.layouts.torchmil import LABELS_KEYS
 from milforge.data.features.readers.stored_coords import agreeing, read_coords
-from milforge.data.features.readers.torchmil import LABELS_KEYS
 
 _FEW = 64  # rows that the library reads sooner than it says where all rows lie
 

@@ -6,14 +6,14 @@ from pathlib import Path
 
 from milforge.data.bag import ONE_STREAM
 from milforge.data.features.readers.bag_reader import BagReader
-from milforge.data.features.readers.clam import CLAM
 from milforge.data.features.readers.folder_reader import FolderReader, Stream
 from milforge.data.features.readers.instance_labels import InstanceLabel, as_values
-from milforge.data.features.readers.plain import PLAIN
-from milforge.data.features.readers.stamp import STAMP
+from milforge.data.features.readers.layouts.clam import CLAM
+from milforge.data.features.readers.layouts.plain import PLAIN
+from milforge.data.features.readers.layouts.stamp import STAMP
+from milforge.data.features.readers.layouts.torchmil import TORCHMIL
+from milforge.data.features.readers.layouts.trident import TRIDENT, encoders
 from milforge.data.features.readers.table import TableReader
-from milforge.data.features.readers.torchmil import TORCHMIL
-from milforge.data.features.readers.trident import TRIDENT, encoders
 from milforge.data.features.tables import TABLE_SUFFIXES
 
 # In the order in which they are looked for: the last ones are the least particular.

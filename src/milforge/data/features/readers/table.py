@@ -13,7 +13,7 @@ from milforge.data.bag import ONE_STREAM, Bag
 from milforge.data.faults import Fault, bag_error
 from milforge.data.features.readers.bag_reader import BagHeader, Out, Rows, into
 from milforge.data.features.readers.instance_labels import InstanceLabel, map_instance_labels
-from milforge.data.features.readers.layout import bag_id_of
+from milforge.data.features.readers.layouts.layout import bag_id_of
 from milforge.data.features.readers.table_columns import choose_columns
 from milforge.data.features.tables import (
     NAMELESS,

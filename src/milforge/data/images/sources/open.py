@@ -3,11 +3,11 @@
 from importlib.util import find_spec
 from pathlib import Path
 
-from milforge.data.images.sources.array import ArraySource
 from milforge.data.images.sources.file_source import FileSource
-from milforge.data.images.sources.packages import require
-from milforge.data.images.sources.slide import SlideSource
-from milforge.data.images.sources.tiff import TiffSource
+from milforge.data.images.sources.formats.array import ArraySource
+from milforge.data.images.sources.formats.packages import require
+from milforge.data.images.sources.formats.slide import SlideSource
+from milforge.data.images.sources.formats.tiff import TiffSource
 
 ARRAYS = (".npy", ".zarr")
 TIFFS = (".tif", ".tiff")

@@ -5,7 +5,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from milforge.data.images.sources.packages import require
+from milforge.data.images.sources.formats.packages import require
 
 _PLAUSIBLE = (0.02, 50.0)  # micrometres; 72 dots per inch, which many files say, are 353
 _UNITS = {"nm": 1e-3, "µm": 1.0, "μm": 1.0, "um": 1.0, "mm": 1e3, "cm": 1e4}

@@ -1,0 +1,1 @@
+"""Maps of the bags that a run predicts, and how faithful they are."""

@@ -1,0 +1,1 @@
+"""What several commands share: configs and errors, the jobs of a sweep, the terminal."""

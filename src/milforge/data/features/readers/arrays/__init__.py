@@ -1,0 +1,1 @@
+"""Arrays in files: where their values lie, and how they are read."""

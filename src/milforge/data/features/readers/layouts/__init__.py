@@ -1,0 +1,1 @@
+"""How the files of bags lie in their folders: a module for each layout."""

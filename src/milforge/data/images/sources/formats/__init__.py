@@ -1,0 +1,1 @@
+"""Formats of large images: arrays, TIFF, slides of the scanners' makers."""

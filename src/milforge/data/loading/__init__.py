@@ -1,0 +1,1 @@
+"""From a data set to batches: which bags make one, and how they are read."""

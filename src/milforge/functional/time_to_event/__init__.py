@@ -1,0 +1,1 @@
+"""Losses, estimates and scores of times that may be censored."""

@@ -1,0 +1,1 @@
+"""The slide behind a map: where it is, and small pictures of it."""

@@ -1,0 +1,1 @@
+"""Blocks in which the instances of a bag see each other: attention, state spaces."""

@@ -1,0 +1,1 @@
+"""Modules for bags with several streams of features."""

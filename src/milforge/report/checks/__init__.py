@@ -1,0 +1,1 @@
+"""Checks of runs: what a reviewer looks for, and what a model must not use."""

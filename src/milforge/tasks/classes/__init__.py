@@ -1,0 +1,1 @@
+"""Tasks whose labels are classes: two, several, in order, or any of several."""

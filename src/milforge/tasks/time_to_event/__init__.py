@@ -1,0 +1,1 @@
+"""Tasks whose labels are times until an event, which may be censored."""
