@@ -225,6 +225,7 @@ WRONG = [
     ),
     (("+metrics.x.average=macro",), "metrics.x: there is no such member of metrics (a new one"),
     (("+metrics.x=3",), "metrics.x: there is no such member of metrics (a new one needs a"),
+    (("+metrics.5=3",), "metrics.5: there is no such member of metrics (a new one needs a"),
     (
         ("+metrics.x._target_=own_learning.brier", "+metrics.x._partial_=true"),
         "metrics.x._target_:",

@@ -93,8 +93,16 @@ def of_the_header(path, other):
     path.write_bytes(path.read_bytes().replace(b"torch", b"tarch"))
 
 
+def of_no_tensors(path, other):
+    torch.save({"key": KEY, "tensors": {"x": "text", "y": 3}}, path)
+
+
 @pytest.mark.parametrize(
-    "damage", [cut, cut_the_end, empty, foreign, of_torch, of_another_key, unlink, of_the_header]
+    "damage",
+    [
+        *(cut, cut_the_end, empty, foreign, of_torch, of_another_key, unlink, of_the_header),
+        of_no_tensors,
+    ],
 )
 def test_a_damaged_file_is_made_again(cache, damage):
     cache.get(KEY, tensors)

@@ -73,7 +73,9 @@ class ContentCache:
                     if file.testzip() is not None:
                         return None
             stored = torch.load(path, mmap=True, weights_only=True)
-            return dict(stored["tensors"]) if stored["key"] == key else None
+            tensors = {str(name): each for name, each in stored["tensors"].items()}
+            whole = stored["key"] == key and all(isinstance(t, Tensor) for t in tensors.values())
+            return tensors if whole else None
         except Exception:  # a damaged file fails in many ways, and is made again whichever it is
             return None
 

@@ -345,3 +345,26 @@ def test_of_features_in_files_too(tmp_path):
         assert torch.equal(bag.coords, bag_outline(bags, 0).coords)
         rows.append(bag.coords)
     assert not torch.equal(*rows)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"columns": torch.tensor([7, 8])},
+        {"crow": torch.zeros(3)},
+        {"values": torch.ones(2, 2)},
+        {"columns": None},
+    ],
+)
+def test_a_file_that_holds_no_graph_of_the_bag_is_made_again(tmp_path, change):
+    bags = make_bags()
+    expected = GraphBags(bags, AdjacencyBuilder(), tmp_path)[0].adj
+    for path in tmp_path.glob("*.pt"):
+        stored = torch.load(path, weights_only=True)
+        stored["tensors"] |= change
+        stored["tensors"] = {name: t for name, t in stored["tensors"].items() if t is not None}
+        torch.save(stored, path)
+    found = GraphBags(bags, AdjacencyBuilder(), tmp_path)[0].adj
+    assert torch.equal(found.to_dense(), expected.to_dense())
+    again = GraphBags(bags, AdjacencyBuilder(), tmp_path)[0].adj
+    assert torch.equal(again.to_dense(), expected.to_dense())

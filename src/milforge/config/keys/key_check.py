@@ -135,7 +135,7 @@ def _check_members(group: str, members: Any) -> None:
     """A misspelt name would make a new member, which is nothing."""
     if not isinstance(members, dict | None):
         raise ValueError(f"{group}: expected names, each with a _target_, got {members!r:.100}")
-    members = members or {}
+    members = {str(name): node for name, node in (members or {}).items()}
     known = [
         name for name, node in members.items() if isinstance(node, dict) and "_target_" in node
     ]

@@ -174,7 +174,12 @@ class GraphBags(WrappedDataset[Bag]):
         if self._keys.setdefault(index, key) != key:
             return self._lay(bag, x)
         if self.files is not None:
-            return _unpack(self.files.get(key, lambda: _pack(self._lay(bag, x))), len(bag))
+            stored = self.files.get(key, lambda: _pack(self._lay(bag, x)))
+            adj = _unpack(stored, len(bag))
+            if adj is None:  # somebody wrote other tensors by that name
+                adj = self._lay(bag, x)
+                self.files.put(key, _pack(adj))
+            return adj
         if key not in self._built:
             self._built[key] = self._lay(bag, x)
         return self._built[key]
@@ -213,8 +218,13 @@ def _pack(adj: Tensor) -> dict[str, Tensor]:
     return {"crow": crow, "columns": columns, "values": adj.values()}
 
 
-def _unpack(stored: Mapping[str, Tensor], size: int) -> Tensor:
-    crow, columns = stored["crow"].long(), stored["columns"].long()
-    return torch.sparse_csr_tensor(
-        crow, columns, stored["values"], (size, size), check_invariants=False
-    )
+def _unpack(stored: Mapping[str, Tensor], size: int) -> Tensor | None:
+    """The graph of so many instances that a file holds; None where it holds no such graph."""
+    try:
+        crow, columns = stored["crow"].long(), stored["columns"].long()
+        shape = (size, size)
+        return torch.sparse_csr_tensor(
+            crow, columns, stored["values"].float(), shape, check_invariants=True
+        )
+    except (KeyError, RuntimeError):
+        return None
