@@ -107,7 +107,7 @@ def _explain_pooled(rows: Sequence[PooledRow]) -> list[str]:
     fewest = min(row.patients for row in rows)
     if fewest < FEWEST:
         notes.append(
-            f"There are {fewest} patients: below {FEWEST}, intervals over patients may be too "
+            f"There {'is 1 patient' if fewest == 1 else f'are {fewest} patients'}: below {FEWEST}, intervals over patients may be too "
             "narrow."
         )
     return notes

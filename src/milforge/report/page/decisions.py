@@ -72,7 +72,8 @@ def operating_points(results: Results) -> Section:
         note = paragraph(
             "The threshold of each fold is chosen on its validation part, or on the bags that were "
             "held back to calibrate, and applied to its test part: it was never chosen on test. "
-            "Intervals: Wilson, over patients."
+            "Test bags of folds whose validation part lacks a class are left out. Intervals: "
+            "Wilson, over patients."
         )
         parts += [note, table(POINT_HEAD, rows, "Operating points fixed on validation")]
     if not parts and not others:
@@ -88,6 +89,8 @@ def point_cells(row: PointRow) -> list[Any]:
         return cells + [""] * (len(POINT_HEAD) - len(cells))
     low, high = min(row.thresholds), max(row.thresholds)
     shown = f"{low:.3f}" if low == high else f"{low:.3f} to {high:.3f}"
+    if row.cohort == "internal" and len(row.thresholds) < row.folds:
+        shown += f", of {len(row.thresholds)} of {row.folds} folds"
     shares = (point.sensitivity, point.specificity, point.positive_value, point.negative_value)
     cells = [cell for found in shares for cell in _share(found)]
     return [row.group, row.rule, shown, *cells, *point.confusion]
