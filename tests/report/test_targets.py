@@ -118,6 +118,8 @@ def test_each_target_has_its_metrics_of_the_bags_that_have_its_label(results, co
         for name in names
         for model in ("one", "two")
     ]
+    columns = results.pooled[0].predictions.columns
+    assert {name for name in columns if not name.startswith("logit")} == {"risk"}
     for number, model in enumerate(("one", "two")):
         written = columns_of(cohort, number)
         known = ~np.isnan(written["life_time"])

@@ -92,8 +92,8 @@ def compare_external(
         except ValueError as error:
             notes.append(f"External: {error}.")
             continue
-        for target, predictions in targets.items():
-            read, known = predictions.of_part("test"), internal.get((group.label, target))
+        for target, of_target in targets.items():
+            read, known = of_target.of_part("test"), internal.get((group.label, target))
             kind = known and (known.predictions.task, known.predictions.class_names)
             if known is None or (read.task, read.class_names) != kind or not read.labels:
                 of = f" of {target}" if target else ""
