@@ -40,9 +40,14 @@ class Cohort:
         return 2 * (strength * (2 * self.label - 1) + self.person + 0.5 * noise)
 
 
-def write_predictions(folder, rows, *, task="Binary", class_names=("healthy", "tumour")):
-    """`rows`: name to column."""
+def write_predictions(
+    folder, rows, *, task="Binary", class_names=("healthy", "tumour"), targets=None
+):
+    """`rows`: name to column; `targets`: of a task of several, name to task and classes."""
     metadata = {"task": task, "class_names": "\n".join(class_names)}
+    if targets is not None:
+        each = {n: {"task": t, "class_names": classes} for n, (t, classes) in targets.items()}
+        metadata["targets"] = json.dumps(each)
     (folder / "predictions").mkdir(parents=True, exist_ok=True)
     table = pa.table({k: pa.array(list(v)) for k, v in rows.items()}, metadata=metadata)
     pq.write_table(table, folder / "predictions" / "bags.parquet")

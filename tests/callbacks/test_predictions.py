@@ -10,7 +10,9 @@ import torch
 from lightning.pytorch.loggers import WandbLogger
 
 from milforge.callbacks import BagRecord, PredictionWriter
-from milforge.tasks import Binary, Multiclass, Multilabel, Regression
+from milforge.data.labels import Labels
+from milforge.report.read_predictions import read_targets
+from milforge.tasks import Binary, Multi, Multiclass, Multilabel, Ordinal, Regression
 from milforge.training.data.labelled_parts import BagInfo
 
 KNOWN = ("bag_id", "part", "patient", "size", "order")
@@ -133,6 +135,26 @@ def test_a_regression(tmp_path, outputs):
         assert bags["label_1"].to_pylist() == [2.5, None, None]
     assert bags.schema.field(columns[0]).type == pa.float32()
     assert bags.schema.metadata[b"task"] == b"Regression"
+
+
+def test_several_targets_are_named(tmp_path):
+    task = Multi({"age": {"task": Regression()}, "grade": {"task": Ordinal("corn")}})
+    labels = {"age": np.array(["40", "50.5", ""]), "grade": np.array(["2", "3", "3"])}
+    y = task.resolve(Labels(labels)).encode(Labels(labels))
+    columns = task.predict(torch.tensor([[0.0, 1], [1, -1], [2, 1]]))
+    records = [
+        make_record(str(i), 1, {n: v[i].tolist() for n, v in columns.items()}, y[i].tolist())
+        for i in range(3)
+    ]
+    write(tmp_path / "predictions", records, task)
+    found = read_targets(tmp_path)
+    assert {name: (each.task, each.class_names) for name, each in found.items()} == {
+        "age": ("Regression", ()),
+        "grade": ("Ordinal", ("2", "3")),
+    }
+    assert found["age"].labelled.y.tolist() == [40.0, 50.5]
+    assert found["grade"].y.tolist() == [0, 1, 1]
+    assert found["grade"].columns["grade"].tolist() == [3, 2, 3]
 
 
 def test_bags_of_which_nothing_is_known(tmp_path):

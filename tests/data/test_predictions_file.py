@@ -5,7 +5,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from milforge.data.predictions_file import read_bags_table
-from milforge.report.predictions import read_predictions
+from milforge.report.read_predictions import read_predictions
 
 WHOLE = {
     "bag_id": ["a", "b", "a"],

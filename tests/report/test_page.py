@@ -275,6 +275,7 @@ def test_the_page_in_a_browser(page):
         "[...document.querySelectorAll('#results table')[1].tBodies[0].rows]"
         ".map(row => row.cells[4].textContent)"
     )
+    wide = "[...document.querySelectorAll('{}')].filter(e => e.scrollWidth > e.clientWidth).length"
     with Browser() as browser:
         browser.open(page)
         for width in (1280, 390):
@@ -282,6 +283,10 @@ def test_the_page_in_a_browser(page):
             wider = "document.documentElement.scrollWidth - innerWidth"
             assert browser.run(wider) <= 0
             assert len(browser.screenshot()) > 20_000
+            assert browser.run(wide.format("figure")) == 0
+            # What was found is read without scrolling sideways.
+            audit = "document.querySelector('#audit .scroll')"
+            assert browser.run(f"{audit}.scrollWidth - {audit}.clientWidth") == 0
         sections = browser.run(
             "JSON.stringify([...document.querySelectorAll('section')].map(s => s.id))"
         )
@@ -306,6 +311,9 @@ def test_the_page_in_a_browser(page):
         light = browser.run(background)
         browser.run("document.getElementById('theme').click()")
         assert browser.run(background) != light
+        browser.resize(720, 900)  # about a sheet of paper
+        browser.send("Emulation.setEmulatedMedia", media="print")
+        assert browser.run(wide.format(".scroll")) == 0
         pdf = browser.pdf()
         assert pdf.startswith(b"%PDF")
         assert len(pdf) > 30_000

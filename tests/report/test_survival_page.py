@@ -94,3 +94,17 @@ def test_without_validation_bags_or_curves(tmp_path):
     text = survival(results).body
     assert "median of test" in text
     assert "Brier score over time" not in text
+
+
+def test_a_single_patient_has_no_bars(tmp_path):
+    rows = rows_of(Cohort(20), np.arange(8), "test", np.zeros(33))
+    rows = {k: v for k, v in rows.items() if not k.startswith(("label", "prob", "logit"))}
+    rows |= {"patient": np.full(8, "one", object), "time": np.arange(8) + 1.0, "event": [1] * 8}
+    rows |= {"risk": np.array([3.0, 4, 2, 1, 0, 2, 1, 1])}
+    rows |= {f"survival_{t:g}": np.linspace(0.2, 0.9, 8) for t in TIMES}
+    write_config(tmp_path / "runs/0", "m", **{"split.folds": None})
+    write_predictions(tmp_path / "runs/0", rows, task="Cox", class_names=())
+    write_summary(tmp_path / "runs/0", {"test/c_index": 0.6})
+    results = gathering.gather(survey([tmp_path / "runs"]), ["test/c_index"])
+    assert results.pooled_rows[0].method == "none: one patient"
+    assert "at 4: 0.844 <" in survival(results).body

@@ -1,5 +1,6 @@
 """Predictions as Parquet files and as a table in the run's log."""
 
+import json
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -14,7 +15,7 @@ import torch
 from milforge.callbacks.never_fatal import never_fatal
 from milforge.callbacks.records import BagRecord, RecordCollector, stacked
 from milforge.data.files import atomic_path
-from milforge.tasks import Task
+from milforge.tasks import Multi, Task
 
 
 class PredictionWriter(RecordCollector):
@@ -26,7 +27,7 @@ class PredictionWriter(RecordCollector):
     bag has several); what is predicted, in the columns of the task (`probability_0`,
     `probability_1`, ... in the order of the classes); `logit_0`, ...; and the other columns of the
     label table, with the prefix `table_`. In the file's metadata stand `task` and `class_names`, a
-    line each.
+    line each; of a task of several targets `targets`, as JSON from name to these two.
 
     `instances.parquet`, a row per instance: `bag_id`; `part`; `index`, the instance's number in
     its bag; `slide`, of bags that are patients, its number among the bag's `table_slides`, from 0;
@@ -99,6 +100,12 @@ def bags_table(
         texts = [None if k is None else k.columns.get(name) for k in known]
         columns[f"table_{name}"] = pa.array(texts, pa.string())
     metadata = {"task": type(task).__name__, "class_names": "\n".join(task.class_names)}
+    if isinstance(task, Multi):
+        targets = {
+            name: {"task": type(each.task).__name__, "class_names": each.task.class_names}
+            for name, each in task.targets.items()
+        }
+        metadata["targets"] = json.dumps(targets)
     return pa.table(columns, metadata=metadata)
 
 

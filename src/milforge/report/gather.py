@@ -106,8 +106,6 @@ def _explain_pooled(rows: Sequence[PooledRow]) -> list[str]:
         )
     fewest = min(row.patients for row in rows)
     if fewest < FEWEST:
-        notes.append(
-            f"There are {fewest} patients: below {FEWEST}, intervals over patients may be too "
-            "narrow."
-        )
+        counted = "is 1 patient" if fewest == 1 else f"are {fewest} patients"
+        notes.append(f"There {counted}: below {FEWEST}, intervals over patients may be too narrow.")
     return notes

@@ -19,6 +19,7 @@ from milforge.report.runs import Run
 from milforge.report.survey import listed
 
 FOLD = re.compile(r"(^|[._])(fold|repeat)$|^split\.seed$")
+TARGET = "task.targets"  # what tells the targets of a group apart
 # Groups of the config that decide which data a run sees.
 OF_THE_DATA = ("data.", "split.", "graph.", "task.", "bags_alone")
 
@@ -47,6 +48,11 @@ class Group:
         """`model=abmil train=60`, as on the command line."""
         shown = (f"{name}={value}" for name, value in self.values.items() if value != MISSING)
         return " ".join(shown) or "all runs"
+
+
+def of_target(group: Group, target: str) -> Group:
+    """A group as a table names it that has a line for each target; `""` is no target."""
+    return Group({**group.values, TARGET: target or MISSING}, group.runs)
 
 
 @dataclass(frozen=True)

@@ -1,21 +1,16 @@
-"""The predictions that a run wrote, and their averages over runs."""
+"""What is predicted of bags, and its averages over runs."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from milforge.data.predictions_file import FILE, NEEDED, read_bags_table
+from milforge.data.predictions_file import NEEDED
 
 Floats = NDArray[np.float64]
 Texts = NDArray[np.object_]
-
-WITH_CLASSES = ("Binary", "Multiclass", "Multilabel", "Ordinal")  # tasks
-LABELS = ("label", "time", "event")
-TABLE = "table_"  # prefix of the other columns of the label table
 
 
 @dataclass(frozen=True)
@@ -109,79 +104,6 @@ class Predictions:
     def has(self, name: str) -> bool:
         """Whether there are such columns."""
         return name in self.columns or f"{name}_0" in self.columns
-
-
-def read_predictions(folder: Path) -> Predictions:
-    """Reads `predictions/bags.parquet` of a run's folder.
-
-    Raises:
-        ValueError: where it cannot be read; names the remedy.
-    """
-    import pyarrow as pa
-
-    table = read_bags_table(folder / FILE)
-    metadata = {
-        key.decode(): value.decode() for key, value in (table.schema.metadata or {}).items()
-    }
-    labels: dict[str, Floats] = {}
-    columns: dict[str, Floats] = {}
-    others: dict[str, Texts] = {}
-    for name in table.column_names:
-        column = table.column(name)
-        if name in NEEDED:
-            continue
-        if name.startswith(TABLE):
-            others[name.removeprefix(TABLE)] = np.array(column.to_pylist(), object)
-        elif pa.types.is_floating(column.type) or pa.types.is_integer(column.type):
-            is_label = name in LABELS or name.startswith("label_")
-            values = column.cast(pa.float64()).to_numpy()
-            (labels if is_label else columns)[name] = values
-    found = Predictions(
-        task=metadata.get("task", ""),
-        class_names=tuple(filter(None, metadata.get("class_names", "").split("\n"))),
-        bag_id=np.array(table.column("bag_id").to_pylist(), object),
-        part=np.array(table.column("part").to_pylist(), object),
-        patient=np.array(table.column("patient").to_pylist(), object),
-        size=np.asarray(table.column("size").to_numpy(), np.int64),
-        order=np.asarray(table.column("order").to_numpy(), np.int64),
-        labels=labels,
-        columns=columns,
-        table=others,
-    )
-    _check_classes(found, folder / FILE)
-    return found
-
-
-def _check_classes(found: Predictions, path: Path) -> None:
-    """Checks that labels and probabilities are those of the classes that the file names.
-
-    Raises:
-        ValueError: where they are not.
-    """
-    classes = len(found.class_names)
-    if found.task not in WITH_CLASSES or not found.labels:
-        return
-    several = found.task == "Multilabel"
-    numbers = np.arange(2 if several else classes)
-    for name, values in found.labels.items():
-        odd = values[np.isfinite(values) & ~np.isin(values, numbers)]
-        if len(odd):
-            raise ValueError(
-                f"{path} is damaged (expected numbers of {len(numbers)} classes as {name}, got "
-                f"{odd[0]:g}): evaluate the checkpoint again (milforge-evaluate)"
-            )
-    p = found.predicted("probability") if found.has("probability") else np.empty((0, 0))
-    fits = p.ndim == 2 and p.shape[1] == classes
-    if (
-        not fits
-        or not (several or set(found.labels) == {"label"})
-        or (p < 0).any()
-        or (p > 1).any()
-    ):
-        raise ValueError(
-            f"{path} is damaged (expected a probability of each of {classes} classes, and the "
-            "label): evaluate the checkpoint again (milforge-evaluate)"
-        )
 
 
 def joined(several: Sequence[Predictions]) -> Predictions:

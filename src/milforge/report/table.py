@@ -1,9 +1,9 @@
 """Statistics of groups of runs, as text, Markdown and rows of CSV."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from milforge.report.analysis.external import ExternalRow
-from milforge.report.analysis.pooled import NAMES, Correction, PooledRow
+from milforge.report.analysis.pooled import NAMES, Correction, PooledRow, main_rows
 from milforge.report.cells import (
     in_columns,
     interval_cell,
@@ -24,37 +24,29 @@ def terminal_tables(rows: Sequence[Row], correction: Correction = "holm") -> str
 
 
 def pooled_table(rows: Sequence[PooledRow], correction: Correction = "holm") -> str:
-    """The main metric of the pooled predictions, as a table for the terminal."""
-    title, cells = _pooled_cells(rows, correction)
-    return in_columns({title: cells}, len(rows[0].group.values))
+    """The main metric of the pooled predictions, as a table for the terminal for each target."""
+    return in_columns(_pooled_cells(rows, correction), len(rows[0].group.values))
 
 
 def pooled_markdown(rows: Sequence[PooledRow], correction: Correction = "holm") -> str:
     """The same in Markdown."""
-    title, cells = _pooled_cells(rows, correction)
-    return f"## {markdown(title)}\n\n{markdown_table(cells, len(rows[0].group.values))}"
+    return _in_markdown(_pooled_cells(rows, correction), len(rows[0].group.values))
 
 
 def external_table(rows: Sequence[ExternalRow]) -> str:
-    """The main metric on both cohorts, as a table for the terminal."""
-    title, cells = _external_cells(rows)
-    return in_columns({title: cells}, 1)
+    """The main metric on both cohorts, as a table for the terminal for each target."""
+    return in_columns(_external_cells(rows), 1)
 
 
 def external_markdown(rows: Sequence[ExternalRow]) -> str:
     """The same in Markdown."""
-    title, cells = _external_cells(rows)
-    return f"## {markdown(title)}\n\n{markdown_table(cells, 1)}"
+    return _in_markdown(_external_cells(rows), 1)
 
 
 def markdown_tables(rows: Sequence[Row], correction: Correction = "holm") -> str:
     """One table a metric, under a heading each."""
-    names = len(rows[0].group.values)
-    blocks = []
-    for metric, part in _by_metric(rows).items():
-        lines = markdown_table(_cells(part, correction), names)
-        blocks.append(f"## {markdown(metric)}\n\n{lines}")
-    return "\n\n".join(blocks)
+    tables = {metric: _cells(part, correction) for metric, part in _by_metric(rows).items()}
+    return _in_markdown(tables, len(rows[0].group.values))
 
 
 def explain(rows: Sequence[Row], correction: Correction = "holm") -> list[str]:
@@ -95,6 +87,13 @@ def explain(rows: Sequence[Row], correction: Correction = "holm") -> list[str]:
     return notes
 
 
+def _in_markdown(tables: Mapping[str, list[list[str]]], names: int) -> str:
+    blocks = (
+        f"## {markdown(title)}\n\n{markdown_table(cells, names)}" for title, cells in tables.items()
+    )
+    return "\n\n".join(blocks)
+
+
 def _by_metric(rows: Sequence[Row]) -> dict[str, list[Row]]:
     parts: dict[str, list[Row]] = {}
     for row in rows:
@@ -133,41 +132,46 @@ def _comparison_cells(row: Row) -> list[str]:
     ]
 
 
-def _pooled_cells(rows: Sequence[PooledRow], correction: Correction) -> tuple[str, list[list[str]]]:
-    """Title, head and lines of the main metric, which comes first."""
-    measure = rows[0].measure
-    shown = [row for row in rows if row.measure == measure]
+def _pooled_cells(rows: Sequence[PooledRow], correction: Correction) -> dict[str, list[list[str]]]:
+    """Title to head and lines, of the main metric of each target."""
+    compares = any(row.difference for shown in main_rows(rows).values() for row in shown)
     head = [*rows[0].group.values, "bags", "patients", "pooled", "95% interval"]
     head += ["single models", "mean of runs"]
-    compares = any(row.difference for row in shown)
     if compares:
         head += ["difference", "95% interval", "p", f"p {NAMES[correction]}"]
-    lines = [head]
-    for row in shown:
-        line = [*row.group.values.values(), str(row.bags), str(row.patients)]
-        line += [number_cell(row.estimate.value), interval_cell(Interval(*row.estimate[1:]))]
-        line += [number_cell(row.single), number_cell(row.runs_mean)]
-        if compares:
-            found = row.difference
-            line += ["", ""] if found is None else [
-                number_cell(found.value, "+"), interval_cell(Interval(*found[1:]), "+")
-            ]  # fmt: skip
-            line += ["" if p is None else f"{p:.3g}" for p in (row.p, row.adjusted)]
-        lines.append(line)
-    return f"{measure} of the pooled test predictions, interval over patients", lines
+    tables = {}
+    for target, shown in main_rows(rows).items():
+        lines = [head]
+        for row in shown:
+            line = [*row.group.values.values(), str(row.bags), str(row.patients)]
+            line += [number_cell(row.estimate.value), interval_cell(Interval(*row.estimate[1:]))]
+            line += [number_cell(row.single), number_cell(row.runs_mean)]
+            if compares:
+                found = row.difference
+                line += ["", ""] if found is None else [
+                    number_cell(found.value, "+"), interval_cell(Interval(*found[1:]), "+")
+                ]  # fmt: skip
+                line += ["" if p is None else f"{p:.3g}" for p in (row.p, row.adjusted)]
+            lines.append(line)
+        of = f" of {target}" if target else ""
+        title = f"{shown[0].measure}{of} of the pooled test predictions, interval over patients"
+        tables[title] = lines
+    return tables
 
 
-def _external_cells(rows: Sequence[ExternalRow]) -> tuple[str, list[list[str]]]:
-    measure = rows[0].measure
+def _external_cells(rows: Sequence[ExternalRow]) -> dict[str, list[list[str]]]:
     head = ["group", "models", "bags", "patients", "internal", "95% interval"]
-    lines = [[*head, "external", "95% interval", "difference", "95% interval"]]
-    for row in rows:
-        if row.measure == measure:
+    tables = {}
+    for target, shown in main_rows(rows).items():
+        lines = [[*head, "external", "95% interval", "difference", "95% interval"]]
+        for row in shown:
             line = [row.group, str(row.models), str(row.bags), str(row.patients)]
             for found, sign in ((row.internal, ""), (row.external, ""), (row.difference, "+")):
                 line += [number_cell(found.value, sign), interval_cell(Interval(*found[1:]), sign)]
             lines.append(line)
-    return f"{measure} of the internal and of the external cohort", lines
+        of = f" of {target}" if target else ""
+        tables[f"{shown[0].measure}{of} of the internal and of the external cohort"] = lines
+    return tables
 
 
 def _counted(comparisons: int) -> str:

@@ -10,6 +10,7 @@ from sklearn.metrics import roc_auc_score
 from milforge.report.analysis.operating_points import RULES
 from milforge.report.files import write_page, write_report
 from milforge.report.gather import gather
+from milforge.report.page.decisions import operating_points
 from milforge.report.page.external import external
 from milforge.report.page.reproducibility import methods
 from milforge.report.survey import survey
@@ -140,6 +141,19 @@ def test_without_internal_validation_there_is_no_threshold(runs, tmp_path):
     text = str(external(results).body)
     assert text.count("no validation part has both classes") == 4
     assert "after temperature" not in text
+
+
+def test_folds_without_a_threshold_are_counted(runs, tmp_path):
+    cohort = Cohort(30)
+    for fold in range(2):
+        own = runs / f"abmil_{fold}_0"
+        test = np.flatnonzero(cohort.fold_of(5) == fold)
+        write_predictions(own, rows_of(cohort, test, "test", cohort.logits(1, fold)))
+    results = gather(survey([runs]), ["test/auroc"])
+    point = next(each for each in results.points if each.group == "model=abmil")
+    assert (len(point.thresholds), point.folds) == (3, 5)
+    assert sum(point.point.confusion) == (cohort.fold_of(5) > 1).sum()
+    assert ", of 3 of 5 folds" in operating_points(results).body
 
 
 def test_folders_that_were_moved_are_found_by_name(runs, tmp_path):

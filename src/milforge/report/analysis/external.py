@@ -9,10 +9,11 @@ from typing import Any
 from milforge.data.predictions_file import FILE
 from milforge.report.analysis.measures import measures
 from milforge.report.analysis.of_checkpoint import group_of
-from milforge.report.analysis.out_of_fold import OutOfFold
+from milforge.report.analysis.out_of_fold import OutOfFold, by_target
 from milforge.report.analysis.pooled import PooledRow, estimate
 from milforge.report.groups import Group
-from milforge.report.predictions import Predictions, averaged, read_predictions
+from milforge.report.predictions import Predictions, averaged
+from milforge.report.read_predictions import read_targets
 from milforge.report.runs import Run
 from milforge.report.survey import listed
 from milforge.statistics import Estimate
@@ -23,7 +24,8 @@ class ExternalRow:
     """A metric of a group on both cohorts.
 
     Attributes:
-        group: label of the group.
+        group: label of the group, with the target where there are several.
+        target: the target; empty where the task has no several.
         measure: the metric.
         internal: of the pooled test predictions.
         external: of the external cohort, averaged over the models that were evaluated there.
@@ -34,6 +36,7 @@ class ExternalRow:
     """
 
     group: str
+    target: str
     measure: str
     internal: Estimate
     external: Estimate
@@ -75,53 +78,59 @@ def compare_external(
     notes: list[str] = []
     found: dict[str, list[Predictions]] = defaultdict(list)
     strange = []
-    internal = {each.group.label: each for each in pooled}
+    internal = {(each.trained.label, each.target): each for each in pooled}
     for run in runs:
         group = group_of(run, groups)
-        if group is None or group.label not in internal:
+        if group is None or group.label not in {label for label, _ in internal}:
             strange.append(str(run.folder))
             continue
         if not (run.folder / FILE).is_file():
             notes.append(f"External: {run.folder} has no {FILE}.")
             continue
         try:
-            read = read_predictions(run.folder).of_part("test")
+            targets = read_targets(run.folder)
         except ValueError as error:
             notes.append(f"External: {error}.")
             continue
-        own = internal[group.label].predictions
-        if (read.task, read.class_names) != (own.task, own.class_names) or not read.labels:
-            notes.append(
-                f"External: {run.folder} has no labels, or other classes, and is left out."
-            )
-        elif len(read.labelled):
-            found[group.label].append(read.labelled)
+        for target, of_target in targets.items():
+            read, known = of_target.of_part("test"), internal.get((group.label, target))
+            kind = known and (known.predictions.task, known.predictions.class_names)
+            if known is None or (read.task, read.class_names) != kind or not read.labels:
+                of = f" of {target}" if target else ""
+                notes.append(
+                    f"External: {run.folder} has no labels{of}, or other classes, and is left out."
+                )
+            elif len(read.labelled):
+                found[known.group.label].append(read.labelled)
     if strange:
         notes.append(
             "External: the checkpoint of these evaluations is in none of the groups: "
             f"{listed(strange)}; give the runs that it comes from as FOLDER."
         )
     predictions = {label: averaged(each)[0] for label, each in found.items()}
-    notes += _seen_before(predictions, internal)
-    known = {(row.group.label, row.measure): row for row in pooled_rows}
+    of_label = {each.group.label: each for each in pooled}
+    notes += _seen_before(predictions, of_label)
+    internal_rows = {(row.group.label, row.measure): row for row in pooled_rows}
     rows = []
-    for number in range(max((len(measures(each)) for each in predictions.values()), default=0)):
-        for label, cohort in predictions.items():
-            measure = measures(cohort)[number]
-            outside = estimate(cohort, measure)[0]
-            inside = known[label, measure.name].estimate
-            rows.append(
-                ExternalRow(
-                    label,
-                    measure.name,
-                    inside,
-                    outside,
-                    _apart(outside, inside),
-                    len(found[label]),
-                    len(cohort),
-                    len(set(cohort.clusters)),
+    for target, each in by_target([of_label[label] for label in predictions]).items():
+        for measure in measures(each[0].predictions):
+            for label in (one.group.label for one in each):
+                cohort = predictions[label]
+                outside = estimate(cohort, measure)[0]
+                inside = internal_rows[label, measure.name].estimate
+                rows.append(
+                    ExternalRow(
+                        label,
+                        target,
+                        measure.name,
+                        inside,
+                        outside,
+                        _apart(outside, inside),
+                        len(found[label]),
+                        len(cohort),
+                        len(set(cohort.clusters)),
+                    )
                 )
-            )
     return External(rows, predictions, notes)
 
 

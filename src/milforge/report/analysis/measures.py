@@ -13,6 +13,7 @@ from milforge.statistics import concordance, dynamic_auroc, mean_over_time, surv
 from milforge.statistics.auroc import auroc_of
 from milforge.statistics.curves import average_precision_of
 
+GRADE = "grade"  # numbered from 0 for the lowest
 SURVIVAL = "survival_"  # and a time: the probability of living beyond it
 
 
@@ -26,6 +27,7 @@ class Measure:
         column: of what is predicted.
         limits: of the metric.
         ranks: whether it sees nothing but the order of the bags.
+        hits: of a share of the bags: which these are, `(n,)` bool.
     """
 
     name: str
@@ -33,29 +35,30 @@ class Measure:
     column: str
     limits: tuple[float, float]
     ranks: bool = False
+    hits: Callable[[NDArray[Any], NDArray[Any]], NDArray[np.bool_]] | None = None
 
 
 def measures(predictions: Predictions) -> list[Measure]:
     """The metrics of a task, the main one first; none for a task that is not known."""
     several = predictions.y.ndim == 2
+    if predictions.task == "Ordinal" and predictions.has("probability"):
+        return [
+            Measure("kappa", quadratic_kappa, GRADE, (-1, 1)),
+            Measure("mae", lambda y, g: float(np.abs(y - g).mean()), GRADE, (0, np.inf)),
+            _share("accuracy", lambda y, g: g == y, GRADE),
+        ]
     if predictions.has("probability"):
         classes = len(predictions.class_names)
         if not several and classes == 2:
             return [
                 Measure("auroc", _if_both(auroc_of), "probability", (0, 1), ranks=True),
                 Measure("ap", _if_both(average_precision_of), "probability", (0, 1), ranks=True),
-                Measure(
-                    "accuracy", lambda y, p: float(np.mean((p > 0.5) == y)), "probability", (0, 1)
-                ),
+                _share("accuracy", lambda y, p: (p > 0.5) == y, "probability"),
                 Measure("brier", lambda y, p: float(np.mean((p - y) ** 2)), "probability", (0, 1)),
             ]
         found = [Measure("auroc", _macro(auroc_of), "probability", (0, 1), ranks=True)]
         if not several:
-            found.append(
-                Measure(
-                    "accuracy", lambda y, p: float(np.mean(p.argmax(1) == y)), "probability", (0, 1)
-                )
-            )
+            found.append(_share("accuracy", lambda y, p: p.argmax(1) == y, "probability"))
         return [*found, Measure("brier", _brier, "probability", (0, 2))]
     if predictions.has("risk") and {"time", "event"} <= set(predictions.labels):
         return _of_times(predictions)
@@ -85,6 +88,10 @@ def values_of(predictions: Predictions, measure: Measure) -> NDArray[np.float64]
     if measure.column == SURVIVAL:
         names = [f"{SURVIVAL}{time:g}" for time in survival_times(predictions)]
         return np.stack([predictions.columns[name] for name in names], 1)
+    if measure.column == GRADE:
+        # As the task does: the number of grades above which a bag is with more than one half.
+        p = predictions.predicted("probability")
+        return np.asarray((p[:, ::-1].cumsum(1)[:, ::-1][:, 1:] > 0.5).sum(1), np.float64)
     values = predictions.predicted(measure.column)
     two = measure.column == "probability" and len(predictions.class_names) == 2
     return values[:, 1] if two and predictions.y.ndim == 1 else values
@@ -114,6 +121,25 @@ def _of_times(predictions: Predictions) -> list[Measure]:
             ),
         ]
     return found
+
+
+def quadratic_kappa(y: NDArray[Any], grade: NDArray[Any]) -> float:
+    """Cohen's kappa with quadratic weights (1968), 1 - sum (y_i - g_i)^2 / E; NaN where E is 0.
+
+    E is the mean over all pairs i, j of (y_i - g_j)^2, times n.
+
+    Example:
+        >>> quadratic_kappa(np.array([0, 1, 2]), np.array([0, 1, 1]))
+        0.6666666666666667
+    """
+    chance = y.var() + grade.var() + (y.mean() - grade.mean()) ** 2
+    return float(1 - np.mean((y - grade) ** 2) / chance) if chance > 0 else float("nan")
+
+
+def _share(
+    name: str, hits: Callable[[NDArray[Any], NDArray[Any]], NDArray[np.bool_]], column: str
+) -> Measure:
+    return Measure(name, lambda y, p: float(np.mean(hits(y, p))), column, (0, 1), hits=hits)
 
 
 def _if_both(

@@ -37,6 +37,8 @@ class PointRow:
         cohort: whether the test bags of the folds, or those of another cohort.
         thresholds: of the folds; of an external cohort their mean alone, which is applied to the
             mean of the models; none where no validation part has both classes.
+        folds: of the group; those whose validation part lacks a class have no threshold, and their
+            test bags are left out.
         point: what comes of it; None without a threshold.
     """
 
@@ -44,6 +46,7 @@ class PointRow:
     rule: str
     cohort: Cohort
     thresholds: list[float]
+    folds: int
     point: OperatingPoint | None
 
 
@@ -67,18 +70,20 @@ def point_rows(pooled: Sequence[OutOfFold], external: Mapping[str, Predictions])
         for rule, choose in RULES.items():
             found = at_threshold(each, choose)
             thresholds, point = ([], None) if found is None else (found.thresholds, found.point)
-            rows.append(PointRow(label, rule, "internal", thresholds, point))
+            rows.append(PointRow(label, rule, "internal", thresholds, len(each.parts), point))
             if label in external:
-                rows.append(_outside(label, rule, thresholds, external[label]))
+                rows.append(_outside(label, rule, thresholds, len(each.parts), external[label]))
     return rows
 
 
-def _outside(label: str, rule: str, thresholds: list[float], cohort: Predictions) -> PointRow:
+def _outside(
+    label: str, rule: str, thresholds: list[float], folds: int, cohort: Predictions
+) -> PointRow:
     if not thresholds:
-        return PointRow(label, rule, "external", [], None)
+        return PointRow(label, rule, "external", [], folds, None)
     threshold = float(np.mean(thresholds))
     point = operating_point(cohort.y, cohort.columns["probability_1"], threshold, cohort.clusters)
-    return PointRow(label, rule, "external", [threshold], point)
+    return PointRow(label, rule, "external", [threshold], folds, point)
 
 
 def point_records(rows: Sequence[PointRow]) -> list[dict[str, Any]]:

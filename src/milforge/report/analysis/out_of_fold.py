@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
 
@@ -11,8 +11,9 @@ from numpy.typing import NDArray
 
 from milforge.data.predictions_file import FILE
 from milforge.report.differences import REPETITION
-from milforge.report.groups import Group, Repeat
-from milforge.report.predictions import Predictions, averaged, read_predictions
+from milforge.report.groups import TARGET, Group, Repeat, of_target
+from milforge.report.predictions import Predictions, averaged
+from milforge.report.read_predictions import read_targets
 from milforge.report.runs import Run
 from milforge.report.survey import listed
 
@@ -75,21 +76,23 @@ class Part:
 
 @dataclass(frozen=True)
 class OutOfFold:
-    """What a group predicts of the bags that it did not see.
+    """What a group predicts of the bags that it did not see, of one target where it has several.
 
     Attributes:
-        group: the group.
+        trained: the group.
+        target: the target; empty where the task has no several.
+        group: the group as tables name it, with the target where there are any.
         members: its runs with predictions of labelled test bags.
         predictions: each bag once, averaged over the models that did not see it.
         models: `(n,)` how many these are.
-        notes: what a reader should know.
     """
 
+    trained: Group
+    target: str
     group: Group
     members: list[Member]
     predictions: Predictions
     models: NDArray[np.int64]
-    notes: list[str] = field(default_factory=list)
 
     @cached_property
     def parts(self) -> list[Part]:
@@ -131,53 +134,83 @@ def collect(groups: Sequence[Group]) -> tuple[list[OutOfFold], list[str]]:
     """Reads the predictions of all groups.
 
     Returns:
-        Those that have any, all of one task with the same classes; and sentences on what is missing
-        or does not fit.
+        Those that have any, target after target, all of a target of one task with the same
+        classes; and sentences on what is missing or does not fit.
     """
     notes: list[str] = []
     without: list[str] = []
-    members: dict[int, list[Member]] = {}
+    found: dict[str, dict[int, list[Member]]] = {}  # by target, and number of the group
     for number, group in enumerate(groups):
         for repeat, run in group.runs.items():
             if not (run.folder / FILE).is_file():
                 without.append(str(run.folder))
                 continue
             try:
-                predictions = read_predictions(run.folder)
+                targets = read_targets(run.folder)
             except ValueError as error:
                 notes.append(f"Predictions left out: {error}.")
                 continue
-            if not predictions.labels or not len(predictions.of_part("test").labelled):
-                notes.append(f"Predictions left out: {run.folder} has no labelled test bags.")
-                continue
-            members.setdefault(number, []).append(Member(run, repeat, predictions))
+            for target, predictions in targets.items():
+                if not predictions.labels or not len(predictions.of_part("test").labelled):
+                    of = f" with the target {target}" if target else ""
+                    notes.append(
+                        f"Predictions left out: {run.folder} has no labelled test bags{of}."
+                    )
+                    continue
+                members = found.setdefault(target, {}).setdefault(number, [])
+                members.append(Member(run, repeat, predictions))
     if without:
         notes.append(
             f"Without {FILE}, so not among the pooled predictions: {listed(without)}; "
             "milforge-evaluate writes it from a checkpoint."
         )
-    kinds = Counter(_kind(each) for found in members.values() for each in found)
-    if len(kinds) > 1:
-        ((kept, _),) = kinds.most_common(1)
-        left = [
-            str(each.run.folder)
-            for found in members.values()
-            for each in found
-            if _kind(each) != kept
-        ]
-        notes.append(
-            f"Runs of other tasks or classes than {_in_words(kept)}, which are left out of pooled "
-            f"predictions: {listed(left)} (report them by themselves)."
-        )
-        members = {
-            number: [each for each in found if _kind(each) == kept]
-            for number, found in members.items()
-        }
-    pooled = [_pool(groups[number], found) for number, found in members.items() if found]
-    for each in pooled:
-        name = f"{each.group.label}: " if len(pooled) > 1 else ""
-        notes += [f"{name}{note}" for note in each.notes]
+    pooled: list[OutOfFold] = []
+    for target, by_group in found.items():
+        kept, left = _of_one_kind(by_group, target)
+        notes += left
+        for number, members in kept.items():
+            trained = groups[number]
+            shown = of_target(trained, target) if any(found) else trained
+            pooled.append(_pool(trained, target, shown, members))
+    of_groups = {each.trained.label: each for each in pooled}
+    for label, each in of_groups.items():
+        name = f"{label}: " if len(of_groups) > 1 else ""
+        notes += [f"{name}{note}" for note in _fold_faults(each.members)]
     return pooled, notes + _different_labels(pooled)
+
+
+def by_target(pooled: Sequence[OutOfFold]) -> dict[str, list[OutOfFold]]:
+    """The groups that predict each target."""
+    found: dict[str, list[OutOfFold]] = {}
+    for each in pooled:
+        found.setdefault(each.target, []).append(each)
+    return found
+
+
+def members_of(pooled: Sequence[OutOfFold]) -> list[Member]:
+    """Each run once, also where it predicts several targets."""
+    return list({member.run.folder: member for each in pooled for member in each.members}.values())
+
+
+def _of_one_kind(
+    members: dict[int, list[Member]], target: str
+) -> tuple[dict[int, list[Member]], list[str]]:
+    """The runs of the most common task and classes, and a sentence on those that are left out."""
+    kinds = Counter(_kind(each) for found in members.values() for each in found)
+    ((kept, _),) = kinds.most_common(1)
+    left = [
+        str(each.run.folder) for found in members.values() for each in found if _kind(each) != kept
+    ]
+    if not left:
+        return members, []
+    note = (
+        f"Runs of other tasks or classes{target and f' of {target}'} than {_in_words(kept)}, which "
+        f"are left out of pooled predictions: {listed(left)} (report them by themselves)."
+    )
+    alike = {
+        number: [each for each in found if _kind(each) == kept] for number, found in members.items()
+    }
+    return {number: found for number, found in alike.items() if found}, [note]
 
 
 def out_of_fold_table(pooled: Sequence[OutOfFold], *, single: bool) -> "pa.Table":
@@ -191,15 +224,18 @@ def out_of_fold_table(pooled: Sequence[OutOfFold], *, single: bool) -> "pa.Table
 
     rows: list[dict[str, object]] = []
     for each in pooled:
+        shown: dict[str, object] = {"group": each.group.label}
+        if TARGET in each.group.values:
+            shown["target"] = each.target
         if single:
             for member in each.members:
                 keys = {"run": str(member.run.folder), "fold": member.run.config.get("split.fold")}
                 keys["seed"] = member.run.config.get("seed")
                 test = member.predictions.of_part("test").labelled
-                rows += _rows({"group": each.group.label, **keys}, test)
+                rows += _rows({**shown, **keys}, test)
         else:
             counts = [{"models": count} for count in each.models.tolist()]
-            found = _rows({"group": each.group.label}, each.predictions)
+            found = _rows(shown, each.predictions)
             rows += [row | count for row, count in zip(found, counts, strict=True)]
     names = dict.fromkeys(name for row in rows for name in row)
     return pa.table({name: pa.array([row.get(name) for row in rows]) for name in names})
@@ -220,10 +256,10 @@ def _rows(keys: dict[str, object], predictions: Predictions) -> list[dict[str, o
     ]
 
 
-def _pool(group: Group, members: list[Member]) -> OutOfFold:
+def _pool(trained: Group, target: str, shown: Group, members: list[Member]) -> OutOfFold:
     tests = [member.predictions.of_part("test").labelled for member in members]
     predictions, models = averaged(tests)
-    return OutOfFold(group, members, predictions, models, _fold_faults(members))
+    return OutOfFold(trained, target, shown, members, predictions, models)
 
 
 def _fold_faults(members: Sequence[Member]) -> list[str]:
@@ -256,13 +292,14 @@ def _fold_faults(members: Sequence[Member]) -> list[str]:
 
 
 def _different_labels(pooled: Sequence[OutOfFold]) -> list[str]:
-    known: dict[tuple[str, str], float] = {}
+    known: dict[tuple[str, str, str], float] = {}
     different = set()
     for each in pooled:
         for member in each.members:
             for name, values in member.predictions.labels.items():
                 for bag, value in zip(member.predictions.bag_id, values.tolist(), strict=True):
-                    if value == value and known.setdefault((name, bag), value) != value:
+                    key = (each.target, name, bag)
+                    if value == value and known.setdefault(key, value) != value:
                         different.add(bag)
     if not different:
         return []

@@ -2,13 +2,13 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Any, Literal, Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from milforge.report.analysis.measures import Measure, measures, values_of
-from milforge.report.analysis.out_of_fold import OutOfFold
+from milforge.report.analysis.out_of_fold import OutOfFold, by_target
 from milforge.report.groups import Group
 from milforge.report.predictions import Predictions
 from milforge.statistics import (
@@ -35,7 +35,8 @@ class PooledRow:
     """A metric of the pooled predictions of a group.
 
     Attributes:
-        group: the group.
+        group: the group, with the target where there are several.
+        target: the target; empty where the task has no several.
         measure: the metric.
         bags: number of labelled bags.
         patients: number of patients.
@@ -50,6 +51,7 @@ class PooledRow:
     """
 
     group: Group
+    target: str
     measure: str
     bags: int
     patients: int
@@ -71,9 +73,8 @@ def estimate(predictions: Predictions, measure: Measure) -> tuple[Estimate, str]
         return Estimate(value, np.nan, np.nan), "none: the metric has no value of these bags"
     if measure.name == "auroc" and values.ndim == 1:
         return auroc_interval(y, values, clusters), "Newcombe 2006, DeLong's design effect"
-    if measure.name == "accuracy":
-        right = values.argmax(1) == y if values.ndim == 2 else (values > 0.5) == y
-        return clustered_proportion(right, clusters), "Wilson, by patient"
+    if measure.hits is not None:
+        return clustered_proportion(measure.hits(y, values), clusters), "Wilson, by patient"
     if len(set(clusters)) < 2:
         return Estimate(value, np.nan, np.nan), "none: one patient"
     found = cluster_bootstrap(
@@ -134,26 +135,48 @@ def pooled_rows(
     *,
     correction: Correction = "holm",
 ) -> list[PooledRow]:
-    """A row for each metric and group, metric after metric.
+    """A row for each target, metric and group, in this order.
 
     Args:
         pooled: the groups.
         baselines: label of a group to the one it is compared with.
-        correction: of the p-values of a metric.
+        correction: of the p-values of a metric of a target.
     """
-    if not pooled:
-        return []
-    by_label = {each.group.label: each for each in pooled}
     rows = []
-    for measure in measures(pooled[0].predictions):
-        found = [_row(each, measure, _baseline(each, baselines, by_label)) for each in pooled]
-        known = [np.nan if row.p is None else row.p for row in found]
-        adjusted = CORRECTIONS[correction](known)
-        rows += [
-            row if row.p is None else replace(row, adjusted=float(p))
-            for row, p in zip(found, adjusted, strict=True)
-        ]
+    for groups in by_target(pooled).values():
+        by_label = {each.trained.label: each for each in groups}
+        for measure in measures(groups[0].predictions):
+            found = [_row(each, measure, _baseline(each, baselines, by_label)) for each in groups]
+            known = [np.nan if row.p is None else row.p for row in found]
+            adjusted = CORRECTIONS[correction](known)
+            rows += [
+                row if row.p is None else replace(row, adjusted=float(p))
+                for row, p in zip(found, adjusted, strict=True)
+            ]
     return rows
+
+
+class _Measured(Protocol):
+    """A row of a metric of a target."""
+
+    @property
+    def target(self) -> str: ...
+
+    @property
+    def measure(self) -> str: ...
+
+
+MeasuredRow = TypeVar("MeasuredRow", bound=_Measured)
+
+
+def main_rows(rows: Sequence[MeasuredRow]) -> dict[str, list[MeasuredRow]]:
+    """The rows of the main metric of each target, which comes first."""
+    found: dict[str, list[MeasuredRow]] = {}
+    for row in rows:
+        shown = found.setdefault(row.target, [])
+        if not shown or row.measure == shown[0].measure:
+            shown.append(row)
+    return found
 
 
 def pooled_records(rows: Sequence[PooledRow], correction: Correction) -> list[dict[str, Any]]:
@@ -186,12 +209,13 @@ def _row(each: OutOfFold, measure: Measure, baseline: OutOfFold | None) -> Poole
     predictions = each.predictions
     value, method = estimate(predictions, measure)
     singles = [measure.of(one.y, values_of(one, measure)) for one in each.rounds]
-    name = f"test/{measure.name}"
+    name = f"test/{each.target}_{measure.name}" if each.target else f"test/{measure.name}"
     runs = [m.run.metrics[name] for m in each.members if name in m.run.metrics]
     found = None if baseline is None else compare(baseline.predictions, predictions, measure)
     difference, p, test = found or (None, None, "")
     return PooledRow(
         each.group,
+        each.target,
         measure.name,
         bags=len(predictions),
         patients=len(set(predictions.clusters)),
@@ -208,8 +232,8 @@ def _row(each: OutOfFold, measure: Measure, baseline: OutOfFold | None) -> Poole
 def _baseline(
     each: OutOfFold, baselines: dict[str, Group | None], known: dict[str, OutOfFold]
 ) -> OutOfFold | None:
-    group = baselines.get(each.group.label)
-    if group is None or group.label == each.group.label:
+    group = baselines.get(each.trained.label)
+    if group is None or group.label == each.trained.label:
         return None
     return known.get(group.label)
 

@@ -7,7 +7,7 @@ from itertools import combinations
 
 import numpy as np
 
-from milforge.report.analysis.out_of_fold import Member, OutOfFold
+from milforge.report.analysis.out_of_fold import Member, OutOfFold, members_of
 from milforge.report.checks.finding import Finding
 from milforge.report.checks.leaks import label_leaks
 from milforge.report.runs import Run
@@ -23,7 +23,7 @@ def audit(runs: Sequence[Run], pooled: Sequence[OutOfFold]) -> list[Finding]:
         runs: the finished ones.
         pooled: the predictions of their groups.
     """
-    members = [member for each in pooled for member in each.members]
+    members = members_of(pooled)
     patients = _patients(members)
     return [
         epoch_chosen_on(runs),

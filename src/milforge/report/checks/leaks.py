@@ -7,28 +7,35 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
 
-from milforge.report.analysis.out_of_fold import Member, OutOfFold
+from milforge.report.analysis.out_of_fold import Member, OutOfFold, by_target
 from milforge.report.checks.finding import Finding
 from milforge.report.predictions import Predictions
 from milforge.statistics import holm
 
+TITLE = "What bag size, order of files and columns alone predict"
 DRAWS = 1999
 MOST_VALUES = 20  # of a column that parts the bags into sites or the like
 
 
 def label_leaks(pooled: Sequence[OutOfFold]) -> list[Finding]:
-    """Whether size, order of files, or a column alone tell the label.
+    """Whether size, order of files, or a column alone tell the label, of each target.
 
     Labels are shuffled among patients; p-values are corrected for the number of checks (Holm).
     """
-    title = "What bag size, order of files and columns alone predict"
     if not pooled:
-        return [Finding("unknown", title, "No run has predictions.")]
-    first = pooled[0]
+        return [Finding("unknown", TITLE, "No run has predictions.")]
+    found = []
+    for target, groups in by_target(pooled).items():
+        of = f" of {target}" if target else ""
+        found += [each._replace(title=each.title + of) for each in _of_labels(groups[0])]
+    return found
+
+
+def _of_labels(first: OutOfFold) -> list[Finding]:
     predictions = first.predictions
     y = predictions.y
     if y.ndim != 1:
-        return [Finding("unknown", title, "Checked for one label per bag alone.")]
+        return [Finding("unknown", TITLE, "Checked for one label per bag alone.")]
     order = _place_in_files(first.members)
     checks: list[tuple[str, float, float, str]] = []
     place = np.array([order.get(bag, np.nan) for bag in predictions.bag_id.tolist()])
@@ -44,7 +51,7 @@ def label_leaks(pooled: Sequence[OutOfFold]) -> list[Finding]:
             found = _by_column(texts[known].astype(str), predictions.take(known))
             checks.append((f"column {name}", *found))
     if not checks:
-        return [Finding("unknown", title, "Neither sizes nor columns differ among the bags.")]
+        return [Finding("unknown", TITLE, "Neither sizes nor columns differ among the bags.")]
     adjusted = holm([p for _, _, p, _ in checks])
     return [
         Finding(

@@ -120,12 +120,12 @@ def forest(
     if not known:
         return Markup("")
     ends = _ends([v for row in known for v in row[1:]] + ([] if zero is None else [zero]))
-    step, width, names = 24, 640, 250
+    step, width, edge = 38, 420, 14
     height = step * len(known) + 46
-    scale = (width - names - 20) / (ends[1] - ends[0])
+    scale = (width - 2 * edge) / (ends[1] - ends[0])
 
     def place(value: float) -> float:
-        return round(names + (value - ends[0]) * scale, 1)
+        return round(edge + (value - ends[0]) * scale, 1)
 
     bottom = step * len(known) + 6
     parts = []
@@ -136,21 +136,20 @@ def forest(
     if zero is not None:
         parts.append(tag("line", x1=place(zero), y1=2, x2=place(zero), y2=bottom, class_="zero"))
     for line, (name, value, low, high) in enumerate(known):
-        y = step * line + 16
+        y = step * line + 29
         said = tag("title", f"{name}: {value:.4g} [{low:.4g}, {high:.4g}]")
         parts.append(
             tag(
                 "g",
-                tag("rect", x=0, y=y - 11, width=width, height=22, class_="hit"),
-                tag("text", _short(name, 40), x=names - 8, y=y + 4, text_anchor="end"),
+                tag("rect", x=0, y=y - 25, width=width, height=36, class_="hit"),
+                # Above its line, so that a narrow screen has room for both.
+                tag("text", _short(name, 60), x=edge, y=y - 12, class_="name"),
                 tag("line", x1=place(low), y1=y, x2=place(high), y2=y, class_="s0"),
                 tag("rect", x=place(value) - 4, y=y - 4, width=8, height=8, class_="f0"),
                 said,
             )
         )
-    parts.append(
-        tag("text", x, x=(names + width) / 2, y=height - 8, text_anchor="middle", class_="axis")
-    )
+    parts.append(tag("text", x, x=width / 2, y=height - 8, text_anchor="middle", class_="axis"))
     picture = tag(
         "svg", *parts, viewBox=f"0 0 {width} {height}", role="img", aria_label=f"{title}: {x}"
     )

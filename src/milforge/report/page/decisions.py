@@ -5,9 +5,10 @@ from typing import Any
 
 import numpy as np
 
-from milforge.markup import join, paragraph, tag
+from milforge.markup import Markup, join, paragraph, tag
 from milforge.report.analysis.chosen_on_validation import conformal, is_classification
 from milforge.report.analysis.operating_points import PointRow, is_binary
+from milforge.report.analysis.out_of_fold import OutOfFold, by_target
 from milforge.report.gather import Results
 from milforge.report.page.charts import Series, chart
 from milforge.report.page.html import Section, interval, number, table
@@ -71,7 +72,8 @@ def operating_points(results: Results) -> Section:
         note = paragraph(
             "The threshold of each fold is chosen on its validation part, or on the bags that were "
             "held back to calibrate, and applied to its test part: it was never chosen on test. "
-            "Intervals: Wilson, over patients."
+            "Test bags of folds whose validation part lacks a class are left out. Intervals: "
+            "Wilson, over patients."
         )
         parts += [note, table(POINT_HEAD, rows, "Operating points fixed on validation")]
     if not parts and not others:
@@ -87,6 +89,8 @@ def point_cells(row: PointRow) -> list[Any]:
         return cells + [""] * (len(POINT_HEAD) - len(cells))
     low, high = min(row.thresholds), max(row.thresholds)
     shown = f"{low:.3f}" if low == high else f"{low:.3f} to {high:.3f}"
+    if row.cohort == "internal" and len(row.thresholds) < row.folds:
+        shown += f", of {len(row.thresholds)} of {row.folds} folds"
     shares = (point.sensitivity, point.specificity, point.positive_value, point.negative_value)
     cells = [cell for found in shares for cell in _share(found)]
     return [row.group, row.rule, shown, *cells, *point.confusion]
@@ -95,38 +99,45 @@ def point_cells(row: PointRow) -> list[Any]:
 def conformal_section(results: Results) -> Section:
     """Sets of classes with a promised coverage."""
     title = "Conformal sets"
-    rows = []
-    names: tuple[str, ...] = ()
-    for each in results.pooled:
-        if not is_classification(each.predictions):
-            continue
-        names = each.predictions.class_names
-        found = conformal(each, ALPHA)
-        if found is None:
-            continue
-        by_class = [cell for one in found.by_class for cell in _share(one)]
-        rows.append(
-            [
-                each.group.label,
-                *_share(found.coverage),
-                *by_class,
-                (number(found.size, 2), found.size),
-                *_share(found.single),
-                found.full,
-            ]
-        )
-    if not rows:
+    shown = [
+        _sets_table(groups, f"{title}{target and f' of {target}'}")
+        for target, groups in by_target(results.pooled).items()
+    ]
+    tables = [each for each in shown if each is not None]
+    if not tables:
         return Section("conformal", title, None, "no run has validation bags with classes")
-    head = ["group", "coverage", "95%"]
-    head += [cell for name in names for cell in (f"of {name}", "95%")]
-    head += ["mean size", "sets of one class", "95%", "folds with full sets"]
     note = paragraph(
         f"Each set is to hold the true class of {100 * (1 - ALPHA):g}% of patients. Thresholds: "
         f"quantiles of 1 - p over the validation patients of each fold, by class where a class has "
         f"at least {1 / ALPHA - 1:.0f}. Where these also chose the epoch, coverage is a little too "
         "low; with too few of them sets are full."
     )
-    return Section("conformal", title, join(note, table(head, rows, title)))
+    return Section("conformal", title, join(note, *tables))
+
+
+def _sets_table(groups: list[OutOfFold], caption: str) -> Markup | None:
+    rows = []
+    for each in groups:
+        found = conformal(each, ALPHA) if is_classification(each.predictions) else None
+        if found is None:
+            continue
+        rows.append(
+            [
+                each.group.label,
+                *_share(found.coverage),
+                *(cell for one in found.by_class for cell in _share(one)),
+                (number(found.size, 2), found.size),
+                *_share(found.single),
+                found.full,
+            ]
+        )
+    if not rows:
+        return None
+    head = ["group", "coverage", "95%"]
+    names = groups[0].predictions.class_names
+    head += [cell for name in names for cell in (f"of {name}", "95%")]
+    head += ["mean size", "sets of one class", "95%", "folds with full sets"]
+    return table(head, rows, caption)
 
 
 def _band(predictions: Predictions) -> tuple[list[float], list[float]]:

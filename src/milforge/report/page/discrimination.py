@@ -49,7 +49,8 @@ def _classes(
     found: dict[str, dict[str, tuple[NDArray[np.bool_], NDArray[np.float64]]]] = {}
     for each in results.pooled:
         for name, y, p in _one_against_rest(each):
-            found.setdefault(name, {})[each.group.label] = (y, p)
+            shown = f"{each.target}, {name}" if each.target else name
+            found.setdefault(shown, {})[each.group.label] = (y, p)
     return found
 
 

@@ -6,6 +6,7 @@ import numpy as np
 
 from milforge.markup import Markup, join, paragraph, tag
 from milforge.report.analysis.chosen_on_validation import divided, temperature_scaled
+from milforge.report.analysis.pooled import main_rows
 from milforge.report.gather import Results
 from milforge.report.page.calibration import (
     HEAD,
@@ -42,15 +43,16 @@ def external(results: Results) -> Section:
     ]
     head = ["metric", "group", "models", "bags", "patients", "internal", "95% interval"]
     head += ["external", "95% interval", "external - internal", "95% interval"]
-    main = results.external.rows[0].measure
-    plotted = [
-        (f"{row.group}, {name}", *found)
-        for row in results.external.rows
-        if row.measure == main
-        for name, found in (("internal", row.internal), ("external", row.external))
-    ]
-    figure = forest(plotted, title=f"{main} on both cohorts", x=main, zero=None)
-    parts = [table(head, rows, title), figure, *_points(results), *_calibration(results)]
+    figures = []
+    for target, shown in main_rows(results.external.rows).items():
+        plotted = [
+            (f"{row.group}, {name}", *found)
+            for row in shown
+            for name, found in (("internal", row.internal), ("external", row.external))
+        ]
+        main = f"{shown[0].measure}{target and f' of {target}'}"
+        figures.append(forest(plotted, title=f"{main} on both cohorts", x=main, zero=None))
+    parts = [table(head, rows, title), *figures, *_points(results), *_calibration(results)]
     return Section("external", title, join(*parts))
 
 

@@ -3,12 +3,13 @@
 from milforge.markup import bullets, join, paragraph, tag
 from milforge.report.analysis.chosen_on_validation import is_classification, temperature_scaled
 from milforge.report.analysis.operating_points import WANTED
-from milforge.report.analysis.out_of_fold import OutOfFold
-from milforge.report.analysis.pooled import NAMES, RESAMPLES
+from milforge.report.analysis.out_of_fold import OutOfFold, by_target
+from milforge.report.analysis.pooled import NAMES, RESAMPLES, main_rows
 from milforge.report.checks.audit import audit
 from milforge.report.gather import Results
 from milforge.report.page.decisions import ALPHA
 from milforge.report.page.html import Section, interval, number, table
+from milforge.report.predictions import Predictions
 
 WORDS = {"fault": "✗ fault", "warning": "! warning", "fine": "✓ fine", "unknown": "? unknown"}
 FITTED_ON = {"val": "the validation part", "calibration": "the bags held back to calibrate"}
@@ -72,15 +73,11 @@ def _data(results: Results) -> list[str]:
         return []
     each = results.pooled[0]
     predictions = each.predictions
-    patients = len(set(predictions.clusters))
-    counts = ""
-    if predictions.class_names and predictions.y.ndim == 1:
-        numbers = [
-            f"{int((predictions.y == c).sum())} {name}"
-            for c, name in enumerate(predictions.class_names)
-        ]
-        counts = f" ({', '.join(numbers)})"
-    text = f"We analysed {len(predictions)} bags{counts} of {patients} patients."
+    counted = ", ".join(
+        f"{_counts(groups[0].predictions)}{target and f' for {target}'}"
+        for target, groups in by_target(results.pooled).items()
+    )
+    text = f"We analysed {counted}."
     folds = {member.folds for member in each.members} - {None}
     grouped = any(patient is not None for patient in predictions.patient.tolist())
     if each.is_cross_validation and folds:
@@ -94,6 +91,17 @@ def _data(results: Results) -> list[str]:
     else:
         text += " Models were evaluated on one held-out test part."
     return [text]
+
+
+def _counts(predictions: Predictions) -> str:
+    counts = ""
+    if predictions.class_names and predictions.y.ndim == 1:
+        numbers = [
+            f"{int((predictions.y == c).sum())} {name}"
+            for c, name in enumerate(predictions.class_names)
+        ]
+        counts = f" ({', '.join(numbers)})"
+    return f"{len(predictions)} bags{counts} of {len(set(predictions.clusters))} patients"
 
 
 def _training(results: Results) -> list[str]:
@@ -142,21 +150,19 @@ def _statistics(results: Results) -> list[str]:
             f"{WANTED:g}) and conformal sets (alpha {ALPHA:g}) were fitted on {fitted_on} "
             "of each fold. Decision curves show net benefit."
         )
-    main = results.pooled_rows[0].measure if results.pooled_rows else None
-    for row in results.pooled_rows:
-        if row.measure == main:
-            found.append(
-                f"{row.group.label}: pooled {main} {number(row.estimate.value)} "
-                f"(95% interval {interval(row.estimate)})."
-            )
+    found += [
+        f"{row.group.label}: pooled {row.measure} {number(row.estimate.value)} "
+        f"(95% interval {interval(row.estimate)})."
+        for rows in main_rows(results.pooled_rows).values()
+        for row in rows
+    ]
     return found
 
 
 def _external(results: Results) -> list[str]:
     found = []
-    rows = results.external.rows if results.external else []
-    for row in rows:
-        if row.measure == rows[0].measure:
+    for rows in main_rows(results.external.rows if results.external else []).values():
+        for row in rows:
             found.append(
                 f"On an external cohort of {row.bags} bags of {row.patients} patients, {row.group} "
                 f"had {row.measure} {number(row.external.value)} (95% interval "

@@ -5,7 +5,7 @@ from typing import Any
 
 from milforge.markup import bullets, join, paragraph, tag
 from milforge.report.analysis.faithfulness import faithfulness_rows
-from milforge.report.analysis.pooled import NAMES, PooledRow
+from milforge.report.analysis.pooled import NAMES, PooledRow, main_rows
 from milforge.report.gather import Results
 from milforge.report.page.charts import forest
 from milforge.report.page.html import Section, interval, number, p_value, table
@@ -84,13 +84,14 @@ def differences(results: Results) -> Section:
     """Forest plots of the differences from the baseline, or of the pooled metric itself."""
     title = "Differences from the baseline"
     plots = []
-    main = results.pooled_rows[0].measure if results.pooled_rows else None
-    shown = [row for row in results.pooled_rows if row.measure == main]
-    compared = [(row.group.label, *row.difference) for row in shown if row.difference]
-    if compared:
-        plots.append(
-            forest(compared, title=f"Pooled {main}, over patients", x=f"difference in {main}")
-        )
+    main = main_rows(results.pooled_rows)
+    for target, shown in main.items():
+        compared = [(row.group.label, *row.difference) for row in shown if row.difference]
+        if compared:
+            name = f"{shown[0].measure}{target and f' of {target}'}"
+            plots.append(
+                forest(compared, title=f"Pooled {name}, over patients", x=f"difference in {name}")
+            )
     for metric in dict.fromkeys(row.metric for row in results.rows):
         found = [
             (row.group.label, row.comparison.difference, *row.comparison.interval)
@@ -100,10 +101,13 @@ def differences(results: Results) -> Section:
         if found:
             plots.append(forest(found, title=f"{metric}, over runs", x=f"difference in {metric}"))
     if not any(plots):
-        own = [(row.group.label, *row.estimate) for row in shown]
-        plot = forest(own, title=f"Pooled {main}, no baseline named", x=str(main), zero=None)
+        for target, shown in main.items():
+            own = [(row.group.label, *row.estimate) for row in shown]
+            name = f"{shown[0].measure}{target and f' of {target}'}"
+            plots.append(forest(own, title=f"Pooled {name}, no baseline named", x=name, zero=None))
+    if not any(plots):
         reason = "no baseline is named, and no run has pooled predictions"
-        return Section("differences", title, plot or None, reason)
+        return Section("differences", title, None, reason)
     return Section("differences", title, tag("div", *plots, class_="figures"))
 
 

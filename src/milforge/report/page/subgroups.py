@@ -1,9 +1,12 @@
 """The main metric in parts of the cohort."""
 
+from itertools import product
+
 import numpy as np
 
 from milforge.markup import join, paragraph, tag
 from milforge.report.analysis.measures import measures
+from milforge.report.analysis.out_of_fold import by_target
 from milforge.report.analysis.pooled import FEWEST, estimate
 from milforge.report.gather import Results
 from milforge.report.page.charts import forest
@@ -16,6 +19,8 @@ def subgroups(results: Results) -> Section:
     """By every column of the label table with a few values."""
     title = "Subgroups"
     columns: dict[str, None] = {}
+    targets = by_target(results.pooled)
+    known = {target: measures(groups[0].predictions) for target, groups in targets.items()}
     for each in results.pooled:
         for name, texts in each.predictions.table.items():
             values = {text for text in texts.tolist() if text is not None}
@@ -28,14 +33,13 @@ def subgroups(results: Results) -> Section:
             None,
             f"the label table has no other column with 2 to {MOST_VALUES} values",
         )
-    known = measures(results.pooled[0].predictions)
-    if not known:
+    if not any(known.values()):
         return Section("subgroups", title, None, "no metric is known for this task")
-    measure = known[0]
     parts = []
-    for name in columns:
+    for target, name in product((target for target in targets if known[target]), columns):
+        measure, of = known[target][0], f" of {target}" if target else ""
         rows, plotted = [], []
-        for each in results.pooled:
+        for each in targets[target]:
             if name not in each.predictions.table:
                 continue
             texts = each.predictions.table[name]
@@ -59,8 +63,9 @@ def subgroups(results: Results) -> Section:
                 )
                 plotted.append((f"{each.group.label}, {value}", *found))
         head = ["group", name, "bags", "patients", measure.name, "95% interval", ""]
-        figure = forest(plotted, title=f"{measure.name} by {name}", x=measure.name, zero=None)
-        parts += [table(head, rows, f"By {name}"), tag("div", figure, class_="figures")]
+        shown = f"{measure.name}{of}"
+        figure = forest(plotted, title=f"{shown} by {name}", x=shown, zero=None)
+        parts += [table(head, rows, f"{shown} by {name}"), tag("div", figure, class_="figures")]
     note = paragraph(
         "Of the pooled test predictions. Subgroups were not planned beforehand unless you say so, "
         "and their intervals are not corrected for their number."

@@ -112,27 +112,33 @@ def _over_time(groups: list[OutOfFold]) -> Markup:
     for each in groups:
         test = each.predictions
         times = survival_times(test)
-        found = [
-            cluster_bootstrap(
-                partial(_auroc_at, test, t),
-                len(test),
-                test.clusters,
-                method="percentile",
-                limits=(0, 1),
-                resamples=RESAMPLES,
-            )
-            for t in times
-        ]
+        found = [_area(test, t) for t in times]
         values, low, high = ([one[k] for one in found] for k in range(3))
         said = [
-            f"at {t:.4g}: {number(one.value)} {interval(one[:3])}"
+            f"at {t:.4g}: {number(one[0])} {interval(one)}"
             for t, one in zip(times, found, strict=True)
-            if np.isfinite(one.value)
+            if np.isfinite(one[0])
         ]
         series.append(Series(each.group.label, times, values, low, high, "both", said))
     ends = (min(s.x[0] for s in series), max(s.x[-1] for s in series))
     chance = Series("chance", ends, (0.5, 0.5), plain=True)
     return chart([*series, chance], title="AUC(t)", x="time", y="AUC(t)", ylim=(0, 1))
+
+
+def _area(test: Predictions, at: float) -> tuple[float, float, float]:
+    """AUC(t) and its interval, which a single patient has not."""
+    statistic = partial(_auroc_at, test, at)
+    if len(set(test.clusters)) < 2:
+        return statistic(np.arange(len(test))), np.nan, np.nan
+    found = cluster_bootstrap(
+        statistic,
+        len(test),
+        test.clusters,
+        method="percentile",
+        limits=(0, 1),
+        resamples=RESAMPLES,
+    )
+    return found.value, found.low, found.high
 
 
 def _auroc_at(test: Predictions, at: float, bags: NDArray[np.int64]) -> float:
