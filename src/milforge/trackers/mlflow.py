@@ -64,7 +64,7 @@ class MLflow(MLFlowLogger):
         return client
 
     @rank_zero_only
-    def log_hyperparams(self, params: dict[str, Any] | Namespace) -> None:  # type: ignore[override]
+    def log_hyperparams(self, params: dict[str, Any] | Namespace) -> None:
         """Logs the config, of a run that begins."""
         if not self._goes_on:
             super().log_hyperparams(params)

@@ -114,9 +114,9 @@ class Patient(Logger):
         since = self._since
         if since is not None and monotonic() - since > self._seconds:
             self._leave_out(self._no_answer())
-        elif self._calls.qsize() >= MOST_WAITING:
+            return None
+        if self._calls.qsize() >= MOST_WAITING:
             self._leave_out(f"it does not keep up, {MOST_WAITING} calls wait for an answer")
-        if self._failed:
             return None
         return self._put(lambda: getattr(self._logger, method)(*args, **kwargs))
 

@@ -48,8 +48,10 @@ def show_pictures(
         import wandb
 
         # With the epoch: W&B would take it from what was logged before.
-        images = {n: wandb.Image(each, caption=captions[n]) for n, each in pictures.items()}
-        logger.log_metrics({**images, "epoch": epoch}, step)
+        shown: dict[str, Any] = {"epoch": epoch}
+        for name, picture in pictures.items():
+            shown[name] = wandb.Image(picture, caption=captions[name])
+        logger.log_metrics(shown, step)
         return
     for name, picture in pictures.items():
         if isinstance(logger, TensorBoardLogger):
