@@ -1,12 +1,14 @@
-"""Writes docs/configuration.md and docs/schemas: every group, option and key, with what it means.
+"""Writes docs/configuration.md, docs/schemas, and the line of each config that names its schema.
 
     python scripts/write_configuration.py
 
-The texts are those that `--help KEY` prints: comments in the YAML, and docstrings. An editor that
-knows YAML schemas completes and explains keys by docs/schemas (docs/editor.md).
+Every group, option and key stands there with what it means, in the texts that `--help KEY` prints:
+comments in the YAML, and docstrings. An editor that knows YAML schemas completes and explains keys
+by docs/schemas (docs/editor.md).
 """
 
 import json
+from collections.abc import Iterable
 from pathlib import Path
 
 from hydra.core.plugins import Plugins
@@ -18,6 +20,7 @@ from milforge.config.resolvers import prepare
 ROOT = Path(__file__).resolve().parents[1]
 PAGE = ROOT / "docs" / "configuration.md"
 SCHEMAS = ROOT / "docs" / "schemas"
+MODELINE = "# yaml-language-server: $schema="
 HEAD = """# Configuration
 
 Every key of the commands. `milforge-train --help KEY` prints the same in a terminal, and more, for
@@ -31,7 +34,7 @@ LEFT_OUT = ("launcher", "search", "hydra", "local")
 
 
 def written() -> dict[Path, str]:
-    """The page and the schemas: of each group, and of an experiment, which may hold any key."""
+    """The page, the schemas of each group and of an experiment, which may hold any key; configs."""
     prepare()
     Plugins.instance()
     train = composed("train")
@@ -68,7 +71,22 @@ def written() -> dict[Path, str]:
         if group not in ("experiment", "debug"):
             schemas[group.replace("/", "_")] = schema_of(every, package, f"an option of {group}")
     files = {SCHEMAS / f"{name}.json": json.dumps(each, indent=1) for name, each in schemas.items()}
-    return {PAGE: "\n".join(part for part in parts if part), **files}
+    return {PAGE: "\n".join(part for part in parts if part), **files, **with_modelines(schemas)}
+
+
+def with_modelines(schemas: Iterable[str]) -> dict[Path, str]:
+    """The configs of the groups that have a schema, each with a line that names it."""
+    files = {}
+    for name in schemas:
+        folder = ROOT / "configs" / name.replace("_", "/")
+        for path in sorted(folder.glob("*.yaml")):
+            up = "../" * len(path.parent.relative_to(ROOT).parts)
+            lines = path.read_text(encoding="utf-8").splitlines()
+            lines = [line for line in lines if not line.startswith(MODELINE)]
+            # Hydra reads `# @package` in the first line alone.
+            lines.insert(int(lines[0].startswith("# @")), f"{MODELINE}{up}docs/schemas/{name}.json")
+            files[path] = "\n".join([*lines, ""])
+    return files
 
 
 def _top(keys: dict[str, Key], groups: list[str]) -> list[str]:

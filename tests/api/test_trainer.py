@@ -139,3 +139,22 @@ def test_a_tracker_that_is_not_installed_is_left_out(monkeypatch, caplog, tmp_pa
     for name, line in zip(("tensorboard", "mlflow", "trackio"), told, strict=True):
         assert line.startswith(f"logger.{name} is left out")
         assert f'pip install "milforge[{name}]"' in line
+
+
+def test_wandb_that_cannot_start_its_process_is_left_out(monkeypatch, caplog, tmp_path):
+    def fail(*_, **__):
+        raise OSError("Cannot allocate memory")
+
+    monkeypatch.setattr("wandb.init", fail)
+    config = make_config()
+    config.paths = {"output_dir": str(tmp_path)}
+    config.logger = {
+        "wandb": {
+            "_target_": "lightning.pytorch.loggers.WandbLogger",
+            "save_dir": str(tmp_path),
+            "offline": True,
+        }
+    }
+    trainer = make_trainer(config)
+    assert not [each for each in trainer.loggers if isinstance(each, WandbLogger)]
+    assert "logger.wandb is left out: Cannot allocate memory" in caplog.text

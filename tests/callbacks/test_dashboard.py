@@ -6,7 +6,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
-from lightning.pytorch.loggers import TensorBoardLogger
+from lightning.pytorch.loggers import TensorBoardLogger, WandbLogger
 
 from milforge.callbacks import BagRecord, Dashboard
 from milforge.data import Bag, collate_bags
@@ -147,7 +147,7 @@ def test_tensorboard_is_shown_the_same(tmp_path):
 
     logger = TensorBoardLogger(tmp_path, name="", version="")
     show_table(logger, "test/bags", NAMES, ROWS, 3)
-    show_pictures(logger, {"same_bags/0": ROWS[0][2]}, {"same_bags/0": "epoch 0"}, 3)
+    show_pictures(logger, {"same_bags/0": ROWS[0][2]}, {"same_bags/0": "epoch 0"}, 3, 0)
     logger.experiment.flush()
     events = EventAccumulator(str(tmp_path)).Reload()
     assert events.Tags()["images"] == ["same_bags/0"]
@@ -173,7 +173,7 @@ def test_mlflow_gets_artifacts(tmp_path):
 
     logger = Logger()
     show_figure(logger, "figures/roc_pr", tmp_path / "roc_pr.png", None, 3)
-    show_pictures(logger, {"same_bags/0": ROWS[0][2]}, {"same_bags/0": "epoch 0"}, 3)
+    show_pictures(logger, {"same_bags/0": ROWS[0][2]}, {"same_bags/0": "epoch 0"}, 3, 0)
     show_table(logger, "test/bags", NAMES, ROWS, 3)
     panel = TASK.panels({"probability": torch.tensor([[0.3, 0.7]])}, torch.tensor([1]))
     show_panel(logger, "panels/confusion", panel["confusion"], 3)
@@ -185,22 +185,24 @@ def test_mlflow_gets_artifacts(tmp_path):
     assert told["panels/confusion.csv"].splitlines()[-1] == "yes,yes,1"
 
 
-def test_trackio_gets_values_pictures_and_tables(monkeypatch):
+def test_trackio_gets_values_pictures_and_tables(monkeypatch, tmp_path):
     """The package is stood in for: what its run is told."""
     told = []
     run = SimpleNamespace(
         log=told.append, config={}, name="cosy", finish=lambda: told.append("finished")
     )
+    begun = []
     package = SimpleNamespace(
-        init=lambda **_: run,
+        init=lambda **options: begun.append((options["name"], options["resume"])) or run,
         Image=lambda value, caption=None: ("image", np.shape(value), caption),
         Table=lambda columns, data: ("table", columns, data),
     )
     monkeypatch.setitem(__import__("sys").modules, "trackio", package)
-    logger = Trackio()
+    logger = Trackio(id_file=tmp_path / "trackio_name")
+    assert begun == []  # only the first process begins a run, and it alone logs
     logger.log_hyperparams({"seed": 1})
     logger.log_metrics({"loss": 0.5}, 2)
-    show_pictures(logger, {"same_bags/0": ROWS[0][2]}, {"same_bags/0": "epoch 0"}, 3)
+    show_pictures(logger, {"same_bags/0": ROWS[0][2]}, {"same_bags/0": "epoch 0"}, 3, 0)
     show_table(logger, "test/bags", NAMES, ROWS, 3)
     logger.finalize("success")
     assert run.config == {"seed": 1}
@@ -210,3 +212,75 @@ def test_trackio_gets_values_pictures_and_tables(monkeypatch):
         {"test/bags": ("table", list(NAMES), [["a", 0.25, ("image", (4, 4, 3), None)], ROWS[1]])},
         "finished",
     ]
+    logger.log_metrics({"test/loss": 0.25})  # of a test, after the end of training
+    Trackio(name="other", id_file=tmp_path / "trackio_name").log_metrics({"loss": 0.4})
+    assert begun == [(None, "never"), ("cosy", "allow"), ("cosy", "allow")]
+
+
+def test_wandb_gets_pictures_at_their_epoch(tmp_path):
+    """Left to itself it takes the epoch from what was logged before: the previous one."""
+    told = []
+
+    class Tracker(WandbLogger):
+        def log_metrics(self, metrics, step=None):
+            told.append((metrics, step))
+
+    logger = Tracker(save_dir=tmp_path, offline=True)
+    show_pictures(logger, {"same_bags/0": ROWS[0][2]}, {"same_bags/0": "a bag"}, 3, 5)
+    ((metrics, step),) = told
+    assert (metrics.pop("epoch"), step) == (5, 3)
+    assert metrics["same_bags/0"]._caption == "a bag"
+
+
+@pytest.fixture
+def mlflow_client(monkeypatch):
+    """MLflow's package is stood in for: runs by id, and what each is told."""
+    runs = {}
+
+    class Client:
+        def __init__(self, uri):
+            pass
+
+        def get_experiment_by_name(self, name):
+            return SimpleNamespace(lifecycle_stage="active", experiment_id="1")
+
+        def create_run(self, experiment_id, tags):
+            runs[f"run{len(runs)}"] = told = []
+            return SimpleNamespace(info=SimpleNamespace(run_id=f"run{len(runs) - 1}"), told=told)
+
+        def get_run(self, run_id):
+            return SimpleNamespace(info=SimpleNamespace(experiment_id="1"), told=runs[run_id])
+
+        def log_batch(self, run_id, metrics=(), params=()):
+            runs[run_id] += [*metrics, *params]
+
+    modules = {
+        "mlflow": SimpleNamespace(set_tracking_uri=lambda uri: None),
+        "mlflow.tracking": SimpleNamespace(MlflowClient=Client),
+        "mlflow.entities": SimpleNamespace(Param=dict, Metric=dict),
+        "mlflow.utils": SimpleNamespace(),
+        "mlflow.utils.mlflow_tags": SimpleNamespace(MLFLOW_RUN_NAME="name"),
+        "mlflow.tracking.context": SimpleNamespace(),
+        "mlflow.tracking.context.registry": SimpleNamespace(resolve_tags=lambda tags: tags),
+    }
+    for name, each in modules.items():
+        monkeypatch.setitem(__import__("sys").modules, name, each)
+    monkeypatch.setattr("lightning.pytorch.loggers.mlflow._MLFLOW_AVAILABLE", True)
+    monkeypatch.setattr(
+        "lightning.pytorch.loggers.mlflow._get_resolve_tags", lambda: lambda tags: tags
+    )
+    return runs
+
+
+def test_mlflow_goes_on_with_the_run_that_is_noted(mlflow_client, tmp_path):
+    """Its config is not told again: MLflow refuses a parameter that has changed."""
+    for epochs in (1, 2):
+        logger = MLflow(run_name="mine", tracking_uri="x", id_file=tmp_path / "run" / "mlflow_id")
+        logger.log_hyperparams({"epochs": epochs})
+        logger.log_metrics({"loss": 0.5}, epochs)
+    assert list(mlflow_client) == ["run0"]
+    told = mlflow_client["run0"]
+    assert [(each["key"], each.get("step")) for each in told] == [
+        ("epochs", None), ("loss", 1), ("loss", 2),
+    ]  # fmt: skip
+    assert (tmp_path / "run" / "mlflow_id").read_text() == "run0\n"

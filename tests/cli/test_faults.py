@@ -4,6 +4,7 @@ import errno
 import io
 import os
 import sys
+import threading
 
 import h5py
 import numpy as np
@@ -101,6 +102,33 @@ def test_a_tracker_that_fails_costs_no_results(here, monkeypatch, tmp_path, read
     assert any(each.startswith("a tracker did not get the table of predictions") for each in lost)
     assert outcome.returncode == 0
     assert read_summary(outcome.run())["status"] == "finished"
+
+
+@pytest.mark.slow
+def test_a_tracker_whose_process_is_gone_and_that_hangs_at_the_end_costs_no_results(
+    here, monkeypatch, read_summary
+):
+    """W&B's process may be the first that the system kills where memory lacks."""
+
+    def gone(*_, **__):
+        raise ConnectionResetError(errno.ECONNRESET, "Connection reset by peer")
+
+    gate = threading.Event()
+    finish = wandb.finish
+    monkeypatch.setattr("wandb.sdk.wandb_run.Run.log", gone)
+    monkeypatch.setattr("wandb.finish", lambda code: gate.wait())
+    monkeypatch.setattr("milforge.api.trainer.FINISH_SECONDS", 1.0)
+    sizes = ("data.train=8", "data.val=6", "data.test=6", "trainer.max_epochs=1")
+    try:
+        outcome = here("train", *sizes, "callbacks.figures=null")
+    finally:
+        gate.set()
+        finish(0)
+    assert outcome.returncode == 0, outcome.stderr
+    assert read_summary(outcome.run())["status"] == "finished"
+    told = outcome.stdout + outcome.stderr
+    assert "logger.wandb lacks some of this run: [Errno 104] Connection reset by peer" in told
+    assert "W&B did not end within 1 s, and is not waited for" in told
 
 
 def test_names_that_the_terminal_cannot_show_end_no_command(monkeypatch):

@@ -88,7 +88,7 @@ class Dashboard(RecordCollector):
                 pictures[name], captions[name] = picture, f"epoch {epoch}, {_words(row)}"
         for logger in self._shown(trainer):
             with never_fatal("a tracker did not get the bags that are followed"):
-                show_pictures(logger, pictures, captions, trainer.global_step)
+                show_pictures(logger, pictures, captions, trainer.global_step, epoch)
 
     def on_fit_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Shows what was predicted of the same bags in all epochs, and hands over artifacts."""

@@ -3,20 +3,71 @@
 import csv
 import io
 import re
+from argparse import Namespace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from lightning.pytorch.loggers import MLFlowLogger
 from lightning.pytorch.utilities import rank_zero_only
 
+from milforge.trackers.run_id import note_id, read_id
+
 
 class MLflow(MLFlowLogger):
     """Lightning's logger of MLflow, which logs pictures and tables too, as artifacts of the run.
 
-    The arguments are those of `lightning.pytorch.loggers.MLFlowLogger`; what goes to a server is
-    what its `tracking_uri` says.
+    Args:
+        experiment_name: the runs that its page shows together.
+        run_name: None: MLflow chooses one.
+        tracking_uri: where its server answers, or a database of SQLite.
+        tags: of the run.
+        log_model: whether it keeps the best checkpoints too; `all`: while the run trains.
+        prefix: before the names of all metrics.
+        artifact_location: of an experiment that is new; None: the server chooses.
+        id_file: notes the id of the run, which a run that goes on finds there. Its config stays
+            as it was begun with, because MLflow lets no parameter change.
     """
+
+    def __init__(
+        self,
+        experiment_name: str = "milforge",
+        run_name: str | None = None,
+        tracking_uri: str | None = None,
+        tags: dict[str, Any] | None = None,
+        log_model: Literal[True, False, "all"] = False,
+        prefix: str = "",
+        artifact_location: str | None = None,
+        id_file: str | Path | None = None,
+    ) -> None:
+        known = read_id(id_file)
+        super().__init__(
+            experiment_name=experiment_name,
+            run_name=run_name,
+            tracking_uri=tracking_uri,
+            tags=tags,
+            log_model=log_model,
+            prefix=prefix,
+            artifact_location=artifact_location,
+            run_id=known,
+        )
+        self._id_file = id_file
+        self._goes_on = self._is_noted = known is not None
+
+    @property
+    def experiment(self) -> Any:
+        """MLflow's client; the first call begins the run, and notes its id."""
+        client = super().experiment
+        if not self._is_noted and self._run_id is not None:
+            note_id(self._id_file, self._run_id)
+            self._is_noted = True
+        return client
+
+    @rank_zero_only
+    def log_hyperparams(self, params: dict[str, Any] | Namespace) -> None:
+        """Logs the config, of a run that begins."""
+        if not self._goes_on:
+            super().log_hyperparams(params)
 
     @rank_zero_only
     def log_image(

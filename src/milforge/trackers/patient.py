@@ -1,11 +1,13 @@
-"""A tracker that is waited for so long and no longer: a server that hangs costs no run."""
+"""Trackers that cost no run, whether they fail, hang or are slow."""
 
 import logging
 import queue
 import threading
 from argparse import Namespace
 from collections.abc import Callable, Mapping
-from concurrent.futures import Future
+from concurrent.futures import Future, wait
+from functools import wraps
+from time import monotonic
 from typing import Any
 
 from lightning.pytorch.callbacks import ModelCheckpoint
@@ -15,17 +17,29 @@ from lightning.pytorch.utilities import rank_zero_only
 log = logging.getLogger(__name__)
 
 SECONDS = 60.0  # that one call may take
+MOST_WAITING = 10_000  # calls that are not answered yet
+ROUNDS = 10  # at the end: so many times SECONDS, as long as calls are answered
+# Those that Lightning calls. Of pictures and tables `Dashboard` says by itself what was not shown.
+METHODS = (
+    "log_metrics",
+    "log_hyperparams",
+    "log_graph",
+    "save",
+    "after_save_checkpoint",
+    "finalize",
+)
 
 
 class Patient(Logger):
     """Hands every call to a tracker that may hang or fail, on a thread of its own.
 
-    At the first call that fails, or takes longer than it may, one warning is logged, and the
-    tracker is left alone from there on. The thread does not keep the process alive.
+    Training does not wait for the calls; what is left of them is waited for at its end. One that
+    fails, or takes longer than it may, or many that wait, cost one warning, and the tracker is left
+    out from there on. The thread does not keep the process alive.
 
     Args:
         name: of the tracker, such as `mlflow`.
-        make: builds its logger.
+        make: builds its logger; this is waited for.
         seconds: that a call may take.
 
     Example:
@@ -40,8 +54,14 @@ class Patient(Logger):
         self._seconds = seconds
         self._calls: queue.SimpleQueue[tuple[Future[Any], Callable[[], Any]]] = queue.SimpleQueue()
         self._thread: threading.Thread | None = None
+        self._since: float | None = None  # when the call that is under way began
+        self._ended = 0
         self._failed = False
-        self._logger: Logger | None = self._within(make)
+        self._logger: Logger | None = None
+        made = self._put(make)
+        self._wait_for(made)
+        if made.done() and not made.exception():
+            self._logger = made.result()
 
     @property
     def name(self) -> str:
@@ -83,40 +103,102 @@ class Patient(Logger):
 
     @rank_zero_only
     def finalize(self, status: str) -> None:
-        """Ends the run of the tracker."""
-        self._call("finalize", status)
+        """Waits for all calls, the last of which ends the run of the tracker."""
+        if (last := self._call("finalize", status)) is not None:
+            self._wait_for(last)
 
-    def _call(self, method: str, *args: Any, **kwargs: Any) -> None:
-        logger = self._logger
-        if logger is not None and hasattr(logger, method):
-            self._within(lambda: getattr(logger, method)(*args, **kwargs))
-
-    def _within(self, function: Callable[[], Any]) -> Any:
-        """What a function returns on the thread; None where it fails or takes too long."""
-        if self._failed:
+    def _call(self, method: str, *args: Any, **kwargs: Any) -> Future[Any] | None:
+        """Has the thread call a method; None where the tracker is left out, or has no such one."""
+        if self._failed or not hasattr(self._logger, method):
             return None
-        if self._thread is None:
+        since = self._since
+        if since is not None and monotonic() - since > self._seconds:
+            self._leave_out(self._no_answer())
+            return None
+        if self._calls.qsize() >= MOST_WAITING:
+            self._leave_out(f"it does not keep up, {MOST_WAITING} calls wait for an answer")
+            return None
+        return self._put(lambda: getattr(self._logger, method)(*args, **kwargs))
+
+    def _put(self, function: Callable[[], Any]) -> Future[Any]:
+        if self._thread is None or not self._thread.is_alive():  # a fork has no threads but one
+            self._calls, self._since = queue.SimpleQueue(), None
             self._thread = threading.Thread(target=self._work, name=self._tracker, daemon=True)
             self._thread.start()
         future: Future[Any] = Future()
         self._calls.put((future, function))
-        try:
-            return future.result(self._seconds)
-        except TimeoutError as error:
-            said = str(error) if future.done() else f"no answer within {self._seconds:g} s"
-        except Exception as error:
-            said = (str(error).splitlines() or [type(error).__name__])[0]
-        self._failed, self._logger = True, None
-        log.warning("logger.%s is left out from here on: %s", self._tracker, said)
-        return None
+        return future
+
+    def _wait_for(self, future: Future[Any]) -> None:
+        """Waits as long as calls are answered, or the tracker is left out."""
+        for _ in range(ROUNDS):
+            ended = self._ended
+            if wait([future], self._seconds).done:
+                return
+            if self._ended == ended:
+                break
+        self._leave_out(self._no_answer())
 
     def _work(self) -> None:
         while True:
             future, function = self._calls.get()
+            self._since = monotonic()
             try:
-                future.set_result(function())
-            except Exception as error:
+                future.set_result(None if self._failed else function())
+            except BaseException as error:  # some end the process, or try to
+                self._leave_out(first_line(error))
                 future.set_exception(error)
+            self._since = None
+            self._ended += 1
+
+    def _no_answer(self) -> str:
+        return f"no answer within {self._seconds:g} s"
+
+    def _leave_out(self, why: str) -> None:
+        if not self._failed:
+            self._failed = True
+            log.warning("logger.%s is left out from here on: %s", self._tracker, why)
+
+
+def guard(name: str, logger: Logger) -> Logger:
+    """The logger, whose errors cost one warning and what it was to log.
+
+    For those that are not waited for: W&B, whose process the system may have killed, and
+    TensorBoard.
+
+    Args:
+        name: of the tracker.
+        logger: its methods are replaced.
+    """
+    failed = False
+
+    def guarded(method: Callable[..., Any]) -> Callable[..., Any]:
+        @wraps(method)
+        def call(*args: Any, **kwargs: Any) -> Any:
+            nonlocal failed
+            try:
+                return method(*args, **kwargs)
+            except Exception as error:
+                if not failed:
+                    log.warning("logger.%s lacks some of this run: %s", name, first_line(error))
+                failed = True
+
+        return call
+
+    for method in METHODS:
+        if hasattr(logger, method):
+            setattr(logger, method, guarded(getattr(logger, method)))
+    return logger
+
+
+def first_line(error: BaseException) -> str:
+    """What an error says in its first line, or its name.
+
+    Example:
+        >>> first_line(OSError("gone" + chr(10) + "more")), first_line(SystemExit())
+        ('gone', 'SystemExit')
+    """
+    return (str(error).splitlines() or [type(error).__name__])[0]
 
 
 def wait_for(name: str, function: Callable[[], Any], seconds: float = SECONDS) -> None:
@@ -134,13 +216,11 @@ def wait_for(name: str, function: Callable[[], Any], seconds: float = SECONDS) -
     def work() -> None:
         try:
             future.set_result(function())
-        except Exception as error:
+        except BaseException as error:
             future.set_exception(error)
 
     threading.Thread(target=work, name=name, daemon=True).start()
-    try:
-        future.result(seconds)
-    except TimeoutError:
-        if future.done():
-            raise
+    if wait([future], seconds).done:
+        future.result()
+    else:
         log.warning("%s did not end within %g s, and is not waited for", name, seconds)

@@ -37,9 +37,22 @@ def show_figure(logger: Logger, name: str, path: Path, figure: Figure, step: int
 
 
 def show_pictures(
-    logger: Logger, pictures: Mapping[str, Picture], captions: Mapping[str, str], step: int
+    logger: Logger,
+    pictures: Mapping[str, Picture],
+    captions: Mapping[str, str],
+    step: int,
+    epoch: int,
 ) -> None:
-    """Pictures by name, each with a caption."""
+    """Pictures by name, each with a caption; in W&B at their epoch."""
+    if isinstance(logger, WandbLogger) and pictures:
+        import wandb
+
+        # With the epoch: W&B would take it from what was logged before.
+        shown: dict[str, Any] = {"epoch": epoch}
+        for name, picture in pictures.items():
+            shown[name] = wandb.Image(picture, caption=captions[name])
+        logger.log_metrics(shown, step)
+        return
     for name, picture in pictures.items():
         if isinstance(logger, TensorBoardLogger):
             logger.experiment.add_image(name, picture, step, dataformats="HWC")

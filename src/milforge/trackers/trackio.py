@@ -7,12 +7,18 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from lightning.fabric.loggers.logger import rank_zero_experiment
 from lightning.pytorch.loggers import Logger
 from lightning.pytorch.utilities import rank_zero_only
+
+from milforge.trackers.run_id import note_id, read_id
 
 
 class Trackio(Logger):
     """A run of Trackio: kept on this machine, and shown by `trackio show`.
+
+    It begins with the first call. What is logged after its end, as a test after training, goes on
+    with it.
 
     Args:
         project: the project that the run is one of.
@@ -21,6 +27,7 @@ class Trackio(Logger):
         name: of the run; None: Trackio chooses one.
         group: W&B's word for the runs of a sweep.
         space_id: a Hugging Face space that shows the runs; None: this machine alone.
+        id_file: notes the name of the run, which a run that goes on finds there.
 
     Raises:
         ModuleNotFoundError: where Trackio is not installed.
@@ -33,6 +40,7 @@ class Trackio(Logger):
         name: str | None = None,
         group: str | None = None,
         space_id: str | None = None,
+        id_file: str | Path | None = None,
     ) -> None:
         super().__init__()
         if folder is not None:
@@ -41,9 +49,31 @@ class Trackio(Logger):
 
         self._trackio = trackio
         self._project = project
-        self._run = trackio.init(
-            project=project, name=name, group=group, space_id=space_id, embed=False
-        )
+        self._group = group
+        self._space_id = space_id
+        self._id_file = id_file
+        known = read_id(id_file)
+        self._name = known or name
+        self._goes_on = known is not None
+        self._run: Any = None
+
+    @property
+    @rank_zero_experiment
+    def experiment(self) -> Any:
+        """Trackio's run, of the first process."""
+        if self._run is None:
+            self._run = self._trackio.init(
+                project=self._project,
+                name=self._name,
+                group=self._group,
+                space_id=self._space_id,
+                resume="allow" if self._goes_on else "never",
+                embed=False,
+            )
+            if not self._goes_on:
+                note_id(self._id_file, self._run.name)
+            self._name, self._goes_on = self._run.name, True
+        return self._run
 
     @property
     def name(self) -> str:
@@ -52,8 +82,8 @@ class Trackio(Logger):
 
     @property
     def version(self) -> str:
-        """The name of the run."""
-        return str(self._run.name)
+        """The name of the run; empty before it has one."""
+        return self._name or ""
 
     @rank_zero_only
     def log_hyperparams(
@@ -61,12 +91,12 @@ class Trackio(Logger):
     ) -> None:
         """Logs the config."""
         found = vars(params) if isinstance(params, Namespace) else params
-        self._run.config.update(found)
+        self.experiment.config.update(found)
 
     @rank_zero_only
     def log_metrics(self, metrics: Mapping[str, Any], step: int | None = None) -> None:
         """Logs values by name. Trackio counts its own steps: several calls would share one."""
-        self._run.log({**metrics, **({} if step is None else {"trainer/global_step": step})})
+        self.experiment.log({**metrics, **({} if step is None else {"trainer/global_step": step})})
 
     @rank_zero_only
     def log_image(
@@ -89,12 +119,14 @@ class Trackio(Logger):
     def log_table(self, key: str, columns: list[str], data: list[list[Any]]) -> None:
         """Logs rows; an array in a cell is a picture."""
         rows = [[self._cell(value) for value in row] for row in data]
-        self._run.log({key: self._trackio.Table(columns=columns, data=rows)})
+        self.experiment.log({key: self._trackio.Table(columns=columns, data=rows)})
 
     @rank_zero_only
     def finalize(self, status: str) -> None:
-        """Ends the run."""
-        self._run.finish()
+        """Ends the run, for now."""
+        if self._run is not None:
+            self._run.finish()
+            self._run = None
 
     def _cell(self, value: Any) -> Any:
         return self._trackio.Image(value) if isinstance(value, np.ndarray) else value

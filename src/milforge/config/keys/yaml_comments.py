@@ -29,7 +29,9 @@ def key_comments(text: str) -> Iterator[tuple[tuple[str, ...], str]]:
             beside = re.match(r"[:\s]*# (.*)", lines[end.line][end.column :])
             above: list[str] = []
             while line - len(above) > 0:
-                comment = re.match(r"\s*# (?!@)(.*)", lines[line - len(above) - 1])
+                comment = re.match(
+                    r"\s*# (?!@|yaml-language-server:)(.*)", lines[line - len(above) - 1]
+                )
                 if comment is None:
                     break
                 above.insert(0, comment[1])
@@ -45,10 +47,12 @@ def header(text: str) -> str:
     r"""The comment at the head of a YAML file.
 
     Example:
-        >>> header("# @package _global_\n# A folder\n# of features.\na: 1\n")
+        >>> modeline = "# yaml-language-server: $schema=data.json"
+        >>> header(f"{modeline}\n# @package _global_\n# A folder\n# of features.\na: 1\n")
         'A folder of features.'
     """
-    lines = [line for line in text.splitlines() if not line.startswith("# @")]
+    no_words = ("# @", "# yaml-language-server:")
+    lines = [line for line in text.splitlines() if not line.startswith(no_words)]
     found = []
     for line in lines:
         if not line.startswith("# "):
