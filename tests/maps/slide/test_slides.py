@@ -80,6 +80,13 @@ def test_slides_that_cannot_be_opened(folder, name, error, message):
         open_slide(find_slides(folder), name)
 
 
+@pytest.mark.parametrize(("dots", "mpp"), [(1200, None), (25_400, 1.0), (101_600, 0.25)])
+def test_what_a_printer_is_to_do_is_no_resolution(tmp_path, dots, mpp):
+    size = {"resolution": (dots, dots), "resolutionunit": "INCH"}
+    tifffile.imwrite(tmp_path / "a.tif", np.zeros((8, 8), np.uint8), **size)
+    assert micrometres_per_pixel(tmp_path / "a.tif") == mpp
+
+
 def test_folders_that_hold_no_slide(tmp_path):
     with pytest.raises(FileNotFoundError, match="expected a folder of slides, found none"):
         find_slides(tmp_path / "none")
