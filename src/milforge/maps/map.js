@@ -269,7 +269,7 @@ function resize() {
 const ready = new Promise(done => viewer.addOnceHandler("open", () => {
   resize();
   viewer.addHandler("update-viewport", drawNow);
-  new ResizeObserver(() => { resize(); draw(); }).observe(canvas);
+  new ResizeObserver(() => { resize(); drawNow(); draw(); }).observe(canvas);
   rechoose(false);
   done();
 }));

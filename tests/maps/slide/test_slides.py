@@ -194,3 +194,17 @@ def test_blocks_are_squares_of_neighbours():
     assert np.ptp(same, axis=0).tolist() == [6 * 448, 6 * 448]
     few = blocks_of(corners[:200], 448)
     assert few.tolist() == list(range(200))
+
+
+@pytest.mark.parametrize(("n", "columns"), [(30, 30), (30, 1), (30, 6)])
+def test_a_picture_is_as_large_as_its_map(n, columns):
+    """No margin grows with the map, and the scale can be read beside a flat one."""
+    tiles = make_map(n=n, columns=columns)
+    figure = draw_map(tiles, scales_of([tiles]))
+    width, height = figure.get_size_inches()
+    axes, bar = (each.get_position() for each in figure.axes)
+    assert max(axes.width * width, axes.height * height) == pytest.approx(8)
+    assert (axes.width * width) / (axes.height * height) == pytest.approx(columns**2 / n)
+    assert (1 - axes.y1) * height < 0.7
+    assert (bar.x0 - axes.x1) * width < 0.3
+    assert bar.height * height >= 1.19
