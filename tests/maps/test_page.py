@@ -212,9 +212,11 @@ def test_the_page_in_a_browser(tmp_path):
         choose("score", 2)
         assert browser.run("$('class').selectedOptions[0].text") == "yes"
         assert colour(3) == expected(scales["probability"], tiles.probability[3, 1])
-        # Of another model, which does not say the probability.
-        choose("score", 0)
+        # Of another model, which does not say the probability: nothing is drawn of it.
         choose("model", 1)
+        browser.run(frame)
+        assert browser.run(PLACE.format(3))["colour"][3] == 0
+        choose("score", 0)
         assert colour(3) == expected(scales["contribution"], -1.5)
         choose("model", 0)
         # Hovering.
@@ -273,6 +275,7 @@ def test_the_page_in_a_browser(tmp_path):
 @pytest.mark.skipif(CHROMIUM is None, reason="no Chromium is installed")
 def test_the_slide_lies_behind_its_tiles(tmp_path):
     tiles = make_map(to_pixels=1.0, to_micrometres=0.25)
+    tiles.corners[0] = -224  # a quarter of it lies on the slide
     page = tmp_path / "map.html"
     page.write_text(page_of(tiles, ground=make_ground()), "utf-8")
     with Browser() as browser:
@@ -294,6 +297,11 @@ def test_the_slide_lies_behind_its_tiles(tmp_path):
         assert browser.run("$('length').textContent") == "200 \u00b5m"
         width = browser.run("parseFloat($('ruler').style.width)")
         assert width == pytest.approx(800 * browser.run("view.k"), rel=1e-4)
+        drawn = browser.run(
+            "picture.getContext('2d').getImageData(0, 0, picture.width, picture.height).data"
+            ".filter((each, i) => i % 4 === 3 && each).length"
+        )
+        assert drawn == 11 * 16**2 + 8**2
         # A tile of the gallery is shown where it lies.
         browser.run("document.querySelectorAll('[data-tile]')[1].click()")
         assert browser.run("$('said').textContent").startswith("tile 5 at 1,344, 896; ")

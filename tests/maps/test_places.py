@@ -2,11 +2,12 @@
 
 import numpy as np
 import pytest
+import tifffile
 from PIL import Image
 
 from milforge.data.dataset import Tile
 from milforge.maps.places import place_tiles
-from milforge.maps.slide.slides import find_slides
+from milforge.maps.slide.slides import find_slides, open_slide
 from milforge.maps.sums import check_sum
 
 CORNERS = np.array([[0.0, 0], [100, 0], [100, 200]])
@@ -49,6 +50,28 @@ def test_coords_of_no_unit_are_pixels_of_the_slide(slides):
     assert (place.to_pixels, place.missing) == (1, None)
     assert "Its coords are taken for pixels of level 0 of the slide." in place.notes
     assert place_tiles("b", CORNERS, Tile(), slides).missing.startswith("there is no slide")
+
+
+def test_coords_of_no_unit_have_a_scale_only_where_they_are_pixels():
+    bare = place_tiles("a", CORNERS, Tile(), mpp=0.5)
+    assert (bare.to_pixels, bare.to_micrometres) == (1, 0.5)
+    assert "Its coords are taken for pixels of level 0 of the slide." in bare.notes
+
+
+@pytest.mark.parametrize("told", [Tile("px", 50.0), Tile("um", 900.0), Tile()])
+def test_a_slide_that_is_another_one_says_nothing_of_the_scale(tmp_path, told):
+    pixels = np.zeros((64, 64, 3), np.uint8)
+    size = {"resolution": (20_000, 20_000), "resolutionunit": "CENTIMETER"}
+    tifffile.imwrite(tmp_path / "a.tif", pixels, tile=(64, 64), photometric="rgb", **size)
+    slides = find_slides(tmp_path)
+    assert open_slide(slides, "a").mpp == 0.5
+    place = place_tiles("a", CORNERS + 9, told, slides)
+    assert place.missing.startswith("the slide has 64 x 64 pixels")
+    if told.unit == "um":
+        assert (place.to_pixels, place.to_micrometres) == (None, 1)
+    else:
+        assert place.to_micrometres is None
+        assert place.to_pixels == (1 if told.unit else None)
 
 
 def test_contributions_that_do_not_add_up_are_refused():

@@ -17,7 +17,8 @@ const { width, height } = data;
 // What is chosen.
 const first = data.models[0].scores;
 const state = { scores: first, score: first[0], number: 0, current: -1, places: new Float32Array(N) };
-function values() { return state.score.values[state.number]; }
+const NOTHING = new Float32Array(N).fill(NaN);  // what a model does not say is not drawn
+function values() { return state.score.values[state.number] || NOTHING; }
 function place(v) {
   const { kind, low, high } = state.score.scale;
   const at = kind === "log" ? Math.log(v / low) / Math.log(high / low) : (v - low) / (high - low);
@@ -72,8 +73,8 @@ function paint() {
     state.places[i] = place(v[i]);
     if (!isShown(i)) continue;
     const colour = table[Math.round(state.places[i] * 255)];
-    const x0 = Math.min(picture.width - 1, Math.round(X[i] * scale));
-    const y0 = Math.min(picture.height - 1, Math.round(Y[i] * scale));
+    const x0 = Math.max(0, Math.min(picture.width - 1, Math.round(X[i] * scale)));
+    const y0 = Math.max(0, Math.min(picture.height - 1, Math.round(Y[i] * scale)));
     const x1 = Math.min(picture.width, Math.max(x0 + 1, Math.round((X[i] + side) * scale)));
     const y1 = Math.min(picture.height, Math.max(y0 + 1, Math.round((Y[i] + side) * scale)));
     for (let y = y0; y < y1; y++) pixels.fill(colour, y * picture.width + x0, y * picture.width + x1);
@@ -268,7 +269,7 @@ function resize() {
 const ready = new Promise(done => viewer.addOnceHandler("open", () => {
   resize();
   viewer.addHandler("update-viewport", drawNow);
-  new ResizeObserver(() => { resize(); draw(); }).observe(canvas);
+  new ResizeObserver(() => { resize(); drawNow(); draw(); }).observe(canvas);
   rechoose(false);
   done();
 }));

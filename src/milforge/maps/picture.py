@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import ListedColormap, LogNorm, Normalize
 from matplotlib.figure import Figure
@@ -17,6 +18,8 @@ LONGEST = 1600  # pixels of the longer side of a map
 LARGEST = 24  # pixels of a tile
 GROUND = 205  # grey where there is no tile
 OPACITY = 0.55  # of tiles on a slide
+INCHES = 8  # of the longer side of a map
+LEFT, RIGHT, TOP, BOTTOM = 0.25, 1.4, 0.65, 0.7  # inches around it
 
 
 def raster(
@@ -87,9 +90,15 @@ def draw_map(tiles: TileMap, scales: Scales, ground: Ground | None = None) -> Fi
     values, scale, name = tiles.main_values, scales[tiles.main], tiles.main_name
     pixels = raster(tiles, values, scale, ground)
     height, width = pixels.shape[:2]
-    long = 8 / max(width, height)
-    figure = Figure((max(4.5, width * long + 1.6), max(2.2, height * long + 1.0)))
-    axes = figure.add_axes((0.03, 0.1, 0.78, 0.76))
+    wide, high = width * INCHES / max(width, height), height * INCHES / max(width, height)
+    size = max(4.5, LEFT + wide + RIGHT), max(2.2, TOP + high + BOTTOM)
+    figure = Figure(size)
+
+    def axes_at(left: float, w: float, h: float) -> Axes:
+        bottom = size[1] - TOP - h
+        return figure.add_axes((left / size[0], bottom / size[1], w / size[0], h / size[1]))
+
+    axes = axes_at(LEFT, wide, high)
     axes.imshow(pixels, interpolation="nearest")
     axes.set_axis_off()
     # Names of bags may hold a $, which is no formula.
@@ -114,7 +123,9 @@ def draw_map(tiles: TileMap, scales: Scales, ground: Ground | None = None) -> Fi
     axes.set_ylim(height - 0.5, -0.5)
     norm = (LogNorm if scale.kind == "log" else Normalize)(scale.low, scale.high)
     mappable = ScalarMappable(norm, ListedColormap(scale.colours / 255))
-    bar = figure.colorbar(mappable, cax=figure.add_axes((0.84, 0.15, 0.025, 0.66)), extend="both")
+    bar = figure.colorbar(
+        mappable, cax=axes_at(LEFT + wide + 0.25, 0.2, max(high, 1.2)), extend="both"
+    )
     bar.set_label(name, fontsize=8, parse_math=False)
     bar.ax.tick_params(labelsize=7)
     return figure

@@ -67,19 +67,24 @@ def place_tiles(
     if slides is not None:
         try:
             slide = open_slide(slides, name, mpp)
-            mpp = slide.mpp
-            if unit == "um" and mpp is None:
-                raise ValueError(
-                    "its coords are in micrometres, and nothing says how large a pixel of the "
-                    "slide is: give mpp=MICROMETRES"
-                )
-            factor = 1 / cast(float, mpp) if unit == "um" else 1.0
-            check_inside(slide, corners * factor, side * factor)
-            if unit is None:
-                unit = "px"
-                notes.append("Its coords are taken for pixels of level 0 of the slide.")
+            _check_fits(slide, unit, corners, side)
         except (ValueError, OSError, ModuleNotFoundError) as error:
             slide, missing = None, " ".join(str(error).split())
+    if slide is not None:
+        mpp = slide.mpp  # of a slide that is another one it would be a wrong scale
+    if unit is None and (slide is not None or (slides is None and mpp is not None)):
+        unit = "px"
+        notes.append("Its coords are taken for pixels of level 0 of the slide.")
     to_pixels = {"px": 1.0, "um": None if mpp is None else 1 / mpp}.get(unit or "")
-    to_micrometres = 1.0 if unit == "um" else mpp
+    to_micrometres = {"px": mpp, "um": 1.0}.get(unit or "")
     return Place(corners, side, slide, missing, to_pixels, to_micrometres, tuple(notes))
+
+
+def _check_fits(slide: Slide, unit: str | None, corners: Floats, side: float) -> None:
+    if unit == "um" and slide.mpp is None:
+        raise ValueError(
+            "its coords are in micrometres, and nothing says how large a pixel of the slide is: "
+            "give mpp=MICROMETRES"
+        )
+    factor = 1 / cast(float, slide.mpp) if unit == "um" else 1.0
+    check_inside(slide, corners * factor, side * factor)

@@ -80,6 +80,13 @@ def test_slides_that_cannot_be_opened(folder, name, error, message):
         open_slide(find_slides(folder), name)
 
 
+@pytest.mark.parametrize(("dots", "mpp"), [(1200, None), (25_400, 1.0), (101_600, 0.25)])
+def test_what_a_printer_is_to_do_is_no_resolution(tmp_path, dots, mpp):
+    size = {"resolution": (dots, dots), "resolutionunit": "INCH"}
+    tifffile.imwrite(tmp_path / "a.tif", np.zeros((8, 8), np.uint8), **size)
+    assert micrometres_per_pixel(tmp_path / "a.tif") == mpp
+
+
 def test_folders_that_hold_no_slide(tmp_path):
     with pytest.raises(FileNotFoundError, match="expected a folder of slides, found none"):
         find_slides(tmp_path / "none")
@@ -187,3 +194,17 @@ def test_blocks_are_squares_of_neighbours():
     assert np.ptp(same, axis=0).tolist() == [6 * 448, 6 * 448]
     few = blocks_of(corners[:200], 448)
     assert few.tolist() == list(range(200))
+
+
+@pytest.mark.parametrize(("n", "columns"), [(30, 30), (30, 1), (30, 6)])
+def test_a_picture_is_as_large_as_its_map(n, columns):
+    """No margin grows with the map, and the scale can be read beside a flat one."""
+    tiles = make_map(n=n, columns=columns)
+    figure = draw_map(tiles, scales_of([tiles]))
+    width, height = figure.get_size_inches()
+    axes, bar = (each.get_position() for each in figure.axes)
+    assert max(axes.width * width, axes.height * height) == pytest.approx(8)
+    assert (axes.width * width) / (axes.height * height) == pytest.approx(columns**2 / n)
+    assert (1 - axes.y1) * height < 0.7
+    assert (bar.x0 - axes.x1) * width < 0.3
+    assert bar.height * height >= 1.19

@@ -18,6 +18,7 @@ from milforge.plots import BagStrip, plot_attention_comparison, plot_attention_m
 from milforge.plots.style import ORANGE, SILVER, VERMILION
 from thinned import thinned
 
+RANK = "rank\n(bright: highest)"
 DIGITS = torch.tensor(load_digits().images, dtype=torch.float32)[:, None]
 
 
@@ -50,7 +51,8 @@ def panels(figure, start=""):
 
 
 def titles(figure):
-    return [ax.get_title() for ax in panels(figure)]
+    """Of all panels; that of the ranks follows the attention of a single model."""
+    return [ax.get_title().replace(RANK, "rank") for ax in panels(figure)]
 
 
 def raster(ax):
@@ -90,12 +92,21 @@ def test_a_tile_is_n_times_the_weight_at_its_place_and_holes_are_nan(stride):
 
 def test_x_goes_to_the_right_and_y_downwards_in_every_panel():
     figure = plot_attention_maps([placed_bag(grid(3, 2), y_inst=torch.tensor([0, 1] * 3))])
-    assert len(panels(figure)) == 3
+    assert len(panels(figure)) == 4
     for ax in panels(figure):
         assert ax.get_xlim() == (-0.5, 1.5)
         assert ax.get_ylim() == (2.5, -0.5)
         assert tuple(ax.images[0].get_extent()) == (-0.5, 1.5, 2.5, -0.5)
         assert ax.images[0].origin == "upper"
+
+
+def test_the_rank_shows_an_order_that_the_scale_hides():
+    weights = torch.tensor([0.2501, 0.2499, 0.25, 0.25])
+    figure = plot_attention_maps([placed_bag(grid(2, 2), weights=weights)])
+    (ax,) = panels(figure, "rank")
+    assert raster(ax).tolist() == [[0.875, 0.125], [0.5, 0.5]]
+    bags = [placed_bag(grid(2, 2), weights=weights)]
+    assert not panels(plot_attention_comparison({"a": bags, "b": bags}), "rank")
 
 
 def test_the_images_stand_at_their_places_on_white():
@@ -183,7 +194,7 @@ def test_one_place_is_one_tile(axes, size):
     bag = placed_bag(torch.full((size, axes), 7.5), y_inst=torch.ones(size))
     figure = plot_attention_maps([bag])
     assert raster(panels(figure, "attention")[0]).shape == (1, 1)
-    assert titles(figure) == ["images", "truth", "attention"]
+    assert titles(figure) == ["images", "truth", "attention", "rank"]
     assert is_png(figure)
 
 
@@ -214,7 +225,7 @@ def test_the_bands_of_a_chain_lie_below_each_other_tall_enough_to_see(size):
     figure = plot_attention_maps([placed_bag(coords, y_inst=torch.arange(size) % 2)])
     assert is_png(figure)
     boxes = [ax.get_window_extent() for ax in panels(figure)]
-    assert len(boxes) == 3
+    assert len(boxes) == 4
     assert all(above.y0 > below.y1 for above, below in pairwise(boxes))
     assert len({(round(box.x0), round(box.x1)) for box in boxes}) == 1
     assert min(box.height for box in boxes) > 0.15 * figure.dpi
@@ -352,13 +363,15 @@ def test_images_and_truth_are_left_out_where_no_bag_has_them():
     bare = placed_bag(grid(2, 2), images=False)
     unknown = placed_bag(grid(2, 2), images=False, y_inst=torch.full((4,), -1))
     figure = plot_attention_maps([bare, unknown])
-    assert titles(figure) == ["attention", "attention"]
+    assert titles(figure) == ["attention", "rank"] * 2
     assert not figure.legends
     labelled = placed_bag(grid(2, 2), y_inst=torch.zeros(4))
     figure = plot_attention_maps([bare, labelled])
-    assert titles(figure) == ["attention", "images", "truth", "attention"]
+    assert titles(figure) == [
+        "attention", "rank", "images", "truth", "attention", "rank",
+    ]  # fmt: skip
     assert is_png(figure)
-    first, images, truth, second = [ax.get_position() for ax in panels(figure)]
+    first, _, images, truth, second, _ = [ax.get_position() for ax in panels(figure)]
     assert first.x0 == pytest.approx(second.x0, abs=0.01)
     assert images.x1 < truth.x0 < truth.x1 < second.x0
 
@@ -395,7 +408,7 @@ def test_a_map_a_model_titled_with_its_auroc():
 @pytest.mark.parametrize("y_inst", [None, torch.zeros(4), torch.ones(4), torch.full((4,), -1)])
 def test_no_auroc_without_both_kinds(y_inst):
     figure = plot_attention_maps([placed_bag(grid(2, 2), y_inst=y_inst)])
-    assert titles(figure)[-1] == "attention"
+    assert titles(figure)[-2:] == ["attention", "rank"]
 
 
 def test_the_maps_of_a_row_share_a_scale_and_rows_do_not():
@@ -485,8 +498,8 @@ def test_half_precision_and_gradients_are_taken():
     bag = placed_bag([[0, 0], [1, 1]], weights=weights, y_inst=torch.tensor([0, 1]))
     bag = replace(bag, images=DIGITS[:2].bfloat16().requires_grad_())
     figure = plot_attention_maps([bag])
-    assert titles(figure)[-1] == "attention\nAUROC 1.000"
-    np.testing.assert_array_equal(raster(panels(figure)[-1]).diagonal(), [0.5, 1.5])
+    assert titles(figure)[-2] == "attention\nAUROC 1.000"
+    np.testing.assert_array_equal(raster(panels(figure)[-2]).diagonal(), [0.5, 1.5])
 
 
 def test_the_settings_of_matplotlib_stay_as_they_were():

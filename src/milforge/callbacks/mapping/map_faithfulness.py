@@ -26,6 +26,8 @@ def measure_faithfulness(
 ) -> tuple[dict[str, float], dict[str, Curves]]:
     """Deletion and insertion curves of all bags of at least two tiles, and what they amount to.
 
+    A bag of which the model does not say what is asked for is left out, which the log says.
+
     The logit is that of the predicted class; of a task with one output and no classes that output.
 
     Args:
@@ -34,6 +36,9 @@ def measure_faithfulness(
         batch_of: the batch of a bag by its number, not in inference mode.
         explained: what the module says of a bag, by its number and its batch.
         shown: the number of the output of which a map is drawn.
+
+    Raises:
+        ValueError: where no bag is left.
 
     Returns:
         The mean areas by name, with the mean agreement of the maps of several models; and the
@@ -45,7 +50,11 @@ def measure_faithfulness(
         if record.size < 2:
             continue
         batch = batch_of(number)
-        found = explained(number, batch)
+        try:
+            found = explained(number, batch)
+        except ValueError as error:
+            logger.warning("bag %s is not among those measured: %s", record.bag_id, error)
+            continue
         output = shown(record, len(found.logits))
         sign = _sign(record, module.task, len(found.logits))
         scores = scores_by_name(found, output, sign)
@@ -67,7 +76,10 @@ def measure_faithfulness(
         if (number + 1) % 50 == 0:
             logger.info("faithfulness of %d of %d bags", number + 1, len(records))
     if not curves:
-        raise ValueError("faithfulness=true: no bag has two tiles, so none can be taken away")
+        raise ValueError(
+            "faithfulness=true: no bag could be measured: none has two tiles of which the model "
+            "says what score= asks for"
+        )
     measured = areas_of(list(curves.values()))
     measured |= {
         f"faithfulness/agreement/{name}": float(np.mean(each)) for name, each in agreements.items()

@@ -1,49 +1,35 @@
 """Maps of the predicted bags: what each tile says, as pages, pictures, tables and GeoJSON."""
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal, cast, get_args
+from typing import Any, cast, get_args
 
 import lightning as L
 import torch
 
-from milforge.callbacks.mapping.bags_in_words import (
-    judged,
-    label_of,
-    outputs_of,
-    predicted_of,
-    shown_output,
-)
+from milforge.callbacks.mapping.bags_in_words import judged, shown_output
 from milforge.callbacks.mapping.map_faithfulness import measure_faithfulness
-from milforge.callbacks.predictions import bags_table
+from milforge.callbacks.mapping.tile_maps import Score, blocks_for, map_of, said_of
 from milforge.callbacks.records import BagRecord, RecordCollector
 from milforge.data.dataset import bag_tile
 from milforge.data.files import atomic_path
 from milforge.data.images.sources.formats.packages import require
-from milforge.maps.checks.blocks import blocks_of
+from milforge.maps.bag_folder import write_map, write_page
 from milforge.maps.checks.faithfulness_files import areas_table, draw_curves, write_curves
-from milforge.maps.checks.written import Row, check_agreement, expected, written_rows
+from milforge.maps.checks.written import written_rows
 from milforge.maps.choose import choose
-from milforge.maps.geojson import write_geojson
-from milforge.maps.kinds import Said
-from milforge.maps.ome_tiff import write_ome_tiff
-from milforge.maps.page import build_index, build_map_page
-from milforge.maps.picture import write_picture
+from milforge.maps.page import build_index
 from milforge.maps.places import Place, place_tiles
 from milforge.maps.scale import Scales, scales_of
 from milforge.maps.slide.ground import Ground, lay
-from milforge.maps.slide.slides import Slide, find_slides
-from milforge.maps.sums import check_sum, sum_in_words
-from milforge.maps.table import write_tiles
+from milforge.maps.slide.slides import find_slides, open_slide
 from milforge.maps.tiles import TileMap, corners_of, folder_of
 from milforge.markup import Markup
 from milforge.tasks import Task
 
 logger = logging.getLogger(__name__)
-
-Score = Literal["auto", "contribution", "attention", "gradient", "occlusion"]
 
 
 class MapWriter(RecordCollector):
@@ -122,36 +108,36 @@ class MapWriter(RecordCollector):
         Raises:
             ValueError: where no bag can be mapped; the index says why.
         """
-        task = cast(Task, module.task)
         if any(record.sampled for record in records):
             raise ValueError(
                 "milforge-map draws the tiles of bags, and this model looks at patches of large "
                 "images: milforge-evaluate draws where it looked"
             )
+        task = cast(Task, module.task)
         chosen, missing = choose(cast(Any, self.bags), judged(records, task))
         written = [written_rows(path) for path in self.checkpoints]
         maps: list[TileMap] = []
-        behind: dict[str, Slide] = {}
+        behind: set[str] = set()
         without: dict[str, str] = {}
         for number in chosen:
             record = records[number]
             try:
-                place = self._place(trainer, record, number)
+                place = self._place(trainer, record, number, self.slides)
                 batch = _batch_of(trainer, module, record, number)
-                maps.append(self._map(module, record, task, batch, place, written))
+                maps.append(
+                    map_of(module, batch, record, place, self.score, self.checkpoints, written)
+                )
             except ValueError as error:
                 missing[record.bag_id] = _sentence(error)
                 continue
             if place.slide is not None:
-                behind[record.bag_id] = place.slide
+                behind.add(record.bag_id)
             if place.missing is not None:
                 without[record.bag_id] = place.missing
-        measured = self._measure(trainer, module, records) if self.faithfulness else []
         scales = scales_of(maps)
         for each in maps:
-            self._write(each, scales, behind.get(each.name), without)
-        index = build_index(maps, missing, self._about(len(records)), without, measured)
-        self._write_text("index.html", index)
+            self._write(each, scales, without, drawn=each.name in behind)
+        self._write_index(maps, missing, without, len(records))
         for name, reason in missing.items():
             logger.warning("bag %s is not mapped: %s", name, reason)
         for name, reason in without.items():
@@ -160,71 +146,23 @@ class MapWriter(RecordCollector):
             name, reason = next(iter(missing.items()))
             raise ValueError(f"no bag could be mapped: bag {name}: {reason}")
         print(f"maps         {len(maps)} bags: {self.folder / 'index.html'}")
+        if self.faithfulness:
+            found = self._measure(trainer, module, records)
+            self._write_index(maps, missing, without, len(records), found)
 
-    def _place(self, trainer: L.Trainer, record: BagRecord, number: int) -> Place:
+    def _place(
+        self,
+        trainer: L.Trainer,
+        record: BagRecord,
+        number: int,
+        slides: Mapping[str, list[Path]] | None,
+    ) -> Place:
         """Where the tiles of a bag lie."""
         folder_of(record.bag_id)
         data: Any = trainer.datamodule  # type: ignore[attr-defined]
         told = bag_tile(data.parts[record.part], number)
         corners = corners_of(record.coords, record.slide)
-        return place_tiles(record.bag_id, corners, told, self.slides, self.mpp, self.tile_size)
-
-    def _map(
-        self,
-        module: Any,
-        record: BagRecord,
-        task: Task,
-        batch: Any,
-        place: Place,
-        written: Sequence[Any],
-    ) -> TileMap:
-        of_bag = getattr(module, "of_bag", None)
-        numbers = range(len(written)) if of_bag is None else of_bag[record.bag_id]
-        files = [written[n] for n in numbers]
-        averaged = len(self.checkpoints) > 1
-        said = expected(files, record.bag_id, record.part, averaged=averaged)
-        if said is None:
-            notes = ["No predictions of the run were at hand to compare its prediction with."]
-        else:
-            check_agreement(_row(record, task), said)
-            notes = ["Its prediction is the one in predictions/bags.parquet of the run."]
-        blocks = self._blocks(place.corners, place.side)
-        found, main = self._explain(module, batch, record, blocks)
-        if found.contributions is None:
-            notes.append("The model has no exact contributions.")
-        else:
-            added, offset, logits = map(_numpy, (found.contributions, found.offset, found.logits))
-            check_sum(added, offset, logits)
-            notes.append(sum_in_words(offset, logits, len(self.checkpoints)))
-        names = member_names([self.checkpoints[n] for n in numbers])
-        return TileMap(
-            name=record.bag_id,
-            corners=place.corners,
-            side=place.side,
-            outputs=outputs_of(task, len(found.logits)),
-            classes=task.class_names,
-            scores=_numpy(record.scores),
-            logits=found.logits.numpy(),
-            offset=_numpy(found.offset),
-            main=main,
-            shown=shown_output(record, len(found.logits)),
-            label=label_of(record, task),
-            predicted=predicted_of(record, task),
-            notes=(*notes, *place.notes),
-            members=dict(zip(names, map(_said, found.members), strict=False)),
-            of_token=found.of_token,
-            to_pixels=place.to_pixels,
-            to_micrometres=place.to_micrometres,
-            weights=_numpy(record.weights),
-            contributions=_numpy(found.contributions),
-            gradient=_numpy(found.gradient),
-            occlusion=_numpy(found.occlusion),
-            probability=_numpy(found.probability),
-        )
-
-    def _blocks(self, corners: Any, side: float) -> torch.Tensor | None:
-        """The blocks of tiles that are taken out, where that is asked for."""
-        return torch.from_numpy(blocks_of(corners, side)) if self.score == "occlusion" else None
+        return place_tiles(record.bag_id, corners, told, slides, self.mpp, self.tile_size)
 
     def _measure(
         self, trainer: L.Trainer, module: Any, records: Sequence[BagRecord]
@@ -234,9 +172,8 @@ class MapWriter(RecordCollector):
         def explained(number: int, batch: Any) -> Any:
             record, blocks = records[number], None
             if self.score == "occlusion":
-                place = self._place(trainer, record, number)
-                blocks = self._blocks(place.corners, place.side)
-            return self._explain(module, batch, record, blocks)[0]
+                blocks = blocks_for(self.score, self._place(trainer, record, number, None))
+            return said_of(module, batch, record, self.score, blocks)[0]
 
         self.measured, curves = measure_faithfulness(
             module,
@@ -251,68 +188,32 @@ class MapWriter(RecordCollector):
             draw_curves(list(curves.values())).savefig(partial, format="png", dpi=150)
         return areas_table(self.measured, len(curves))
 
-    def _explain(
-        self, module: Any, batch: Any, record: BagRecord, blocks: torch.Tensor | None
-    ) -> tuple[Any, str]:
-        """What the model says of a bag, and the key of what is drawn of it.
-
-        Raises:
-            ValueError: where the model does not say what is asked for.
-        """
-        # Not in inference mode, in which there are no gradients.
-        with torch.inference_mode(False), torch.no_grad():
-            found = module.explained(batch, gradient=self.score == "gradient", blocks=blocks)
-            if self.score == "auto" and found.contributions is None and record.weights is None:
-                found = module.explained(batch, gradient=True)
-        known = {
-            "contribution": found.contributions,
-            "attention": record.weights,
-            "gradient": found.gradient,
-            "occlusion": found.occlusion,
-        }
-        order = list(known) if self.score == "auto" else [self.score]
-        main = next((key for key in order if known[key] is not None), None)
-        if main is not None:
-            return found, main
-        reasons = {
-            "contribution": "the model has no contributions that are exact (docs/models.md): "
-            "choose score=gradient or score=occlusion",
-            "attention": "the model has no attention: choose score=gradient or score=occlusion",
-        }
-        several = "the models scale their labels each in its own way, so what they say has no mean"
-        raise ValueError(reasons.get(self.score, several) if not found.members else several)
-
     def _write(
-        self, tiles: TileMap, scales: Scales, slide: Slide | None, without: dict[str, str]
+        self, tiles: TileMap, scales: Scales, without: dict[str, str], *, drawn: bool
     ) -> None:
         ground: Ground | None = None
-        if slide is not None:
+        if drawn and self.slides is not None:
             try:
-                ground = lay(slide, tiles)
+                # Opened anew for each map: many open at once would not fit into memory.
+                ground = lay(open_slide(self.slides, tiles.name, self.mpp), tiles)
             except (ValueError, OSError) as error:
                 without[tiles.name] = _sentence(error)
         if tiles.name in without:
             note = f"Its slide is not drawn: {without[tiles.name]}"
             tiles = replace(tiles, notes=(*tiles.notes, note))
         folder = self.folder / folder_of(tiles.name)
-        writers: dict[str, Callable[[Path], None]] = {
-            "tiles.parquet": lambda path: write_tiles(path, tiles),
-            "map.geojson.gz": lambda path: write_geojson(path, tiles, self.top),
-            "map.png": lambda path: write_picture(path, tiles, scales, ground),
-        }
-        also = ["map.ome.tif"] if self.ome_tiff else []
-        if self.ome_tiff:
-            scale = scales[tiles.main]
-            writers["map.ome.tif"] = lambda path: write_ome_tiff(path, tiles, scale, ground)
-        for name, write in writers.items():
-            with atomic_path(folder / name) as partial:
-                write(partial)
-        page = build_map_page(tiles, scales, ground, also)
-        self._write_text(f"{folder.name}/map.html", page)
+        write_map(folder, tiles, scales, ground, self.top, self.ome_tiff)
 
-    def _write_text(self, name: str, text: str) -> None:
-        with atomic_path(self.folder / name) as partial:
-            partial.write_text(text, "utf-8")
+    def _write_index(
+        self,
+        maps: Sequence[TileMap],
+        missing: Mapping[str, str],
+        without: Mapping[str, str],
+        count: int,
+        measured: Sequence[object] = (),
+    ) -> None:
+        index = build_index(maps, missing, self._about(count), without, measured)
+        write_page(self.folder / "index.html", index)
 
     def _about(self, count: int) -> str:
         kinds = {
@@ -333,32 +234,5 @@ def _batch_of(trainer: L.Trainer, module: Any, record: BagRecord, number: int) -
         return data.collate_fn([data.parts[record.part][number]]).to(module.device)
 
 
-def _row(record: BagRecord, task: Task) -> Row:
-    """What is predicted of a bag, in the columns of the predictions file."""
-    (row,) = bags_table([record], task).to_pylist()
-    starts = tuple("logit" if name == "logits" else name for name in record.columns)
-    return {k: v for k, v in row.items() if isinstance(v, float) and k.startswith(starts)}
-
-
-def _numpy(values: torch.Tensor | None) -> Any:
-    return None if values is None else values.double().numpy()
-
-
-def _said(found: Any) -> Said:
-    names = ("weights", "contributions", "gradient", "occlusion", "probability")
-    return Said(**{name: _numpy(getattr(found, name)) for name in names})
-
-
 def _sentence(error: Exception) -> str:
     return " ".join(str(error).split())
-
-
-def member_names(checkpoints: Sequence[str]) -> list[str]:
-    """Names of checkpoints to tell them apart: those of their runs where they differ.
-
-    Example:
-        >>> member_names(["cv/0/checkpoints/best.ckpt", "cv/1/checkpoints/best.ckpt"])
-        ['0', '1']
-    """
-    names = [Path(each).parent.parent.name for each in checkpoints]
-    return names if len(set(names)) == len(names) and all(names) else list(checkpoints)

@@ -24,6 +24,7 @@ from milforge.plots.attention.map_panels import (
     BAND_TILES,
     TRUTH,
     draw_images,
+    draw_ranks,
     draw_tiles,
     draw_truth,
     frame_panel,
@@ -49,6 +50,8 @@ def plot_attention_maps(bags: Sequence[BagStrip]) -> Figure:
     """The attention of one model over the places of the instances, a row a bag.
 
     As `plot_attention_comparison` of one model, whose prediction stands in the label of the row.
+    Beside the map lies another of the rank of the weights, in which their order can be seen where
+    all look alike on the scale.
 
     Args:
         bags: at least one, all with coords.
@@ -92,12 +95,13 @@ def plot_attention_comparison(bags: Mapping[str, Sequence[BagStrip]]) -> Figure:
     pictures = [row.images for row in rows if row.images is not None]
     black_white = value_range(pictures) if pictures else (0.0, 1.0)
     kinds = ["images"] * bool(pictures) + ["truth"] * any(row.truth is not None for row in rows)
-    panels = len(kinds) + len(models)
+    last = len(kinds) + len(models)
+    panels = last + (len(models) == 1)
 
     # Bands lie below each other, so that each is as long as can be; maps lie side by side.
     stacked = all(row.places.chain for row in rows)
     width = BAND_WIDTH if stacked else PANEL_WIDTH * panels
-    heights = [_heights(row, kinds, stacked) for row in rows]
+    heights = [_heights(row, kinds, panels - len(kinds), stacked) for row in rows]
     figure = new_figure(2.9 + width, 0.5 + sum(map(sum, heights)))
     ratios = [sum(of_row) for of_row in heights]
     outer = figure.add_gridspec(len(rows), 2, width_ratios=[2, width], height_ratios=ratios)
@@ -115,11 +119,15 @@ def plot_attention_comparison(bags: Mapping[str, Sequence[BagStrip]]) -> Figure:
         if row.truth is not None:
             axes.append(figure.add_subplot(inner[kinds.index("truth")]))
             draw_truth(axes[-1], row.places, row.truth)
-        maps = [figure.add_subplot(inner[panel]) for panel in range(len(kinds), panels)]
+        maps = [figure.add_subplot(inner[panel]) for panel in range(len(kinds), last)]
         mappable = _draw_attention(maps, names, row)
-        for ax in axes + maps:
+        axes += maps
+        if last < panels:
+            axes.append(figure.add_subplot(inner[last]))
+            draw_ranks(axes[-1], row.places, row.attention[0])
+        for ax in axes:
             frame_panel(ax, row.places, stacked)
-        _draw_scale(figure, axes + maps, mappable, below=row.attention.min() < mappable.norm.vmin)
+        _draw_scale(figure, axes, mappable, below=row.attention.min() < mappable.norm.vmin)
     shown = {code for row in rows if row.truth is not None for code in row.truth.tolist()}
     handles = [Patch(color=TRUTH[code][1], label=TRUTH[code][0]) for code in sorted(shown)[::-1]]
     if handles:
@@ -178,17 +186,16 @@ def _thumbnails(bag: BagStrip, places: Places) -> NDArray[np.float32] | None:
     return as_pictures(adaptive_avg_pool2d(images, size) if size != images.shape[2:] else images)
 
 
-def _heights(row: _Row, kinds: Sequence[str], stacked: bool) -> list[float]:
+def _heights(row: _Row, kinds: Sequence[str], maps: int, stacked: bool) -> list[float]:
     """Inches of the panels that lie below each other, with their titles."""
     rows, columns = row.places.shape
-    models = len(row.bags)
     if not stacked:
-        title = 0.45 if models == 1 else 0.6
+        title = 0.45 if len(row.bags) == 1 else 0.6
         return [max(title + PANEL_WIDTH * min(max(rows / columns, 0.3), 1.3), LOWEST_ROW)]
     fewest, most = BAND_TILES[stacked]
     tile = BAND_WIDTH / min(max(columns, fewest), most)
     inches = {"images": 0.3 + tile, "truth": 0.3 + BAND_HEIGHT}
-    heights = [inches[kind] for kind in kinds] + [0.3 + BAND_HEIGHT] * models
+    heights = [inches[kind] for kind in kinds] + [0.3 + BAND_HEIGHT] * maps
     return [height * max(1.0, LOWEST_ROW / sum(heights)) for height in heights]
 
 

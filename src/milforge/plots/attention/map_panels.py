@@ -4,11 +4,13 @@ import math
 from typing import Any, Literal
 
 import numpy as np
+from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
 from matplotlib.collections import EllipseCollection
 from matplotlib.colors import Colormap, ListedColormap, Normalize
 from numpy.typing import NDArray
+from scipy.stats import rankdata
 
 from milforge.plots.attention.instance_positions import Places
 from milforge.plots.style import INK, ORANGE, PALE, SILVER, SMALL, VERMILION
@@ -53,6 +55,13 @@ def draw_truth(ax: Axes, places: Places, truth: NDArray[np.int64]) -> None:
     cmap = ListedColormap([colour for _, colour in TRUTH])
     draw_tiles(ax, places, truth, cmap, Normalize(0, len(TRUTH) - 1), stage="rgba")
     title_panel(ax, places, "truth")
+
+
+def draw_ranks(ax: Axes, places: Places, weights: NDArray[np.float64]) -> None:
+    """The order of the weights `(n,)`, however close they are; equal ones look alike."""
+    shares = (rankdata(weights) - 0.5) / len(weights)
+    draw_tiles(ax, places, shares[places.index], colormaps["cividis"], Normalize(0, 1), "data")
+    title_panel(ax, places, "rank", "(bright: highest)")
 
 
 def draw_tiles(

@@ -1,5 +1,6 @@
 """Whether the arrays of a bag fit each other; only their shapes are looked at."""
 
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, get_args
@@ -127,6 +128,8 @@ def coords_unit(
         ('px', 512.0)
         >>> coords_unit({"tile_size_um": 256.0, "tile_size_px": 224}.get, None)
         ('um', 256.0)
+        >>> coords_unit({"patch_size_level0": 0}.get, None)  # which is no size
+        ('px', None)
         >>> coords_unit({}.get, "px")
         ('px', None)
     """
@@ -143,8 +146,9 @@ def coords_unit(
 
 
 def _number(value: Any) -> float | None:
-    """An attribute, which may be an array of one number."""
+    """A size, which may be an array of one number; None where it is none, such as 0 or NaN."""
     try:
-        return float(np.ravel(value)[0])
+        size = float(np.ravel(value)[0])
     except (TypeError, ValueError, IndexError):
         return None
+    return size if 0 < size < math.inf else None

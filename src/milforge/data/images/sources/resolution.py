@@ -1,5 +1,6 @@
 """How large a pixel of an image is."""
 
+import math
 import re
 from importlib.util import find_spec
 from pathlib import Path
@@ -7,7 +8,9 @@ from typing import Any
 
 from milforge.data.images.sources.formats.packages import require
 
-_PLAUSIBLE = (0.02, 50.0)  # micrometres; 72 dots per inch, which many files say, are 353
+_PLAUSIBLE = (0.02, 50.0)  # micrometres
+# Many a TIFF says what a printer is to do: 72 dots per inch are 353 micrometres, 1,200 are 21.
+_LARGEST_OF_TAGS = 10.0
 _UNITS = {"nm": 1e-3, "µm": 1.0, "μm": 1.0, "um": 1.0, "mm": 1e3, "cm": 1e4}
 _INCH, _CENTIMETRE = 2, 3
 
@@ -35,6 +38,8 @@ def _of_slide(path: Path) -> float | None:
     openslide = require("openslide")
     try:
         with openslide.OpenSlide(path) as slide:
+            if slide.properties.get("openslide.vendor") == "generic-tiff":
+                return None  # it has it of the tags
             return _number(slide.properties.get("openslide.mpp-x"))
     except openslide.OpenSlideError:
         return None
@@ -67,7 +72,8 @@ def _of_tags(tags: Any) -> float | None:
     if resolution is None or micrometres is None:
         return None
     numerator, denominator = resolution.value
-    return micrometres * denominator / numerator if numerator else None
+    size = micrometres * denominator / numerator if numerator else math.inf
+    return size if size <= _LARGEST_OF_TAGS else None
 
 
 def _first(pattern: str, text: str) -> str | None:

@@ -1,0 +1,53 @@
+"""The folder of a map: its page, pictures and tables."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+from milforge.data.files import atomic_path
+from milforge.maps.geojson import write_geojson
+from milforge.maps.ome_tiff import write_ome_tiff
+from milforge.maps.page import build_map_page
+from milforge.maps.picture import write_picture
+from milforge.maps.scale import Scales
+from milforge.maps.slide.ground import Ground
+from milforge.maps.table import write_tiles
+from milforge.maps.tiles import TileMap
+
+
+def write_map(
+    folder: Path,
+    tiles: TileMap,
+    scales: Scales,
+    ground: Ground | None = None,
+    top: int | None = None,
+    ome_tiff: bool = False,
+) -> None:
+    """Writes `tiles.parquet`, `map.geojson.gz`, `map.png` and `map.html`.
+
+    Args:
+        folder: where to.
+        tiles: the map.
+        scales: its colours.
+        ground: the slide behind; None: the tiles alone are drawn.
+        top: how many tiles stand in the GeoJSON; None: all.
+        ome_tiff: whether to write `map.ome.tif`, too.
+    """
+    writers: dict[str, Callable[[Path], None]] = {
+        "tiles.parquet": lambda path: write_tiles(path, tiles),
+        "map.geojson.gz": lambda path: write_geojson(path, tiles, top),
+        "map.png": lambda path: write_picture(path, tiles, scales, ground),
+    }
+    also = ["map.ome.tif"] if ome_tiff else []
+    if ome_tiff:
+        scale = scales[tiles.main]
+        writers["map.ome.tif"] = lambda path: write_ome_tiff(path, tiles, scale, ground)
+    for name, write in writers.items():
+        with atomic_path(folder / name) as partial:
+            write(partial)
+    write_page(folder / "map.html", build_map_page(tiles, scales, ground, also))
+
+
+def write_page(path: Path, text: str) -> None:
+    """Writes a page."""
+    with atomic_path(path) as partial:
+        partial.write_text(text, "utf-8")
