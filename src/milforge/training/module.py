@@ -138,8 +138,10 @@ class MILModule(Resumable):
         """
         when = f"{self.seed} {self.current_epoch}" if self.training else "evaluation"
         drawn = [draw_seed(f"{when} {bag_id}") for bag_id in batch.bag_id]
-        seeded = replace(batch, seeds=torch.tensor(drawn, dtype=torch.int64))
-        return single_batch(seeded, self.standardise)
+        # Page-locked, they are copied to a GPU without waiting for it.
+        pinned = self.device.type == "cuda"
+        seeds = torch.tensor(drawn, dtype=torch.int64, pin_memory=pinned)
+        return single_batch(replace(batch, seeds=seeds), self.standardise)
 
     def forward(self, batch: Batch) -> BagOutput:
         """The network's output."""
