@@ -1,4 +1,4 @@
-"""What the parts of `gpu.py` share: sizes, a clock that waits for the device, bags and a network."""
+"""What the parts of `gpu.py` share: sizes, a clock that waits for the device, bags, a network."""
 
 import math
 import time
@@ -24,6 +24,7 @@ class Sizes:
     square: int  # side of the matrices that are multiplied
     grids: tuple[int, ...]  # instances of a bag that is smoothed
     repeats: int
+    models: int | None = None  # how many are compared; None: all
 
 
 def least(step: Callable[[], object], sizes: Sizes) -> float:

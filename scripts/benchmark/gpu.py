@@ -60,7 +60,7 @@ def parity(sizes: Sizes) -> None:
     """Every model against itself in float64 on the CPU, in evaluation: nothing is drawn."""
     batch = make_batch((40, 1, 9), 32, torch.float64)
     print("| model | float32 | bfloat16 |\n| --- | --- | --- |")
-    for path in sorted(Path(config_dir(), "model").glob("*.yaml")):
+    for path in sorted(Path(config_dir(), "model").glob("*.yaml"))[: sizes.models]:
         config = milforge.compose("train", [f"model={path.stem}"])
         kind = getattr(get_object(config.model["_target_"]), "batch_type", BagBatch)
         if kind is not BagBatch:
@@ -243,7 +243,7 @@ def main() -> None:
     if device.type == "cuda" and not torch.cuda.is_available():
         parser.error("expected a GPU, found none: --device cpu --tiny tries the command without")
     sizes = (
-        Sizes(device, 16, 9, 60, 32, (64,), 1)
+        Sizes(device, 16, 9, 60, 32, (64,), 1, models=2)
         if given.tiny
         else Sizes(device, 1024, 200, 20_000, 8192, (1024, 10_000), 10)
     )

@@ -7,7 +7,6 @@ import sys
 import pytest
 
 from project_copy import ROOT
-from test_configs import options
 
 
 def run(monkeypatch, *arguments):
@@ -22,7 +21,7 @@ def test_every_part_can_be_tried_on_a_cpu(monkeypatch, capsys):
     run(monkeypatch, "--device", "cpu", "--tiny", "--parts", *parts)
     printed = capsys.readouterr().out
     errors = dict(re.findall(r"^\| (\w+) \| (\d\S+)", printed, re.MULTILINE))
-    assert set(errors) == set(options("model")) - {"attention_sampling"}
+    assert list(errors) == ["abmil", "acmil"]
     assert max(map(float, errors.values())) < 1e-3
     assert len(re.findall(r"^epoch .*: \d+\.\d+ M instances/s$", printed, re.MULTILINE)) == 5
     for part in parts:

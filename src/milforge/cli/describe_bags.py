@@ -73,7 +73,9 @@ def memory(nbytes: Sequence[int], sizes: NDArray[np.int64]) -> str:
 
 
 def _size(nbytes: float) -> str:
-    return f"{nbytes / 1e9:,.1f} GB" if nbytes >= 1e9 else f"{nbytes / 1e6:,.1f} MB"
+    units = ((1e9, "GB"), (1e6, "MB"))
+    unit, name = next((each for each in units if nbytes >= each[0]), (1e3, "kB"))
+    return f"{nbytes / unit:,.1f} {name}"
 
 
 def _columns(reader: BagReader) -> list[str]:
