@@ -36,6 +36,8 @@ def test_prints_what_a_folder_holds(here, tmp_path):
         "  1,000 to 1,999   0",
         f"  2,000 to 4,999  {bar} 1",
         "features   4 x float16",
+        "memory     16.6 kB for all (loader.keep), 16.0 kB for the largest bag, "
+        "8.0 kB for 1,000 instances",
         "coords     in all 4 bags, 2 axes in ?, stride 256",
         "instance labels  none",
         "labels     binary: 0 1, 1 3",

@@ -4,28 +4,21 @@ A model that depends on the order of the instances says so by `permutation = "or
 draws at random for each of them by `permutation = "random"`.
 """
 
-from copy import deepcopy
 from dataclasses import replace
-from functools import cache
 from itertools import pairwise
 
 import pytest
 import torch
-from hydra.utils import get_object
 from omegaconf import OmegaConf
-from torch import nn
 from torch.testing import assert_close
 
+from every_model import MODELS, SIZES, WIDTH, config_of, make_bags, make_network
 from every_task import KINDS, make_task, num_outputs
 from milforge.api.build import build_network
-from milforge.data import Bag, BagBatch, collate_bags
+from milforge.data import Bag, collate_bags
 from milforge.functional import segment_softmax, segment_sum
-from milforge.graph import build_adjacency
 from milforge.training.loss.step_loss import auxiliary_loss, bag_losses
-from test_configs import compose_config, options
 
-WIDTH = 6
-SIZES = (9, 1, 2, 3, 7, 8, 17, 33)  # around the k of the models
 # Several targets are grades, classes, numbers and times at once; the others wait for the night.
 AT_ONCE = ("binary", "multiclass", "multi")
 EACH_KIND = pytest.mark.parametrize(
@@ -34,52 +27,7 @@ EACH_KIND = pytest.mark.parametrize(
 )
 
 
-@cache
-def config_of(model):
-    config = compose_config("train", f"model={model}")
-    if "hidden" in config.model.get("encoder", {}):
-        config.model.encoder.hidden = [16]  # the laws hold of any width
-    if "aem" in config.model:
-        config.model.aem = 0.1  # and with the term that it adds to the loss
-    return config
-
-
-def looks_at_bags(model):
-    network = get_object(config_of(model).model["_target_"])
-    return getattr(network, "batch_type", BagBatch) is BagBatch
-
-
-MODELS = [model for model in options("model") if looks_at_bags(model)]
 EACH_MODEL = pytest.mark.parametrize("model", MODELS)
-
-
-@cache
-def built(model, num_outputs):
-    torch.manual_seed(0)
-    network = build_network(config_of(model), (WIDTH,), num_outputs, 0)
-    for module in network.modules():
-        if isinstance(module, nn.Dropout):
-            module.p = 0.0  # it draws otherwise in another batch
-    return network.double()
-
-
-def make_network(model, num_outputs=1):
-    return deepcopy(built(model, num_outputs))
-
-
-def make_bags(sizes=SIZES, dtype=torch.float64, kind="binary"):
-    generator = torch.Generator().manual_seed(1)
-    bags = []
-    _, labels = make_task(kind)
-    for b, size in enumerate(sizes):
-        x = torch.randn(size, WIDTH, generator=generator, dtype=torch.float64)
-        coords = torch.stack([torch.arange(size) % 5, torch.arange(size) // 5], 1).float()
-        adj = build_adjacency(coords, method="radius", radius=1.5)
-        adj = torch.sparse_csr_tensor(
-            adj.crow_indices(), adj.col_indices(), adj.values().to(dtype), adj.shape
-        )
-        bags.append(Bag(x.to(dtype), labels[b], adj, coords, bag_id=str(b)))
-    return bags
 
 
 def batch_of(bags):

@@ -40,6 +40,7 @@ def describe(found: Inspection, labels: Sequence[str]) -> list[str]:
             kinds = Counter(f"{h.widths[stream]} x {h.dtypes[stream]}" for h in headers)
             name = f" {stream}" if len(reader.streams) > 1 else ""
             lines.append(f"features{name}   {_tally(kinds)}")
+        lines.append(f"memory     {memory([header.nbytes for header in headers], sizes)}")
         lines += _columns(reader)
         lines.append(f"coords     {_coords(found)}")
         known = sum(header.has_instance_labels for header in headers)
@@ -50,6 +51,31 @@ def describe(found: Inspection, labels: Sequence[str]) -> list[str]:
     reading = "all features read" if found.deep else "headers read: --deep looks for NaN"
     lines.append(f"faults     {len(found.faults)} ({reading})")
     return lines + [f"  {fault}" for fault in found.faults]
+
+
+def memory(nbytes: Sequence[int], sizes: NDArray[np.int64]) -> str:
+    """What the features of bags take in memory: all of them, the largest bag, and a batch.
+
+    Args:
+        nbytes: bytes of the features of each bag, as they are read.
+        sizes: `(n,)` instances of each bag.
+
+    Example:
+        >>> memory([2_000_000, 4_000_000], np.array([1000, 2000]))
+        '6.0 MB for all (loader.keep), 4.0 MB for the largest bag, 2.0 MB for 1,000 instances'
+    """
+    all_bytes = sum(nbytes)
+    each = all_bytes / int(sizes.sum())
+    return (
+        f"{_size(all_bytes)} for all (loader.keep), {_size(max(nbytes))} for the largest bag, "
+        f"{_size(1000 * each)} for 1,000 instances"
+    )
+
+
+def _size(nbytes: float) -> str:
+    units = ((1e9, "GB"), (1e6, "MB"))
+    unit, name = next((each for each in units if nbytes >= each[0]), (1e3, "kB"))
+    return f"{nbytes / unit:,.1f} {name}"
 
 
 def _columns(reader: BagReader) -> list[str]:

@@ -20,6 +20,8 @@ _THREADS = 4
 
 SPLITS = ("train", "val", "test")
 
+_READS = ("__getitem__", "read_into")  # the methods that give what a bag holds
+
 Item = TypeVar("Item", bound=Bag | LargeImage)
 Item_co = TypeVar("Item_co", bound=Bag | LargeImage, covariant=True)
 
@@ -130,7 +132,7 @@ def bag_faults(
         numbers: of its bags.
         progress: is called after each bag.
     """
-    if declares(bags, "faults", ("__getitem__",)):
+    if declares(bags, "faults", _READS):
         found: list[Fault] = bags.faults(numbers, progress)  # type: ignore[attr-defined]
         return found
 
@@ -159,10 +161,10 @@ def faults_by_threads(
 def bag_state(bags: LabelledDataset[Any], index: int) -> str | None:
     """What stands for all that a bag holds, and is the same in later runs.
 
-    As long as it is the same, so is the bag. None where that is not known, or bags differ between
-    epochs.
+    As long as it is the same, so is the bag. None where that is not known, where bags differ
+    between epochs, and where a class changes what a bag holds without saying its `state`.
     """
-    if not declares(bags, "state", ("__getitem__",)):
+    if not declares(bags, "state", _READS):
         return None
     state: str | None = bags.state(index)  # type: ignore[attr-defined]
     return state

@@ -35,7 +35,7 @@ def keyed_uniform(seeds: Tensor, ptr: Tensor, size: int, columns: int = 1) -> Te
     bag = segment_index(ptr, size)
     place = torch.arange(size, device=ptr.device) - ptr[bag] + 1
     column = torch.arange(columns, device=ptr.device) * _COLUMN
-    start = _mix(seeds.to(ptr.device))[bag]
+    start = _mix(seeds.to(ptr.device, non_blocking=True))[bag]
     bits = _mix((start + place * _STEP)[:, None] + column)
     return _shifted(bits, 11).double() * 2.0**-53
 

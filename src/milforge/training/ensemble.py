@@ -12,7 +12,8 @@ from torch import Tensor, nn
 from milforge.data import BagBatch, CovariateEncoder, ImageBatch
 from milforge.functional import segment_softmax
 from milforge.models import BagOutput
-from milforge.training.module import Batch, MILModule
+from milforge.training.module import MILModule
+from milforge.training.predicting import Batch
 from milforge.training.predictions import BagPredictions, attention_scores
 
 

@@ -1,20 +1,17 @@
 """Training and evaluation of a network that predicts the labels of bags, of any task."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import replace
 from functools import cached_property
-from typing import Any, cast
+from typing import Any
 
 import torch
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 from torchmetrics import Metric
 
-from milforge.data import BagBatch, ImageBatch
 from milforge.metrics import build_metrics
 from milforge.models import BagOutput
 from milforge.tasks import Task
-from milforge.training.explain import Explained, explain
 from milforge.training.fit_outputs import check_accumulation, fit_outputs
 from milforge.training.freeze import freeze_parts
 from milforge.training.loss.finite import check_monitor
@@ -27,18 +24,14 @@ from milforge.training.loss.step_loss import (
     warn_without_instance_labels,
 )
 from milforge.training.loss.whole_loss import whole_loss
-from milforge.training.precision import single_batch
-from milforge.training.predictions import BagPredictions, labelled_instances, predictions_of
-from milforge.training.resumable import Resumable
+from milforge.training.predicting import Batch, Predicting
+from milforge.training.predictions import BagPredictions, labelled_instances
 from milforge.training.schedule import build_optimizer, step_schedulers
 from milforge.training.seeds import draw_seed
 from milforge.training.stage_metrics import StageMetrics
-from milforge.training.sub_bags import logits_of_parts
-
-Batch = BagBatch | ImageBatch
 
 
-class MILModule(Resumable):
+class MILModule(Predicting):
     """Fits a network to the labels of bags, or of large images.
 
     The loss of a step is the sum over the bags of `weight * loss`, over the number of bags of the
@@ -85,15 +78,11 @@ class MILModule(Resumable):
         freeze: str | Sequence[str] | None = None,
         instances: float = 0.0,
     ) -> None:
-        super().__init__(stored)
-        self.network = network
-        self.standardise = standardise
-        self.task = task
+        super().__init__(network, task, stored=stored, seed=seed, standardise=standardise)
         self.loss = loss if loss is not None else task.loss
         self.optimizer = optimizer
         self.scheduler = scheduler
         self.monitor = monitor
-        self.seed = seed
         self.instances = instances
         self._labelled_instances = False  # whether this process has seen any
         self._frozen = freeze_parts(network, freeze)
@@ -127,24 +116,6 @@ class MILModule(Resumable):
         for part in self._frozen:
             part.eval()
         return self
-
-    def prepared(self, batch: Batch) -> Batch:
-        """The batch as the network is to see it.
-
-        Features are standardised; half and double precision, as files have them, and whole numbers
-        are made single. What the network draws at random for a bag depends in training on the seed,
-        the epoch and the name of the bag alone, out of it on the name alone: not on the process
-        that looks at it, nor on the batch.
-        """
-        when = f"{self.seed} {self.current_epoch}" if self.training else "evaluation"
-        drawn = [draw_seed(f"{when} {bag_id}") for bag_id in batch.bag_id]
-        seeded = replace(batch, seeds=torch.tensor(drawn, dtype=torch.int64))
-        return single_batch(seeded, self.standardise)
-
-    def forward(self, batch: Batch) -> BagOutput:
-        """The network's output."""
-        output: BagOutput = self.network(batch)
-        return output
 
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
         """Seeds what is drawn at random in this step, such as dropout.
@@ -239,36 +210,6 @@ class MILModule(Resumable):
     def on_test_epoch_end(self) -> None:
         """Logs the test metrics."""
         self._log(self.test_metrics)
-
-    def predict_step(self, batch: Batch, batch_idx: int) -> BagPredictions:
-        """Predictions and attention of a batch, which may have no labels."""
-        batch = self.prepared(batch)
-        output = self(batch)
-        return self.predictions(batch, output, self.columns(output))
-
-    def columns(self, output: BagOutput) -> dict[str, Tensor]:
-        """What is predicted of each bag: the columns of the task, and the logits."""
-        return self.task.columns(output.logits.detach().float())
-
-    def explained(
-        self, batch: BagBatch, *, gradient: bool = False, blocks: Tensor | None = None
-    ) -> Explained:
-        """What the instances of a batch of one bag say: see `milforge.training.explain`."""
-        return explain(self.seen_by(batch), gradient=gradient, blocks=blocks)
-
-    def logits_of_parts(self, batch: BagBatch, parts: Sequence[Tensor]) -> Tensor:
-        """`(len(parts), O)` logits of parts of the only bag of a batch: see `sub_bags`."""
-        return logits_of_parts(self.seen_by(batch), parts)
-
-    def seen_by(self, batch: BagBatch) -> list[tuple["MILModule", BagBatch]]:
-        """The modules that predict a batch together, each with the batch as it sees it."""
-        return [(self, cast(BagBatch, self.prepared(batch)))]
-
-    def predictions(
-        self, batch: Batch, output: BagOutput, columns: Mapping[str, Tensor]
-    ) -> BagPredictions:
-        """What is predicted of the bags of a batch and of their instances."""
-        return predictions_of(batch, output, columns)
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """The optimiser, and a scheduler if there is one."""

@@ -11,7 +11,7 @@ from bag_folders import features, grid, plain_folder, truncate, write_h5, write_
 from milforge.data import FeatureBags
 from milforge.data.faults import BagError
 from milforge.data.features.cache import CachedReader
-from milforge.data.features.readers import folder_reader, open_reader
+from milforge.data.features.readers import bag_files, open_reader
 from milforge.data.features.readers.arrays import places
 
 ROWS = np.array([0, 3, 4, 9])
@@ -26,13 +26,13 @@ def files_count_as_old(monkeypatch):
 def opened(monkeypatch):
     """Names of the files that were opened to read a bag of a folder."""
     names = []
-    open_arrays = folder_reader.open_arrays
+    open_arrays = bag_files.open_arrays
 
     def count(path):
         names.append(path.name)
         return open_arrays(path)
 
-    monkeypatch.setattr(folder_reader, "open_arrays", count)
+    monkeypatch.setattr(bag_files, "open_arrays", count)
     return names
 
 

@@ -1,15 +1,16 @@
 """What earlier runs found of bags is believed as long as the files are the same."""
 
 import os
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 
 from bag_folders import features, grid, plain_folder, truncate, write_h5, write_labels
-from milforge.data import LabelledBags, PatientBags, WrappedDataset, feature_bags
+from milforge.data import FeatureBags, LabelledBags, PatientBags, WrappedDataset, feature_bags
 from milforge.data.dataset import bag_faults, bag_state
-from milforge.data.features.readers import folder_reader
+from milforge.data.features.readers import bag_files, folder_reader
 from milforge.data.features.readers.arrays import places
 from milforge.training.data.standardising import make_standardiser
 
@@ -31,13 +32,13 @@ def cache(tmp_path, monkeypatch):
 def opened(monkeypatch):
     """Names of the files of bags that were opened."""
     names = []
-    open_arrays = folder_reader.open_arrays
+    open_arrays = bag_files.open_arrays
 
     def count(path):
         names.append(path.stem)
         return open_arrays(path)
 
-    monkeypatch.setattr(folder_reader, "open_arrays", count)
+    monkeypatch.setattr(bag_files, "open_arrays", count)
     return names
 
 
@@ -243,6 +244,39 @@ def test_bags_that_a_class_of_its_own_changes_are_read(root):
         assert bag_state(Halved(bags), 0) is None
         with pytest.raises(AssertionError, match="read"):
             bag_faults(Halved(bags), [0], lambda: None)
+
+
+class Doubled(FeatureBags):
+    def read_into(self, index, out=None, *, coords=True):
+        bag = super().read_into(index, out, coords=coords)
+        return replace(bag, x=2 * bag.x)
+
+
+def test_nor_is_what_it_changes_in_all_reads_taken_for_the_file(root):
+    bags = run(root)[0].bags
+    doubled = Doubled(bags.reader, known=bags.known)
+    means = [
+        make_standardiser({"train": LabelledBags(each, [0, 1])}, (4,), "train", 0).mean
+        for each in (bags, doubled)
+    ]
+    torch.testing.assert_close(means[1], 2 * means[0])
+
+
+def test_runs_with_other_options_keep_what_each_other_found(root, opened):
+    for key in ("inst_label", "other"):
+        run(root, inst_label_key=key)
+    opened.clear()
+    run(root)
+    assert opened == ["b0"]  # of which `run` shows the shape
+
+
+def test_bags_whose_coords_are_left_out_are_remembered_too(root, opened):
+    write_h5(root / "b1.h5", {"features": features(SIZES[1], seed=1)})
+    table, names, _ = run(root)
+    assert (names, table.bags[0].coords) == ([], None)
+    opened.clear()
+    run(root)
+    assert opened == ["b0"]
 
 
 def test_each_patient_is_counted_once_and_its_slides_are_looked_at(root):

@@ -6,7 +6,14 @@ import numpy as np
 import pytest
 import torch
 
-from milforge.data import BagError, FeatureBags, LabelledBags, collate_bags, open_reader
+from milforge.data import (
+    BagError,
+    FeatureBags,
+    LabelledBags,
+    PatientBags,
+    collate_bags,
+    open_reader,
+)
 from milforge.data.loading import kept as module
 from milforge.data.loading.kept import KeptBags, check_room
 from milforge.data.loading.tables import Tables
@@ -65,6 +72,13 @@ def test_several_streams(tmp_path):
     wanted = collate_bags([bags[2], bags[0]])
     assert list(batch.x) == ["b", "a"]
     assert all(torch.equal(batch.x[name], wanted.x[name]) for name in batch.x)
+
+
+def test_patients_are_kept_as_they_are_read(folder):
+    patients = PatientBags(bags_of(folder).bags, [[3, 0], [2, 1, 4]], ["p", "q"])
+    for batch, number in zip(kept(patients)([[1], [0]]), (1, 0), strict=True):
+        assert torch.equal(batch.x, patients[number].x)
+        assert torch.equal(batch.slide, patients[number].slide)
 
 
 def test_instances_are_on_the_device(folder):

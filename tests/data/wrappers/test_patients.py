@@ -7,13 +7,17 @@ import torch
 from bag_folders import features, grid, write_h5, write_labels
 from milforge.data import (
     Bag,
+    BagList,
     BagTable,
+    FeatureBags,
     GraphBags,
     PatientBags,
     collate_bags,
     feature_bags,
+    open_reader,
     patients_of,
 )
+from milforge.data.dataset import reads_into
 from milforge.data.wrappers.patients import join_slides
 from milforge.graph import AdjacencyBuilder, build_adjacency
 
@@ -34,6 +38,30 @@ def make_table(**changes):
     return BagTable(
         **{**vars(table), "columns": columns, "covariates": ("age",), **changes}  # type: ignore[arg-type]
     )
+
+
+def test_slides_are_read_into_the_memory_of_their_patient(tmp_path):
+    for name, n in SIZES.items():
+        write_h5(tmp_path / f"{name}.h5", {"features": features(n, seed=n), "coords": grid(n)})
+    slides = FeatureBags(open_reader(tmp_path))
+    patients = PatientBags(slides, [[0, 2, 3], [1]], ["p", "q"])
+    assert reads_into(patients)
+    assert not reads_into(PatientBags(BagList([slides[0]]), [[0]], ["p"]))
+    for number, rows in enumerate((11, 3)):
+        wanted = patients[number]
+        out = {"x": torch.full((rows, wanted.x.shape[1]), -1, dtype=wanted.x.dtype)}
+        bag = patients.read_into(number, out, coords=number == 0)
+        assert bag.x is out["x"]
+        assert torch.equal(bag.x, wanted.x)
+        assert torch.equal(bag.slide, wanted.slide)
+        assert bag.bag_id == wanted.bag_id
+        assert (bag.coords is None) == (number == 1)
+    # Memory that does not fit them is not taken.
+    for rows in (10, 12):
+        out = {"x": torch.empty(rows, patients[0].x.shape[1], dtype=patients[0].x.dtype)}
+        bag = patients.read_into(0, out)
+        assert bag.x is not out["x"]
+        assert torch.equal(bag.x, patients[0].x)
 
 
 def test_slides_lie_one_below_the_other():

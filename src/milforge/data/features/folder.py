@@ -13,7 +13,7 @@ from milforge.data.features.feature_bags import FeatureBags
 from milforge.data.features.inspection import Inspection, inspect_folder
 from milforge.data.features.known_bags import KnownBags
 from milforge.data.features.label_table import LabelTable, read_labels, stored_labels
-from milforge.data.features.readers import BagReader, open_reader
+from milforge.data.features.readers import open_reader
 from milforge.data.features.readers.table import TableReader
 from milforge.data.features.readers.table_columns import describe_columns
 from milforge.data.features.same_bags import describe_same
@@ -108,7 +108,7 @@ def feature_bags(
         "group_column": group_column,
     }
 
-    def opened(coords_key: str | None) -> BagReader:
+    def opened(coords_key: str | None) -> KnownBags:
         reader = open_reader(
             folder,
             layout=layout,
@@ -121,9 +121,12 @@ def feature_bags(
             exclude_columns=exclude_columns,
             **({} if labels is not None else columns),  # of the table of bags itself
         )
-        return reader if cache is None else CachedReader(reader, cache)
+        stored = (layout, streams, features_key, coords_key)
+        options = repr((*stored, inst_label_key, positive_instance_label))
+        return KnownBags(reader if cache is None else CachedReader(reader, cache), kept=options)
 
-    reader = opened(coords_key)
+    known = opened(coords_key)
+    reader = known.reader
     if isinstance(reader, TableReader):
         if labels is not None and Path(labels).expanduser().resolve() == reader.root.resolve():
             raise ValueError(
@@ -143,7 +146,6 @@ def feature_bags(
             strict=False,
         )
     )
-    known = KnownBags(reader, kept=repr((layout, streams, features_key, coords_key)))
     found = inspect_folder(
         reader,
         table,
@@ -154,9 +156,8 @@ def feature_bags(
     )
     known.save()
     if found.faults and coords_key is not None and on_error == "raise":
-        reader, found = _without_odd_coords(reader, found, opened, table)
-        if reader is not known.reader:
-            known = KnownBags(reader)
+        known, found = _without_odd_coords(known, found, opened, table)
+        reader = known.reader
     if found.same:
         logger.warning(
             "%s: bags of the same features: %s; of one slide keep one, or give all one patient by "
@@ -190,16 +191,17 @@ def feature_bags(
 
 
 def _without_odd_coords(
-    reader: BagReader,
+    known: KnownBags,
     found: Inspection,
-    opened: Callable[[None], BagReader],
+    opened: Callable[[None], KnownBags],
     table: LabelTable | None,
-) -> tuple[BagReader, Inspection]:
+) -> tuple[KnownBags, Inspection]:
     """The bags without coords where nothing but these is wrong; what needs them asks for them."""
     without = opened(None)
-    same = inspect_folder(without, table, deep=False, progress=log_progress)
+    same = inspect_folder(without.reader, table, progress=log_progress, known=without)
+    without.save()
     if same.faults:
-        return reader, found
+        return known, found
     logger.warning(
         "no coords are read, because those of %d bags are odd: %s",
         len({fault.bag_id for fault in found.faults}),

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from itertools import accumulate, pairwise
 from typing import Any
 
 import numpy as np
@@ -9,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from milforge.data.bag import Bag
+from milforge.data.bag import ONE_STREAM, Bag, streams_of
 from milforge.data.dataset import BagDataset, Tile, as_dataset, bag_outline
 from milforge.data.faults import Fault
 from milforge.data.parts import BagTable
@@ -57,6 +58,27 @@ class PatientBags(WrappedDataset[Bag]):
         slides = [self.bags[n] for n in self.numbers[index]]
         return join_slides(slides, self.ids[index])
 
+    def read_into(
+        self, index: int, out: Mapping[str, Tensor] | None = None, *, coords: bool = True
+    ) -> Bag:
+        """The same into memory that is given: see `OfferedByDataset.read_into`.
+
+        Raises:
+            ValueError: where the slides do not fit each other; names them.
+        """
+        bags: Any = self.bags
+        numbers, sizes = self.numbers[index], super().sizes
+        places: list[dict[str, Tensor] | None] = [None] * len(numbers)
+        if out is not None and sizes is not None:
+            bounds = accumulate((int(sizes[number]) for number in numbers), initial=0)
+            places = [{n: x[i:j] for n, x in out.items()} for i, j in pairwise(bounds)]
+        slides = [
+            bags.read_into(number, place, coords=coords)
+            for number, place in zip(numbers, places, strict=True)
+        ]
+        joined = None if out is None else _already_joined(slides, places, out)
+        return join_slides(slides, self.ids[index], joined)
+
     @property
     def labels(self) -> None:
         """Those of the patients come from a table."""
@@ -97,12 +119,15 @@ class PatientBags(WrappedDataset[Bag]):
         return super().tile(numbers[0]) if len(numbers) == 1 else Tile()
 
 
-def join_slides(slides: Sequence[Bag], bag_id: str) -> Bag:
+def join_slides(
+    slides: Sequence[Bag], bag_id: str, x: Tensor | dict[str, Tensor] | None = None
+) -> Bag:
     """The slides of a patient as one bag, one below the other.
 
     Args:
         slides: at least one; coords must be present in all of them or in none.
         bag_id: the name of the patient.
+        x: the instances of all slides, where they lie one below the other already.
 
     Raises:
         ValueError: where they do not fit each other.
@@ -126,7 +151,7 @@ def join_slides(slides: Sequence[Bag], bag_id: str) -> Bag:
         y_inst = torch.cat([u if s.y_inst is None else s.y_inst.long() for s, u in labels])
     sizes = torch.tensor([len(slide) for slide in slides])
     return Bag(
-        _joined([slide.x for slide in slides]),
+        _joined([slide.x for slide in slides]) if x is None else x,
         coords=None if first.coords is None else torch.cat([s.coords for s in slides]),  # type: ignore[misc]
         y_inst=y_inst,
         bag_id=bag_id,
@@ -201,6 +226,20 @@ def _differing(
             )
             faults.append(Fault(patient, table.source, message, "mend them, or remove the rows"))
     return faults
+
+
+def _already_joined(
+    slides: Sequence[Bag], places: Sequence[Mapping[str, Tensor] | None], out: Mapping[str, Tensor]
+) -> Tensor | dict[str, Tensor] | None:
+    """The memory that was given, where it holds the instances of all slides and no others."""
+    rows = sum(len(slide) for slide in slides)
+    for slide, place in zip(slides, places, strict=True):
+        x = streams_of(slide.x)
+        if place is None or x.keys() != place.keys() or any(x[n] is not place[n] for n in x):
+            return None
+    if any(len(each) != rows for each in out.values()):
+        return None
+    return out[ONE_STREAM] if isinstance(slides[0].x, Tensor) else dict(out)
 
 
 def _joined(parts: Sequence[Tensor | Mapping[str, Tensor]]) -> Tensor | dict[str, Tensor]:

@@ -114,7 +114,8 @@ class DTFD(FeatureNetwork):
             rows, bag = x[chosen], bag1[of[chosen]]
         if not self.distil_gradient:
             rows = rows.detach()
-        counts = torch.bincount(bag, minlength=len(batch))
+        # Not by `bincount`, which waits for a device to know the largest number.
+        counts = bag.new_zeros(len(batch)).index_add(0, bag, torch.ones_like(bag))
         ptr2 = torch.cat([counts.new_zeros(1), counts.cumsum(0)])
         f2 = self.attention2(rows)[:, 0]
         logits = self.head2(attention_pool(rows, f2, ptr2))
@@ -135,7 +136,7 @@ class DTFD(FeatureNetwork):
         ptr, parts = batch.ptr, self.pseudo_bags
         drawn = keyed_uniform(self.seeds(batch), ptr, size)[:, 0]
         part = segment_index(ptr, size) * parts + segment_rank(drawn, ptr) % parts
-        counts = torch.bincount(part, minlength=len(batch) * parts)
+        counts = part.new_zeros(len(batch) * parts).index_add(0, part, torch.ones_like(part))
         there = counts > 0
         bag = torch.arange(len(batch), device=ptr.device).repeat_interleave(parts)
         sizes = counts[there]

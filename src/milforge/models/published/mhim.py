@@ -163,10 +163,10 @@ class MHIM(FeatureNetwork):
     @torch.no_grad()
     def _update_teacher(self) -> None:
         parts = [self.encoder, self.attention, *([self.fusion] if self.fusion else [])]
-        if self.step > 0:
-            own = [each for part in parts for each in part.parameters()]
-            for average, weight in zip(self.teacher.parameters(), own, strict=True):
-                average.lerp_(weight, 1 - self.momentum)
+        own = [each for part in parts for each in part.parameters()]
+        begun = self.step > 0  # on the device, which is not asked for it
+        for average, weight in zip(self.teacher.parameters(), own, strict=True):
+            average.lerp_(weight, begun.to(average.dtype) * (1 - self.momentum))
         # Statistics, such as those of batch normalisation, are averages already.
         known = [each for part in parts for each in part.buffers()]
         for its, mine in zip(self.teacher.buffers(), known, strict=True):

@@ -29,9 +29,11 @@ class ClassToken(nn.Module):
 
 def without_tokens(x: Tensor, ptr: Tensor) -> Tensor:
     """The rows `(N, ...)` of `(N + B, ...)` but the first of each bag; ptr is that with tokens."""
-    kept = torch.ones(len(x), dtype=torch.bool, device=x.device)
-    kept[ptr[:-1]] = False
-    return x[kept]
+    place = torch.arange(len(ptr), device=ptr.device)
+    size = len(x) - len(ptr) + 1
+    # Not by a mask, of which a device would be asked how many rows it takes.
+    rows = torch.arange(size, device=x.device) + segment_index(ptr - place, size) + 1
+    return x.index_select(0, rows)
 
 
 class SelfAttentionLayer(nn.Module):

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, get_args
 
 import numpy as np
@@ -10,6 +11,7 @@ import numpy as np
 from milforge.data.bag import ONE_STREAM
 from milforge.data.faults import Fault, bag_error
 from milforge.data.features.readers.arrays.array_file import StoredArray
+from milforge.data.features.readers.arrays.places import Stamp
 from milforge.data.features.readers.bag_reader import BagHeader, Unit
 
 _NUMBERS = ("float", "bfloat", "int", "uint")
@@ -27,6 +29,7 @@ class OpenBag:
         coords: the coords beside the features of each stream that has them.
         units: the unit of the coords of each stream, where the file does not say it.
         instance_labels: the instance labels, None where there are none.
+        stamps: of the files, taken before they were opened.
     """
 
     bag_id: str
@@ -34,6 +37,7 @@ class OpenBag:
     coords: dict[str, StoredArray] = field(default_factory=dict)
     units: dict[str, Unit | None] = field(default_factory=dict)
     instance_labels: StoredArray | None = None
+    stamps: dict[Path, Stamp] = field(default_factory=dict)
 
     def distinct_coords(self) -> list[StoredArray]:
         """The coords of all streams, without those that several share."""

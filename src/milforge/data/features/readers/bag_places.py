@@ -52,7 +52,7 @@ class BagPlaces:
         """Finds where parts of an open bag lie that are not known yet, and remembers it."""
         known = self._known.get(opened.bag_id, {})
         wanted = [part for part in parts if part not in known]
-        known = {**known, **{part: _places(_PARTS[part](opened)) for part in wanted}}
+        known = {**known, **{part: _places(_PARTS[part](opened), opened) for part in wanted}}
         stamps = {each.stamp for found in known.values() for each in found or ()}
         if all(map(has_settled, stamps)):
             self._known[opened.bag_id] = known
@@ -75,12 +75,13 @@ class BagPlaces:
         return tuple(stamps)
 
 
-def _places(arrays: Iterable[StoredArray]) -> tuple[Places, ...] | None:
+def _places(arrays: Iterable[StoredArray], opened: OpenBag) -> tuple[Places, ...] | None:
     found: list[Places] = []
     for array in arrays:
+        # Of before it was opened: the file that is open may have been replaced by another since.
+        before = opened.stamps.get(array.path)
         try:
-            before = stamp_of(array.path)
-            places = array.places(before)
+            places = None if before is None else array.places(before)
             if places is None or stamp_of(array.path) != before:
                 return None
         except OSError:

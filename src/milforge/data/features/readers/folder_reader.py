@@ -1,8 +1,7 @@
 """Bags of a folder in which each bag has files of its own."""
 
 import os
-from collections.abc import Hashable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from collections.abc import Hashable
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -13,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from milforge.data.bag import ONE_STREAM, Bag
+from milforge.data.bag import Bag
 from milforge.data.content_cache import content_key
 from milforge.data.faults import BagError, Fault, bag_error
 from milforge.data.features.readers.arrays.array_file import (
@@ -23,17 +22,17 @@ from milforge.data.features.readers.arrays.array_file import (
     open_arrays,
 )
 from milforge.data.features.readers.arrays.places import Places, has_settled, stamp_of
-from milforge.data.features.readers.bag_check import OpenBag, check_bag, header_of
+from milforge.data.features.readers.bag_check import header_of
+from milforge.data.features.readers.bag_files import BagFiles
 from milforge.data.features.readers.bag_places import BagPlaces, Found
 from milforge.data.features.readers.bag_reader import (
     BagHeader,
     Out,
     Rows,
-    Unit,
     into,
 )
 from milforge.data.features.readers.instance_labels import InstanceLabel, map_instance_labels
-from milforge.data.features.readers.layouts.layout import SideFiles, StreamFiles
+from milforge.data.features.readers.layouts.layout import SideFiles
 from milforge.data.features.readers.layouts.torchmil import LABELS_KEYS
 from milforge.data.features.readers.stored_coords import agreeing, read_coords
 
@@ -41,53 +40,15 @@ _FEW = 64  # rows that the library reads sooner than it says where all rows lie
 
 
 @dataclass(frozen=True)
-class Stream:
-    """Where the features of one encoder lie.
-
-    Args:
-        folder: the folder, for messages.
-        files: the files by bag.
-        features_keys: where the features stand in a file, the first that there is.
-        unit: of the coords, where the files do not say it.
-    """
-
-    folder: Path
-    files: Mapping[str, StreamFiles]
-    features_keys: tuple[str, ...]
-    unit: Unit | None
-
-
-@dataclass(frozen=True)
-class FolderReader:
+class FolderReader(BagFiles):
     """A `BagReader` of files; `open_reader` makes it.
 
     Args:
-        root: the folder.
-        layout: name of the layout.
-        sources: the streams by name.
-        sides: the files that belong to no stream, by bag.
-        coords_key: where the coords stand in a file; None: they are not read.
-        inst_label_key: where the instance labels stand in a file.
+        root, layout, sources, sides, coords_key, inst_label_key: see `BagFiles`.
         positive: the instance labels that mean positive; None where they are 0, 1 and -1.
     """
 
-    root: Path
-    layout: str
-    sources: Mapping[str, Stream]
-    sides: Mapping[str, SideFiles]
-    coords_key: str | None
-    inst_label_key: str
     positive: tuple[InstanceLabel, ...] | None
-
-    @cached_property
-    def ids(self) -> tuple[str, ...]:
-        """The names of the bags, sorted."""
-        return tuple(sorted(set().union(*(source.files for source in self.sources.values()))))
-
-    @property
-    def streams(self) -> tuple[str, ...]:
-        """The names of the feature sets."""
-        return tuple(self.sources)
 
     @property
     def feature_names(self) -> tuple[str, ...]:
@@ -99,16 +60,11 @@ class FolderReader:
         """Whether any bag has a file with its label."""
         return any(side.labels is not None for side in self.sides.values())
 
-    def files(self, bag_id: str) -> dict[str, Path]:
-        """The file of each stream of a bag that has one."""
-        found = ((name, source.files.get(bag_id)) for name, source in self.sources.items())
-        return {name: files.features for name, files in found if files is not None}
-
     def state(self, bag_id: str) -> str | None:
         """See `BagReader.state`."""
         stamps = []
         try:
-            for path in self._all_files(bag_id):
+            for path in self.all_files(bag_id):
                 stamp = stamp_of(path)
                 if not has_settled(stamp):
                     return None
@@ -124,7 +80,7 @@ class FolderReader:
         Raises:
             BagError: where the bag is faulty; it holds all faults that can be seen so.
         """
-        with self._opened(bag_id) as opened:
+        with self.opened(bag_id) as opened:
             header = header_of(opened)
             if header.nbytes <= soon:
                 self._places.look(opened)
@@ -149,7 +105,7 @@ class FolderReader:
             if bag is not None:
                 return bag
             self._places.forget(bag_id)
-        with self._opened(bag_id) as opened:
+        with self.opened(bag_id) as opened:
             x = {
                 name: into(out, name, array.read_features(rows))
                 for name, array in opened.features.items()
@@ -180,7 +136,7 @@ class FolderReader:
             if all(each is not None for _, each in read):
                 return agreeing(bag_id, [(path, each) for path, each in read if each is not None])
             self._places.forget(bag_id)
-        with self._opened(bag_id) as opened:
+        with self.opened(bag_id) as opened:
             return read_coords(opened, None)
 
     def label(self, bag_id: str) -> str | tuple[int, ...] | None:
@@ -215,25 +171,12 @@ class FolderReader:
 
     @cached_property
     def _places(self) -> BagPlaces:
-        return BagPlaces(self._opened)
+        return BagPlaces(self.opened)
 
     @cached_property
     def _options(self) -> str:
-        keys = [(name, source.features_keys) for name, source in self.sources.items()]
+        keys = [(name, each.features_keys, each.unit) for name, each in self.sources.items()]
         return repr((self.layout, keys, self.coords_key, self.inst_label_key, self.positive))
-
-    def _all_files(self, bag_id: str) -> list[Path]:
-        """All that is read of a bag; nothing where it has no file, or several in one place."""
-        paths: list[Path] = []
-        for source in self.sources.values():
-            files = source.files.get(bag_id)
-            if files is None or files.twins:
-                return []
-            paths += [files.features, *([files.coords] if files.coords else [])]
-        side = self.sides.get(bag_id)
-        if side is not None and side.instance_labels is not None:
-            paths.append(side.instance_labels)
-        return paths
 
     def _read_places(
         self, bag_id: str, places: Found, rows: Rows | None, out: Out | None
@@ -260,61 +203,6 @@ class FolderReader:
             y_inst=y_inst,
             bag_id=bag_id,
         )
-
-    @contextmanager
-    def _opened(self, bag_id: str) -> Iterator[OpenBag]:
-        with ExitStack() as stack:
-            yield self._open(bag_id, stack)
-
-    def _open(self, bag_id: str, stack: ExitStack) -> OpenBag:
-        """Opens the files of the bag and checks them, or raises all that is wrong with them."""
-        opened = OpenBag(bag_id)
-        faults: list[Fault] = []
-        side = self.sides.get(bag_id, SideFiles())
-        for name, source in self.sources.items():
-            try:
-                self._open_stream(name, source, opened, stack)
-            except BagError as error:
-                faults += error.faults
-        if side.instance_labels is not None:
-            try:
-                arrays = stack.enter_context(open_arrays(side.instance_labels))
-                keys = (self.inst_label_key, "inst_labels")
-                opened.instance_labels = find_array(arrays, keys, side.instance_labels, OWN_FOLDER)
-            except BagError as error:
-                faults += error.faults
-        if faults:
-            raise bag_error(replace(fault, bag_id=bag_id) for fault in faults)
-        check_bag(opened)
-        return opened
-
-    def _open_stream(self, name: str, source: Stream, opened: OpenBag, stack: ExitStack) -> None:
-        files = source.files.get(opened.bag_id)
-        if files is None:
-            where = "" if name == ONE_STREAM else f" in stream {name}"
-            message = f"expected a file of bag {opened.bag_id!r}{where}, found none"
-            remedy = "write it, or remove the bag from the labels and the other streams"
-            raise bag_error([Fault("", source.folder, message, remedy)])
-        if files.twins:
-            others = ", ".join(str(path) for path in files.twins)
-            message = f"expected one file of bag {opened.bag_id!r}, found {others} too"
-            raise bag_error([Fault("", files.features, message, "remove all but one")])
-        arrays = stack.enter_context(open_arrays(files.features))
-        found = find_array(arrays, source.features_keys, files.features, "data.features_key")
-        opened.features[name] = found.without_single_axis()
-        if self.inst_label_key in arrays and opened.instance_labels is None:
-            opened.instance_labels = arrays[self.inst_label_key]
-        if files.coords is not None:
-            stored = stack.enter_context(open_arrays(files.coords))
-            option = OWN_FOLDER if self.layout == "torchmil" else "data.coords_key"
-            if self.coords_key is not None:
-                coords = find_array(stored, (self.coords_key,), files.coords, option)
-                opened.coords[name] = coords.without_single_axis()
-            if self.inst_label_key in stored and opened.instance_labels is None:
-                opened.instance_labels = stored[self.inst_label_key]
-        elif self.coords_key is not None and self.coords_key in arrays:
-            opened.coords[name] = arrays[self.coords_key].without_single_axis()
-        opened.units[name] = source.unit
 
     def _map_instance_labels(self, bag_id: str, values: NDArray[Any], path: Path) -> Tensor:
         try:

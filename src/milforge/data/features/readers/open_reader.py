@@ -5,8 +5,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from milforge.data.bag import ONE_STREAM
+from milforge.data.features.readers.bag_files import Stream
 from milforge.data.features.readers.bag_reader import BagReader
-from milforge.data.features.readers.folder_reader import FolderReader, Stream
+from milforge.data.features.readers.folder_reader import FolderReader
 from milforge.data.features.readers.instance_labels import InstanceLabel, as_values
 from milforge.data.features.readers.layouts.clam import CLAM
 from milforge.data.features.readers.layouts.plain import PLAIN

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from milforge.data import BagError, open_reader
-from milforge.data.features.readers import bag_places, folder_reader
+from milforge.data.features.readers import bag_files, bag_places
 from milforge.data.features.readers.arrays import places, torch_file
 from milforge.data.features.readers.arrays.array_file import open_arrays
 from milforge.data.features.readers.arrays.places import place_runs, stamp_of
@@ -244,12 +244,34 @@ def test_places_are_looked_for_once(tmp_path, settled, monkeypatch):
     clam_like(tmp_path / "a.h5", values)
     reader = open_reader(tmp_path)
     wanted = reader.read("a")
-    monkeypatch.setattr(folder_reader, "open_arrays", None)  # whoever opens a file fails
+    monkeypatch.setattr(bag_files, "open_arrays", None)  # whoever opens a file fails
     for coords in (True, False):
         bag = reader.read("a", coords=coords)
         assert torch.equal(bag.x, wanted.x)
         assert (bag.coords is not None) == coords
     assert torch.equal(reader.coords("a"), wanted.coords)
+
+
+def test_a_file_that_takes_the_place_of_an_open_one_is_read_by_its_own_places(
+    tmp_path, settled, monkeypatch
+):
+    old, new = (np.full((300, 4), each, np.float32) for each in (1, 2))
+    clam_like(tmp_path / "a.h5", old)
+    (tmp_path / "other").mkdir()
+    with h5py.File(tmp_path / "other/a.h5", "w") as file:  # as long, and laid out otherwise
+        file["text"] = np.zeros(5000)
+        file["coords"], file["features"] = np.zeros((300, 2), np.int64), new
+    check, swapped = bag_files.check_bag, []
+
+    def swap(opened):
+        if not swapped:
+            swapped.append(os.replace(tmp_path / "other/a.h5", tmp_path / "a.h5"))
+        check(opened)
+
+    reader = open_reader(tmp_path)
+    monkeypatch.setattr(bag_files, "check_bag", swap)
+    assert torch.equal(reader.read("a").x, torch.from_numpy(new))
+    assert torch.equal(reader.read("a").x, torch.from_numpy(new))
 
 
 def test_coords_that_nothing_asks_for_are_not_looked_at(tmp_path, settled):
