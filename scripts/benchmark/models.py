@@ -10,8 +10,8 @@
 gradient. The step is forward and backward of the bags' logits, of the penalty and of the further
 logits. Each measurement has a process of its own, forked from one that has loaded everything:
 processor time, the least of the repetitions, and memory at the peak of a step above what the
-process held before, the batch and PyTorch included. A batch of 5,000 instances or more is measured
-once, after a step that warms up.
+process held before, the batch and PyTorch included. The first step, of which the memory is that,
+warms up and is not timed.
 
 With `--ways` gated attention over the packed batch is set beside one bag a step and a padded batch,
 and with `--peers` beside models of torchmil, which pad.
@@ -172,12 +172,11 @@ def of_models(
     models: Iterable[str], instances: int, sizes: list[int], repeats: int
 ) -> Iterable[tuple[str, str, float, float, float]]:
     """All models on each batch."""
-    batches = [("mixed", make_batch(instances)), *((f"{n:,}", make_batch(n, 1)) for n in sizes)]
-    for label, batch in batches:
-        count = repeats if batch.num_instances < 5_000 else 1
-        least = math.nan
+    kinds = [("mixed", instances, BAGS)] if instances else []
+    for label, size, bags in [*kinds, *((f"{n:,}", n, 1) for n in sizes)]:
+        batch, least = make_batch(size, bags), math.nan
         for model in dict.fromkeys([YARDSTICK, *models]):
-            time, memory = measure(lambda m=model, b=batch: make_step(m, b), count)
+            time, memory = measure(lambda m=model, b=batch: make_step(m, b), repeats)
             least = time if model == YARDSTICK else least
             yield label, f"`{model}`", time, least, memory
 
@@ -206,7 +205,7 @@ def main() -> None:
     """Prints the table."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("models", nargs="*", default=MODELS)
-    parser.add_argument("--instances", type=int, default=2000, help="of the batch of 8 bags")
+    parser.add_argument("--instances", type=int, default=2000, help="of the batch of 8; 0: none")
     parser.add_argument("--sizes", nargs="*", type=int, default=[1000], help="of single bags")
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--ways", action="store_true", help="packed, padded, one by one instead")

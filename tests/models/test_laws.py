@@ -7,6 +7,7 @@ draws at random for each of them by `permutation = "random"`.
 from dataclasses import replace
 from itertools import pairwise
 
+import jaxtyping
 import pytest
 import torch
 from omegaconf import OmegaConf
@@ -82,9 +83,8 @@ def test_nor_does_its_gradient_in_training(model, kind):
     loss.backward()
     total = 0.0
     for bag in bags:
-        each = make_network(
-            model, num_outputs(kind)
-        )  # what it remembers of a step is that of the first
+        # A new one, because some remember a step: what each does is that of the first.
+        each = make_network(model, num_outputs(kind))
         part = step_losses(each, batch_of([bag]), task)
         part.backward()
         total = total + part.detach()
@@ -254,3 +254,35 @@ def test_contributions_sum_to_the_logits(model, kind):
     size = segment_sum(each.abs(), batch.ptr)
     error = segment_sum(each, batch.ptr) + network.offset - network(batch).logits
     assert (error.abs() <= 1e-6 * size).all()
+
+
+@pytest.fixture
+def unchecked_shapes():
+    """Shapes are checked in tests alone, by code that cannot be compiled."""
+    before = jaxtyping.config.jaxtyping_disable
+    jaxtyping.config.update("jaxtyping_disable", True)
+    yield
+    jaxtyping.config.update("jaxtyping_disable", before)
+
+
+# Of the compiler itself: it asks for gradients between graphs, and makes an autograd function.
+@pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor that is not a leaf")
+@pytest.mark.filterwarnings("ignore:.*autograd.function.Function.* should not be instantiated")
+@pytest.mark.nightly
+@pytest.mark.usefixtures("unchecked_shapes")
+@pytest.mark.parametrize("model", ["gated_abmil", "clam_mb"])
+def test_a_compiled_network_is_the_same(model):
+    """As `compile=true` does it, of bags of other sizes too."""
+    network, (task, _) = make_network(model, 3), make_task("multiclass")
+    compiled = deepcopy(network)
+    compiled.compile(dynamic=True, backend="aot_eager")
+    for sizes in (SIZES, (4, 12)):
+        batch = batch_of(make_bags(sizes, kind="multiclass"))
+        for each in (network, compiled):
+            each.zero_grad()
+            step_losses(each, batch, task).backward()
+        assert_close(compiled(batch).logits, network(batch).logits)
+        found, expected = gradients(compiled), gradients(network)
+        assert found.keys() == expected.keys()
+        for name in found:
+            assert_close(found[name], expected[name], msg=name)

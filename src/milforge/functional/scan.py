@@ -71,8 +71,8 @@ class _LinearScan(torch.autograd.Function):
 def _in_chunks(rows: Tensor, length: int | None = None) -> Tensor:
     """A copy `(chunks, steps, F)` of rows `(T, F)`, filled up by 0.
 
-    All chunks go step by step side by side; then each is told what the former hands on, of which
-    `kept` is left in each of its rows.
+    All chunks go step by step side by side; then each is given what the previous one hands on, of
+    which `kept` is left in each of its rows.
     """
     length = len(rows) if length is None else length
     steps = max(1, round(length**0.5))

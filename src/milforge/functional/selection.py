@@ -7,7 +7,7 @@ from milforge.functional.segment import segment_index
 
 
 def segment_rank(scores: Tensor, ptr: Tensor) -> Tensor:
-    """Rank of each score within its bag, from 0, the highest first; of equal ones the former first.
+    """Rank of each score within its bag, from 0, the highest first; equals by their place.
 
     Args:
         scores: `(N,)` or `(N, K)`, each column of which is ranked by itself.

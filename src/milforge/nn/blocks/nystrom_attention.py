@@ -94,19 +94,20 @@ class NystromAttention(nn.Module):
         each = (length + fill) // self.landmarks
         means = F.pad(bag[:2], (0, 0, fill, 0)).reshape(2, heads, -1, each, width).mean(3)
         alike = max(1, fill // each)
-        counts = torch.ones(self.landmarks - alike + 1, dtype=bag.dtype, device=bag.device)
-        counts[0] = alike
         q, k = means[:, :, alike - 1 :].unbind(0)
-        return _Landmarks(q, k, counts.sqrt())
+        roots = torch.ones(q.shape[1], dtype=bag.dtype, device=bag.device)
+        roots[0] = alike**0.5
+        return _Landmarks(q, k, alike, roots)
 
     def _inverses(self, landmarks: Sequence["_Landmarks"]) -> list[Tensor]:
-        """`(H, m, m)` of each bag, computed of those together that have about as many landmarks.
+        """`(H, m, m)` of each bag, what lies between the shares of its rows and of its landmarks.
 
-        A matrix with less is filled up by 0, which the iteration leaves 0.
+        They are computed of those bags together that have about as many landmarks. A matrix with
+        less is filled up by 0, which the iteration leaves 0.
         """
         together: dict[int, list[int]] = {}
         for bag, few in enumerate(landmarks):
-            together.setdefault(-(-len(few.roots) // _STEP), []).append(bag)
+            together.setdefault(-(-few.q.shape[1] // _STEP), []).append(bag)
         found: dict[int, Tensor] = {}
         for bags in together.values():
             matrices = [landmarks[bag].matrix() for bag in bags]
@@ -117,7 +118,7 @@ class NystromAttention(nn.Module):
             filled = [F.pad(each, (0, size - each.shape[1]) * 2) for each in matrices]
             inverse = pseudo_inverse(torch.stack(filled), torch.stack(scales), self.iterations)
             for bag, each, matrix in zip(bags, inverse, matrices, strict=True):
-                found[bag] = each[:, : matrix.shape[1], : matrix.shape[1]]
+                found[bag] = landmarks[bag].between(each[:, : matrix.shape[1], : matrix.shape[1]])
         return [found[bag] for bag in range(len(landmarks))]
 
     def _convolved(self, v: Tensor) -> Tensor:
@@ -131,36 +132,45 @@ class NystromAttention(nn.Module):
 class _Landmarks(NamedTuple):
     r"""The landmarks of a bag, of which one stands for all that are 0 because the bag is filled up.
 
-    With `w` the number of landmarks that each stands for, all matrices of the approximation are
-    kept as `\sqrt{w_i} a_{ij} \sqrt{w_j}`: their products, and so the pseudo-inverse, are then
-    those of the full matrices, and a bag of few rows costs little.
+    With `w` the number of landmarks that each stands for, the matrix of the full landmarks is kept
+    as `\sqrt{w_i} a_{ij} \sqrt{w_j}`: its products, and so its pseudo-inverse, are then those of
+    the full one, and a bag of few rows costs little.
 
     Attributes:
         q: `(H, m, d)`.
         k: `(H, m, d)`.
+        alike: w of the first landmark; that of all others is 1.
         roots: `(m,)`, the square roots of `w`.
     """
 
     q: Tensor
     k: Tensor
+    alike: int
     roots: Tensor
 
     def shares(self, q: Tensor) -> Tensor:
-        """`(H, n, m)`, what each of the queries `(H, n, d)` sees of the landmarks."""
-        roots = self.roots
-        return (q @ self.k.transpose(-1, -2) + 2 * roots.log()).softmax(-1) / roots
+        """`(H, n, m)`, what each of the queries `(H, n, d)` sees of all that a landmark is."""
+        scores = q @ self.k.transpose(-1, -2)
+        if self.alike > 1:  # in a large bag that is one table less
+            scores = scores + 2 * self.roots.log()
+        return scores.softmax(-1)
 
     def shares_of(self, k: Tensor, fill: int) -> Tensor:
-        """`(H, m, n)`, what each landmark sees of the keys `(H, n, d)`, beside so many of 0."""
+        """`(H, m, n)`, what each landmark sees of the keys `(H, n, d)` beside `fill` of 0."""
         scores = self.q @ k.transpose(-1, -2)
         if fill:
             scores = F.pad(scores, (1, 0), value=log(fill))
-        return self.roots[:, None] * scores.softmax(-1)[..., -k.shape[1] :]
+        return scores.softmax(-1)[..., -k.shape[1] :]
 
     def matrix(self) -> Tensor:
         """`(H, m, m)`, what the landmarks see of each other; half precision is made single."""
-        a = self.roots[:, None] * self.shares(self.q)
+        a = self.roots[:, None] * self.shares(self.q) / self.roots
         return a.to(torch.promote_types(a.dtype, torch.float32))
+
+    def between(self, inverse: Tensor) -> Tensor:
+        """`(H, m, m)`, by which shares and shares of landmarks are multiplied."""
+        roots = self.roots.to(inverse.dtype)
+        return inverse * (roots / roots[:, None])
 
     def largest_sum(self, matrix: Tensor) -> Tensor:
         """Scalar: the largest sum of a column of the full matrices; those of rows are 1."""

@@ -71,8 +71,8 @@ class SelectiveScan(nn.Module):
         taps = self.conv.weight[:, 0]  # (E, k), the last of which is of the instance itself
         out = x * taps[:, -1] + torch.as_tensor(self.conv.bias)
         for back in range(1, taps.shape[1]):
-            former = x.roll(back, 0) * (place >= back)[:, None]
-            out = out + former * taps[:, -1 - back]
+            earlier = x.roll(back, 0) * (place >= back)[:, None]
+            out = out + earlier * taps[:, -1 - back]
         return out
 
 
