@@ -2,6 +2,7 @@
 
 import sys
 import warnings
+from types import SimpleNamespace
 
 import pytest
 from lightning.pytorch.accelerators import CUDAAccelerator, MPSAccelerator
@@ -77,6 +78,18 @@ def test_a_mode_that_wandb_does_not_know_is_refused(monkeypatch):
     monkeypatch.setenv("WANDB_MODE", "onlin")
     with pytest.raises(ValueError, match="WANDB_MODE=onlin: expected the environment to say onl"):
         make_trainer(make_config())
+
+
+def test_what_is_no_callback_or_logger_is_named(monkeypatch):
+    config = make_config()
+    config.callbacks = {"mine": {"_target_": "pathlib.PosixPath"}}
+    with pytest.raises(ValueError, match=r"callbacks\.mine: expected .* a lightning.Callback"):
+        make_trainer(config)
+    config = make_config()
+    config.logger = {"CSVLogger": {"_target_": "own_loggers.CSVLogger"}}
+    monkeypatch.setitem(sys.modules, "own_loggers", SimpleNamespace(CSVLogger=dict))
+    with pytest.raises(ValueError, match=r"logger\.CSVLogger: expected .* got dict"):
+        make_trainer(config)
 
 
 @pytest.fixture

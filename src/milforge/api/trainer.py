@@ -75,7 +75,7 @@ def make_trainer(
         if isinstance(logger, WandbLogger):
             name = run_name(logged, launch.choices)
             prepare_wandb(logger, Path(config.paths.output_dir) / "wandb_id", name)
-    callbacks: list[Callback] = [make(node) for node in _nodes(config.callbacks)]
+    callbacks = _make_callbacks(config.callbacks)
     if not loggers:
         callbacks = [each for each in callbacks if not isinstance(each, LearningRateMonitor)]
     # What it saves holds the state of those that save checkpoints: behind them, wherever it stands.
@@ -159,6 +159,11 @@ def _make_tracker(name: str, node: DictConfig) -> Logger:
         raise ModuleNotFoundError(
             f'its package is not installed: pip install "milforge[{name}]" ({error.__cause__})'
         ) from None
+    if not isinstance(made, Logger):
+        raise ValueError(
+            f"logger.{name}: expected the _target_ of a Logger of Lightning, got "
+            f"{type(made).__name__}"
+        )
     return made
 
 
@@ -274,8 +279,20 @@ def check_processes(trainer: L.Trainer, data: MILDataModule, parts: Iterable[str
             )
 
 
-def _nodes(group: DictConfig | None) -> list[DictConfig]:
-    return [node for node in (group or {}).values() if node is not None]
+def _make_callbacks(group: DictConfig | None) -> list[Callback]:
+    """The callbacks of a config.
+
+    Raises:
+        ValueError: where a `_target_` is no callback.
+    """
+    made = [(str(name), make(node)) for name, node in (group or {}).items() if node is not None]
+    for name, each in made:
+        if not isinstance(each, Callback):
+            raise ValueError(
+                f"callbacks.{name}: expected the _target_ of a lightning.Callback, got "
+                f"{type(each).__name__}"
+            )
+    return [each for _, each in made]
 
 
 @contextmanager

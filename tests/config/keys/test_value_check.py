@@ -49,6 +49,10 @@ def test_values_of_the_type_are_taken(key, value):
 
 
 WRONG = [
+    ("count", {"_target_": "os.getcwd"}, "a whole number"),
+    ("most", {"_target_": "os.getcwd"}, "a whole number or null"),
+    ("share", 10**25, "a number"),
+    ("count", -(10**25), "a whole number"),
     ("count", 1.0, "a whole number"),
     ("count", True, "a whole number"),
     ("count", "3", "a whole number"),

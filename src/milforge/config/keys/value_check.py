@@ -15,14 +15,15 @@ _WORDS: dict[Any, str] = {
 }
 _LISTS = (list, tuple, set, frozenset, Sequence, Iterable, Collection)
 _LONGEST = 100  # characters of a value in a message
+_LARGEST = 2**63  # what a whole number of torch's is below
 
 
 def check_values(path: str, node: Mapping[Any, Any], named: Any) -> None:
     """Checks the values of a target by the types in the signature of what it names.
 
     A type that is none of Python's own is not judged, nor is a value that is a target itself, holds
-    one, or is an interpolation. A list stands for a tuple; a whole number for a float; the default
-    of a parameter for itself, whatever its type says.
+    one, or is an interpolation; but a number is written as such. A list stands for a tuple; a whole
+    number for a float; the default of a parameter for itself, whatever its type says.
 
     Args:
         path: where the target stands in the config, for the message.
@@ -48,7 +49,9 @@ def check_values(path: str, node: Mapping[Any, Any], named: Any) -> None:
             raise ValueError(f"{path}.{key}: expected a number, got nan")
     hints, defaults = _hints(named), _defaults(named)
     for key, value in node.items():
-        if key not in hints or _is_open(value) or _is_default(value, defaults.get(key)):
+        if key not in hints or _is_default(value, defaults.get(key)):
+            continue
+        if _is_open(value) and not (isinstance(value, dict) and _is_number(hints[key])):
             continue
         if not _fits(value, hints[key]):
             raise ValueError(f"{path}.{key}: expected {_words(hints[key])}, got {_short(value)}")
@@ -83,6 +86,16 @@ def _is_open(value: Any) -> bool:
     return isinstance(value, list) and any(map(_is_open, value))
 
 
+def _is_number(hint: Any) -> bool:
+    """Whether a type takes numbers, words of a list and null alone."""
+    kind, arguments = get_origin(hint) or hint, get_args(hint)
+    if kind is Annotated:
+        return _is_number(arguments[0])
+    if kind in (Union, types.UnionType):
+        return all(map(_is_number, arguments))
+    return kind in (bool, int, float, type(None), Literal)
+
+
 def _has_nan(value: Any) -> bool:
     if isinstance(value, dict):
         return "_target_" not in value and any(map(_has_nan, value.values()))
@@ -100,9 +113,9 @@ def _fits(value: Any, hint: Any) -> bool:
     if kind is Literal:
         return any(type(value) is type(each) and value == each for each in arguments)
     if kind is float:
-        return type(value) in (int, float)
+        return type(value) is float or (type(value) is int and abs(value) < _LARGEST)
     if kind in (bool, int, str, type(None)):
-        return type(value) is kind
+        return type(value) is kind and (kind is not int or abs(value) < _LARGEST)
     if kind in _LISTS:
         return isinstance(value, list) and _fit_each(value, arguments)
     if kind in (dict, Mapping):
