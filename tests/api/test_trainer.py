@@ -80,6 +80,11 @@ def test_a_mode_that_wandb_does_not_know_is_refused(monkeypatch):
         make_trainer(make_config())
 
 
+def test_gradients_of_no_batch_are_refused():
+    with pytest.raises(ValueError, match="accumulate_grad_batches: expected at least 1, got 0"):
+        make_trainer(make_config(accumulate_grad_batches=0))
+
+
 def test_what_is_no_callback_or_logger_is_named(monkeypatch):
     config = make_config()
     config.callbacks = {"mine": {"_target_": "pathlib.PosixPath"}}

@@ -238,6 +238,11 @@ def _check_trainer(trainer: L.Trainer) -> None:
             f"expected trainer.precision to be {', '.join(PRECISIONS[:-1])} or {PRECISIONS[-1]}, "
             f"got {trainer.precision}: coords and graphs of a batch are not to be converted"
         )
+    if trainer.accumulate_grad_batches < 1:
+        raise ValueError(
+            "trainer.accumulate_grad_batches: expected at least 1, got "
+            f"{trainer.accumulate_grad_batches}"
+        )
     if trainer.max_steps != -1 and not trainer.fast_dev_run:  # type: ignore[attr-defined]
         raise ValueError(
             f"expected no trainer.max_steps, got {trainer.max_steps}: with it Lightning begins an "
