@@ -9,7 +9,8 @@ from lightning.pytorch.accelerators import CUDAAccelerator, MPSAccelerator
 from lightning.pytorch.loggers import CSVLogger, WandbLogger
 from omegaconf import OmegaConf
 
-from milforge.api.trainer import make_loggers, make_trainer, without_mps
+from milforge.api.tracking import make_loggers
+from milforge.api.trainer import make_trainer, without_mps
 from milforge.api.wandb_run import prepare_wandb
 from milforge.processes.lightning_private import is_offline, run_options
 

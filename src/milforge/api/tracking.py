@@ -1,12 +1,22 @@
-"""What trackers such as W&B learn of a run, so that runs can be compared: name and config."""
+"""The trackers of a run, such as W&B, and what they learn of it: name and config."""
 
+import logging
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any
 
+from hydra.errors import InstantiationException
+from lightning.pytorch.loggers import Logger, WandbLogger
 from omegaconf import DictConfig, OmegaConf
 
-from milforge.api.build import resolved
+from milforge.api.build import make, resolved
+from milforge.api.wandb_run import set_axes
+from milforge.processes.wandb_mode import wandb_mode
+from milforge.trackers.patient import Patient, first_line, guard
 
+log = logging.getLogger(__name__)
+
+ON_THIS_MACHINE = ("TensorBoardLogger", "WandbLogger")
 # Groups by which people tell runs apart, in the order of their name.
 NAMED = ("experiment", "data", "model", "loss")
 
@@ -58,3 +68,78 @@ def _without_folders(raw: Any, value: Any) -> Any:
         for key, inner in value.items()
         if key != "paths" and not (isinstance(raw[key], str) and "${paths." in raw[key])
     }
+
+
+def begins(logger: Logger) -> bool:
+    """Whether a tracker is there; W&B may not be able to start its process.
+
+    Raises:
+        wandb.errors.UsageError: for settings that W&B refuses.
+    """
+    if not isinstance(logger, WandbLogger):
+        return True
+    import wandb
+
+    try:
+        set_axes(logger)
+    except wandb.errors.UsageError:
+        raise
+    except Exception as error:
+        log.warning("logger.wandb is left out: %s", first_line(error))
+        return False
+    return True
+
+
+def make_loggers(group: DictConfig | None) -> list[Logger]:
+    """The loggers of a config, without those that are not to be had: a tracker costs no run.
+
+    W&B hands what it is given to a process of its own, and TensorBoard writes files: they are not
+    waited for. Any other tracker has a thread of its own, and as much time as
+    `milforge.trackers.patient` says. One that is not installed is left out with a warning.
+
+    Args:
+        group: name to logger.
+    """
+    loggers: list[Logger] = []
+    disabled = wandb_mode() == "disabled"
+    for name, node in (group or {}).items():
+        if node is None:
+            continue
+        target = str(node.get("_target_", ""))
+        build = partial(_make_tracker, str(name), node)
+        if disabled and target.endswith("WandbLogger"):
+            continue
+        if target.endswith("CSVLogger"):  # metrics.csv is a result: its errors count
+            loggers.append(build())
+            continue
+        if not target.endswith(ON_THIS_MACHINE):
+            loggers.append(Patient(str(name), build))
+            continue
+        try:
+            loggers.append(guard(str(name), build()))
+        except ModuleNotFoundError as error:
+            log.warning("logger.%s is left out: %s", name, error)
+    return loggers
+
+
+def _make_tracker(name: str, node: DictConfig) -> Logger:
+    """The logger.
+
+    Raises:
+        ModuleNotFoundError: where its package is not installed; says how to install it.
+        ValueError: where the `_target_` is no logger.
+    """
+    try:
+        made: Logger = make(node)
+    except InstantiationException as error:
+        if not isinstance(error.__cause__, ModuleNotFoundError):
+            raise
+        raise ModuleNotFoundError(
+            f'its package is not installed: pip install "milforge[{name}]" ({error.__cause__})'
+        ) from None
+    if not isinstance(made, Logger):
+        raise ValueError(
+            f"logger.{name}: expected the _target_ of a Logger of Lightning, got "
+            f"{type(made).__name__}"
+        )
+    return made

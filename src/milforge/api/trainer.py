@@ -12,23 +12,21 @@ from types import MappingProxyType
 from typing import Any
 
 import lightning as L
-from hydra.errors import InstantiationException
 from lightning.pytorch.accelerators import CUDAAccelerator, MPSAccelerator
 from lightning.pytorch.callbacks import Callback, LearningRateMonitor
-from lightning.pytorch.loggers import CSVLogger, Logger, WandbLogger
+from lightning.pytorch.loggers import CSVLogger, WandbLogger
 from lightning.pytorch.loggers.logger import DummyLogger
 from omegaconf import DictConfig, OmegaConf
 
 from milforge.api.build import make, make_loader, resolved
 from milforge.api.launch import Launch
-from milforge.api.tracking import run_name, tracked_config
-from milforge.api.wandb_run import prepare_wandb, set_axes
+from milforge.api.tracking import begins, make_loggers, run_name, tracked_config
+from milforge.api.wandb_run import prepare_wandb
 from milforge.callbacks import Interruption
 from milforge.callbacks.never_fatal import never_fatal
 from milforge.data import Loader
 from milforge.data.files import atomic_path
-from milforge.processes.wandb_mode import wandb_mode
-from milforge.trackers.patient import Patient, first_line, guard, wait_for
+from milforge.trackers.patient import wait_for
 from milforge.training import MILDataModule
 
 log = logging.getLogger(__name__)
@@ -48,7 +46,6 @@ HARMLESS = (
 )
 
 # What they are given is written here, or by a process of their own.
-ON_THIS_MACHINE = ("TensorBoardLogger", "WandbLogger")
 FINISH_SECONDS = 600.0  # that W&B may take to upload what is left
 _MOST_DEVICES = 65_536  # of a machine, or machines of a run
 PRECISIONS = ("32-true", "16-mixed", "bf16-mixed")
@@ -85,86 +82,12 @@ def make_trainer(
     _check_launch(trainer, launch)
     _check_trainer(trainer)
     _check_shares(trainer, make_loader(config))
-    trainer.loggers = [each if _begins(each) else DummyLogger() for each in loggers]
+    trainer.loggers = [each if begins(each) else DummyLogger() for each in loggers]
     told = tracked_config(logged, launch.choices, launch.overrides, facts)
     for logger in trainer.loggers:
         if not isinstance(logger, CSVLogger):  # config.yaml stands beside metrics.csv already
             logger.log_hyperparams(told)
     return trainer
-
-
-def _begins(logger: Logger) -> bool:
-    """Whether a tracker is there; W&B may not be able to start its process.
-
-    Raises:
-        wandb.errors.UsageError: for settings that W&B refuses.
-    """
-    if not isinstance(logger, WandbLogger):
-        return True
-    import wandb
-
-    try:
-        set_axes(logger)
-    except wandb.errors.UsageError:
-        raise
-    except Exception as error:
-        log.warning("logger.wandb is left out: %s", first_line(error))
-        return False
-    return True
-
-
-def make_loggers(group: DictConfig | None) -> list[Logger]:
-    """The loggers of a config, without those that are not to be had: a tracker costs no run.
-
-    W&B hands what it is given to a process of its own, and TensorBoard writes files: they are not
-    waited for. Any other tracker has a thread of its own, and as much time as
-    `milforge.trackers.patient` says. One that is not installed is left out with a warning.
-
-    Args:
-        group: name to logger.
-    """
-    loggers: list[Logger] = []
-    disabled = wandb_mode() == "disabled"
-    for name, node in (group or {}).items():
-        if node is None:
-            continue
-        target = str(node.get("_target_", ""))
-        build = partial(_make_tracker, str(name), node)
-        if disabled and target.endswith("WandbLogger"):
-            continue
-        if target.endswith("CSVLogger"):  # metrics.csv is a result: its errors count
-            loggers.append(build())
-            continue
-        if not target.endswith(ON_THIS_MACHINE):
-            loggers.append(Patient(str(name), build))
-            continue
-        try:
-            loggers.append(guard(str(name), build()))
-        except ModuleNotFoundError as error:
-            log.warning("logger.%s is left out: %s", name, error)
-    return loggers
-
-
-def _make_tracker(name: str, node: DictConfig) -> Logger:
-    """The logger.
-
-    Raises:
-        ModuleNotFoundError: where its package is not installed; says how to install it.
-    """
-    try:
-        made: Logger = make(node)
-    except InstantiationException as error:
-        if not isinstance(error.__cause__, ModuleNotFoundError):
-            raise
-        raise ModuleNotFoundError(
-            f'its package is not installed: pip install "milforge[{name}]" ({error.__cause__})'
-        ) from None
-    if not isinstance(made, Logger):
-        raise ValueError(
-            f"logger.{name}: expected the _target_ of a Logger of Lightning, got "
-            f"{type(made).__name__}"
-        )
-    return made
 
 
 def without_mps(config: DictConfig) -> dict[str, str]:
