@@ -53,8 +53,11 @@ def check_dashboard(logged, history, files, metrics, artifacts):
     assert [(row["epoch"], row["bag_id"]) for row in followed] == [
         (epoch, name) for epoch in range(2) for name in names
     ]
-    captions = [c for item in history for c in item.get("same_bags/0.captions", [])]
-    assert [text.split(":")[0] for text in captions] == ["epoch 0, val_0000", "epoch 1, val_0000"]
+    shown = [item for item in history if "same_bags/0.caption" in item]
+    assert [item["same_bags/0.caption"].split(":")[0] for item in shown] == [
+        f"epoch {item['epoch']}, val_0000" for item in shown
+    ]
+    assert [item["epoch"] for item in shown] == [0, 1]
 
     named = {key.split(".")[0] for key in logged} | set(logged)
     view = runpy.run_path(str(ROOT / "scripts" / "wandb_workspace.py"))["specification"]()

@@ -86,14 +86,16 @@ def check_complete(path: str, node: dict[Any, Any]) -> None:
     _check_complete(path, node, _check(path, node))
 
 
-def did_you_mean(name: str, candidates: list[str]) -> str:
+def did_you_mean(name: object, candidates: list[str]) -> str:
     """`; did you mean 'x'?` for the candidate nearest to the name, or nothing.
+
+    The name is that of a key, which may be a number.
 
     Example:
         >>> did_you_mean("att_dmi", ["att_dim", "act"])
         "; did you mean 'att_dim'?"
     """
-    near = get_close_matches(name, candidates, n=1)
+    near = get_close_matches(str(name), candidates, n=1)
     return f"; did you mean {near[0]!r}?" if near else ""
 
 
