@@ -286,7 +286,7 @@ def test_the_slide_lies_behind_its_tiles(tmp_path):
         loaded = "viewer.world.getItemAt(0)"
         browser.run(
             f"new Promise(done => {loaded}.getFullyLoaded() ? done() : "
-            f"{loaded}.addOnceHandler('fully-loaded-change', done))"
+            f"{loaded}.addOnceHandler('fully-loaded-change', () => done()))"  # the event is no JSON
         )
         browser.run("new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done)))")
         shown = Image.open(io.BytesIO(browser.screenshot())).convert("RGB")
