@@ -66,8 +66,11 @@ def plot_kaplan_meier(
         for tick in ticks:
             text = str(int((t >= tick).sum()))
             below.text(tick, 1 - row, text, ha="center", va="center", fontsize=SMALL, color=colour)
-    p = _log_rank(time, event, high)
-    said = "log-rank p undefined" if np.isnan(p) else f"log-rank p = {p:.3g}"
+    # Imported here: it takes long, and runs of other tasks do not need it.
+    from milforge.statistics import log_rank
+
+    p = log_rank(time.numpy(), event.numpy() > 0, high.numpy())
+    said = "log-rank p undefined" if p is None else f"log-rank p = {p:.3g}"
     tidy(above, title=f"{cut}\n{said}, n = {len(time)}", xlabel="", ylabel="share that lives")
     above.set(ylim=(-0.02, 1.02), xlim=(-0.03 * ticks[-1], 1.05 * float(time.max())))
     above.legend(fontsize=TEXT, frameon=False)
@@ -76,23 +79,6 @@ def plot_kaplan_meier(
     below.set_yticklabels(["high", "low"], fontsize=SMALL)
     below.set_ylabel("at risk", fontsize=TEXT)
     return figure
-
-
-def _log_rank(time: Tensor, event: Tensor, high: Tensor) -> float:
-    """The p of the log-rank test; NaN for one group, or no event that could tell two apart."""
-    if high.all() or not high.any():
-        return float("nan")
-    # Imported here: it takes long, and runs of other tasks do not need it.
-    from scipy.stats import CensoredData, logrank
-
-    groups = [
-        CensoredData(
-            uncensored=time[of & (event > 0)].numpy(), right=time[of & (event == 0)].numpy()
-        )
-        for of in (high, ~high)
-    ]
-    with np.errstate(invalid="ignore"):  # 0 / 0
-        return float(logrank(*groups).pvalue)
 
 
 def plot_survival_curves(

@@ -120,7 +120,7 @@ def log_rank(time: ArrayLike, event: ArrayLike, group: ArrayLike) -> float | Non
         group: `(n,)` bool.
 
     Returns:
-        p; None where a group is empty, or nothing happened.
+        p; None where a group is empty, or no event could tell the two apart.
 
     Example:
         >>> round(log_rank([1, 2, 3, 4, 5, 6], [1] * 6, [1, 1, 1, 0, 0, 0]), 3)
@@ -134,7 +134,8 @@ def log_rank(time: ArrayLike, event: ArrayLike, group: ArrayLike) -> float | Non
         stats.CensoredData(uncensored=t[part & seen], right=t[part & ~seen])
         for part in (chosen, ~chosen)
     )
-    p = float(stats.logrank(one, two).pvalue)
+    with np.errstate(invalid="ignore"):  # 0 / 0, where no event could tell the groups apart
+        p = float(stats.logrank(one, two).pvalue)
     return p if np.isfinite(p) else None
 
 
