@@ -22,6 +22,9 @@ NUMERIC := tests/functional tests/graph tests/metrics tests/models tests/nn test
     tests/tasks tests/test_devices.py tests/training/test_module.py tests/training/test_ensemble.py
 OLDER := $(addprefix numeric-,$(KERNELS))
 
+# Where there are several, each has one processor; else they share it among workers.
+ONE_EACH := $(if $(word 2,$(KERNELS)),0,$(WORKERS))
+
 .PHONY: train test quick release nightly numeric $(OLDER) lint format docs wheel try-wheel versions audit clean
 
 train: $(STAMP)
@@ -29,7 +32,7 @@ train: $(STAMP)
 
 test: lint
 	@$(PYTEST) -m "not nightly" --ignore tests/release $(ARGS)
-	@$(if $(ARGS),,$(MAKE) --no-print-directory numeric)
+	@$(if $(ARGS),,$(MAKE) --no-print-directory -j $(WORKERS) numeric)
 
 # Neither what takes more than five seconds nor what starts several processes; few examples.
 quick: export HYPOTHESIS_EXAMPLES := 5
@@ -45,7 +48,7 @@ release: $(STAMP)
 nightly: export HYPOTHESIS_EXAMPLES := 200
 nightly: lint
 	@$(PYTEST) $(ARGS)
-	@$(MAKE) --no-print-directory numeric
+	@$(MAKE) --no-print-directory -j $(WORKERS) numeric
 	@$(MAKE) --no-print-directory docs
 	@$(BIN)/python scripts/fuzz.py
 	@fork=$$(mktemp -d) && $(BIN)/python scripts/try_fork.py $$fork/fork && rm -rf $$fork
@@ -58,7 +61,7 @@ numeric-default: export ONEDNN_MAX_CPU_ISA := SSE41
 numeric-avx2: export MKL_ENABLE_INSTRUCTIONS := AVX2
 numeric-avx2: export ONEDNN_MAX_CPU_ISA := AVX2
 $(OLDER): numeric-%: $(STAMP)
-	@ATEN_CPU_CAPABILITY=$* HYPOTHESIS_EXAMPLES=5 $(BIN)/python -m pytest -q -n $(WORKERS) \
+	@ATEN_CPU_CAPABILITY=$* HYPOTHESIS_EXAMPLES=5 $(BIN)/python -m pytest -q -n $(ONE_EACH) \
 	    -m "not slow and not ddp and not nightly" -k "not refused and not without_breaks and not test_gradients" $(NUMERIC)
 
 lint: $(STAMP)

@@ -1,12 +1,17 @@
 """How Hydra composes the configs of tests."""
 
+import functools
 import pickle
+from dataclasses import replace
 from pathlib import Path
 
+from hydra._internal import config_loader_impl
+from hydra._internal.config_loader_impl import ConfigLoaderImpl
 from hydra._internal.config_repository import CachingConfigRepository
 from hydra._internal.hydra import Hydra
 from hydra._internal.sources_registry import SourcesRegistry
 from hydra.core.plugins import Plugins
+from omegaconf import _utils, base, grammar_parser
 
 from milforge.config.messages import config_dir
 
@@ -59,3 +64,53 @@ def read_once(patch):
         return found
 
     patch.setattr(CachingConfigRepository, "load_config", load_config)
+
+
+def merge_once(patch):
+    """Files that are merged already, because the same groups were chosen before, are copied.
+
+    What a command line says of values is set afterwards, by Hydra, each time. Other commands than
+    `milforge-train` merge what a checkpoint holds, too.
+    """
+    choose, merge = (
+        config_loader_impl.create_defaults_list,
+        (ConfigLoaderImpl._compose_config_from_defaults_list),
+    )
+    chosen, merged = {}, {}
+
+    def create_defaults_list(repo, config_name, overrides_list, **options):
+        single = [each for each in overrides_list if not each.is_sweep_override()]
+        values = [each for each in single if not repo.group_exists(each.key_or_group)]
+        groups = [each.input_line for each in single if each not in values]
+        sources = [f"{each.scheme()}://{each.path}" for each in repo.get_sources()]
+        ours = [each for each in sources if each.startswith("file:")] == [f"file://{config_dir()}"]
+        if config_name != "train" or not ours:
+            return choose(repo, config_name, overrides_list, **options)
+        repo.chosen = (config_name, *sources, *groups, *options.items())
+        if repo.chosen in chosen:
+            known = pickle.loads(chosen[repo.chosen])
+            return replace(known, config_overrides=values)
+        found = choose(repo, config_name, overrides_list, **options)
+        if found.config_overrides == values:  # else the value of a group was a dictionary
+            found.overrides.config_overrides = []
+            chosen[repo.chosen] = pickle.dumps(replace(found, config_overrides=[]))
+        return found
+
+    def compose(loader, defaults, repo):
+        key = getattr(repo, "chosen", None)
+        if key in merged:
+            return pickle.loads(merged[key])
+        config = merge(loader, defaults=defaults, repo=repo)
+        if key in chosen:
+            merged[key] = pickle.dumps(config)
+        return config
+
+    patch.setattr(config_loader_impl, "create_defaults_list", create_defaults_list)
+    patch.setattr(ConfigLoaderImpl, "_compose_config_from_defaults_list", compose)
+
+
+def parse_once(patch):
+    """What `${...}` means is read out of the parsed text, which nothing changes."""
+    parse = functools.lru_cache(maxsize=None)(grammar_parser.parse)
+    patch.setattr(base, "parse", parse)
+    patch.setattr(_utils, "parse", parse)
