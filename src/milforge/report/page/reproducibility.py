@@ -10,6 +10,7 @@ from milforge.report.gather import Results
 from milforge.report.page.decisions import ALPHA
 from milforge.report.page.html import Section, interval, number, table
 from milforge.report.predictions import Predictions
+from milforge.report.runs import Run
 
 WORDS = {"fault": "✗ fault", "warning": "! warning", "fine": "✓ fine", "unknown": "? unknown"}
 FITTED_ON = {"val": "the validation part", "calibration": "the bags held back to calibrate"}
@@ -105,18 +106,26 @@ def _counts(predictions: Predictions) -> str:
 
 
 def _training(results: Results) -> list[str]:
-    runs = results.found.measured
-    groups = ", ".join(group.label for group in results.grouping.groups)
+    groups = [group for group in results.grouping.groups if any(map(_trains, group.runs.values()))]
+    runs = [run for group in groups for run in group.runs.values() if _trains(run)]
+    if not runs:
+        return []
+    names = ", ".join(group.label for group in groups)
     seeds = {run.config.get("seed") for run in runs} - {None}
     monitors = sorted({run.monitor for run in runs if run.monitor})
     epochs = sorted({run.config.get("trainer.max_epochs", "null") for run in runs} - {"null"})
-    text = [f"We trained {len(runs)} models ({groups}) with {len(seeds)} seeds"]
+    text = [f"We trained {len(runs)} models ({names}) with {len(seeds)} seeds"]
     if epochs:
         text.append(f"for at most {' or '.join(epochs)} epochs")
     sentence = " ".join(text)
     if monitors:
         sentence += f"; the epoch was chosen by {' and '.join(monitors)}"
     return [f"{sentence}."]
+
+
+def _trains(run: Run) -> bool:
+    """Whether it is a training, not an evaluation of what another run trained."""
+    return run.config.get("task_name", "train") == "train"
 
 
 def _statistics(results: Results) -> list[str]:
