@@ -177,9 +177,9 @@ def _statistics(results: Results) -> list[str]:
 
 
 def _external(results: Results) -> list[str]:
-    found = []
     if results.external is None:
-        return found
+        return []
+    found = []
     for rows in main_rows(results.external.rows).values():
         for row in rows:
             found.append(
