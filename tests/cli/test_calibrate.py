@@ -49,6 +49,7 @@ def test_predictions_after_calibration(trained, here, tmp_path):
     assert outcome.returncode == 0, outcome.stderr
     before = {row["bag_id"]: row for row in rows(run, "test")}
     after = rows(outcome.run("evaluate"))
+    assert json.loads((outcome.run("evaluate") / "summary.json").read_text())["calibrated"] is True
     assert len(after) == len(before)
     for row in after:
         assert row["logit_0"] == pytest.approx(before[row["bag_id"]]["logit_0"] / temperature, 1e-4)

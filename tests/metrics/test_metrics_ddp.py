@@ -10,6 +10,7 @@ import pytest
 import torch
 import torch.distributed as dist
 from torch.multiprocessing import start_processes
+from torchmetrics.classification import BinaryF1Score
 from torchmetrics.utilities.prints import rank_zero_only
 
 from milforge.metrics import (
@@ -18,6 +19,7 @@ from milforge.metrics import (
     IntegratedBrierScore,
     LocalisationAUROC,
     LocalisationAveragePrecision,
+    OfTarget,
     UnoConcordanceIndex,
     build_metrics,
 )
@@ -97,6 +99,19 @@ def make_time_batches():
     ]
 
 
+def make_target_batches():
+    """Of one of several targets, of which the bags of the last batch have no label."""
+    generator = torch.Generator().manual_seed(4)
+    return [
+        {
+            "grade/preds": torch.rand(size, generator=generator),
+            "grade/target": torch.randint(2, (size,), generator=generator),
+            "grade/known": torch.rand(size, generator=generator) < share,
+        }
+        for size, share in ((7, 0.5), (1, 1), (12, 0.5), (5, 0))
+    ]
+
+
 def time_metrics():
     watched = [1.0, 4.0, 8.0], [0.9, 0.6, 0.3]
     own = {
@@ -118,6 +133,11 @@ def make_metrics():
         own = own_metrics(Regression(), kind="regression", columns=["x", "y"][:outputs])
         metrics[f"regression {outputs}"] = own, make_number_batches(outputs)
     metrics["times"] = time_metrics(), make_time_batches()
+    batches = make_target_batches()
+    metrics["target"] = (
+        build_metrics({"f1": OfTarget("grade", BinaryF1Score())}, {}, batches[0]),
+        batches,
+    )
     metrics["inst_auroc"] = (LocalisationAUROC(), make_instance_batches())
     metrics["inst_ap"] = (LocalisationAveragePrecision(), make_instance_batches())
     return metrics

@@ -2,10 +2,15 @@
 
 import numpy as np
 import pytest
+import torch
 
 import survival_oracles
+from milforge.functional import kaplan_meier
+from milforge.metrics import CumulativeDynamicAUC, IntegratedBrierScore
 from milforge.report import gather as gathering
+from milforge.report.analysis.measures import measures, values_of
 from milforge.report.page.survival import risk_groups, survival
+from milforge.report.read_predictions import read_predictions
 from milforge.report.survey import survey
 from milforge.statistics import log_rank
 from report_runs import Cohort, merged, rows_of, write_config, write_predictions, write_summary
@@ -62,6 +67,31 @@ def test_scores_of_the_pooled_predictions(tmp_path):
     assert f"at 4: {areas[1]:.3f} [" in text
     assert f"{scores:.3f}" in text
     assert "one curve for all" in text
+
+
+def test_times_that_are_equal_are_equal_in_the_report_and_the_metric(tmp_path):
+    """12.3 of a table is 12.300000190734863 in `bags.parquet`."""
+    time = np.array([12.3, 5, 12.3, 20, 30, 4, 12.3, 21], np.float32)
+    event = np.array([1, 1, 0, 1, 1, 1, 1, 0])
+    generator = np.random.default_rng(0)
+    rows = rows_of(Cohort(60), np.arange(8), "test", np.zeros(8))
+    rows = {k: v for k, v in rows.items() if not k.startswith(("label", "prob", "logit"))}
+    rows |= {"time": time, "event": event, "risk": generator.normal(size=8).astype(np.float32)}
+    rows["survival_12.3"] = generator.uniform(size=8).astype(np.float32)
+    write_predictions(tmp_path, rows, task="Cox", class_names=())
+    test = read_predictions(tmp_path)
+    watched = kaplan_meier(torch.tensor(time), torch.tensor(event), of_censoring=True)
+    censoring = watched.times.tolist(), watched.values.tolist()
+    metrics = {
+        "auc": CumulativeDynamicAUC([12.3], censoring),
+        "ibs": IntegratedBrierScore([12.3], censoring),
+    }
+    times, happened = torch.tensor(time), torch.tensor(event)
+    metrics["auc"].update(torch.tensor(rows["risk"]), times, happened)
+    metrics["ibs"].update(torch.tensor(rows["survival_12.3"])[:, None], times, happened)
+    found = {each.name: each.of(test.y, values_of(test, each)) for each in measures(test)}
+    for name, metric in metrics.items():
+        assert found[name] == pytest.approx(float(metric.compute()), abs=1e-6)
 
 
 def test_risk_groups_are_cut_at_the_validation_median_of_each_fold(tmp_path):

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from scipy import special
+from scipy import special, stats
 from sklearn import metrics
 from sklearn.linear_model import LogisticRegression
 
@@ -15,6 +15,7 @@ from milforge.statistics import (
     average_precision,
     brier_parts,
     class_thresholds,
+    clustered_proportion,
     conformal_sets,
     conformal_threshold,
     debiased_ece,
@@ -165,6 +166,42 @@ def test_slope_and_intercept_are_those_of_scikit_learn():
     assert recalibration([0, 0], [0.1, 0.2]) is None
     assert recalibration([0, 1], [0.1, 0.2]) is None
     assert recalibration([0, 1, 1], [0.5, 0.5, 0.5]) is None
+
+
+def by_patient(x, y, p, patients):
+    """Variances of the coefficients of a logistic regression, added up patient by patient."""
+    bread = np.linalg.inv(
+        sum(q * (1 - q) * np.outer(row, row) for row, q in zip(x, p, strict=True))
+    )
+    sums = [
+        sum((y[i] - p[i]) * x[i] for i in np.flatnonzero(patients == one))
+        for one in np.unique(patients)
+    ]
+    meat = sum(np.outer(each, each) for each in sums) * len(sums) / (len(sums) - 1)
+    return np.diag(bread @ meat @ bread)
+
+
+def test_intervals_of_calibration_are_over_patients():
+    labels, p = (np.repeat(each, 3) for each in data(3, 40))
+    p = p.clip(0.02, 0.98)
+    patients = np.repeat([f"patient {i}" for i in range(40)], 3)
+    found, bags = recalibration(labels, p, patients), recalibration(labels, p)
+    assert [each.value for each in found] == [each.value for each in bags]
+    x = np.stack([special.logit(p), np.ones(120)], 1)
+    fitted = special.expit(x @ [found.slope.value, found.intercept.value])
+    variance = by_patient(x, labels, fitted, patients)
+    t = stats.t.ppf(0.975, 39)
+    for each, one in zip(found[:2], variance, strict=True):
+        assert each.high - each.value == pytest.approx(t * np.sqrt(one), rel=1e-6)
+        assert each.value - each.low == pytest.approx(t * np.sqrt(one), rel=1e-6)
+    assert found.slope.high - found.slope.low > 1.5 * (bags.slope.high - bags.slope.low)
+    # A patient each is no other thing than bags; nor is a variance below theirs believed.
+    assert recalibration(labels, p, np.arange(120)) == bags
+    assert np.isnan(recalibration(labels, p, ["one"] * 120).slope.low)
+    (bin_,) = reliability_bins(labels, [0.5] * 120, clusters=patients)
+    assert bin_.observed == clustered_proportion(labels, patients)
+    (bin_,) = reliability_bins(labels, [0.5] * 120)
+    assert bin_.observed == wilson(labels.sum(), 120)
 
 
 def test_temperature_against_a_grid():

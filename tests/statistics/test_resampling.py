@@ -116,6 +116,13 @@ def test_p_is_never_zero_and_rows_are_swapped_whole():
     assert (found.difference, found.p) == (-1, 0.01)
 
 
+def test_a_difference_without_a_value_has_no_p():
+    first, draws = np.arange(8.0), iter([0.5, 0.0] + [np.nan] * 198)
+    assert np.isnan(paired_permutation(lambda p: np.nan, first, first, draws=9).p)
+    # A draw without a value is no evidence.
+    assert paired_permutation(lambda p: next(draws), first, first, draws=99).p == 1
+
+
 def test_refusals():
     with pytest.raises(ValueError, match="two patients to draw from, got 1"):
         cluster_bootstrap(lambda _: 0.0, 2, "aa")

@@ -4,8 +4,9 @@ import inspect
 from collections.abc import Collection
 from typing import Any
 
+import torch
 from torch import Tensor
-from torchmetrics import Metric
+from torchmetrics import Metric, SumMetric
 from torchmetrics.wrappers.abstract import WrapperMetric
 
 
@@ -13,7 +14,8 @@ class OfTarget(WrapperMetric):
     """Feeds a metric what is known of one target.
 
     `update` takes the inputs of all targets: those of this one are called `<name>/<argument>`, and
-    `<name>/known` `(B,)` says which bags have a label.
+    `<name>/known` `(B,)` says which bags have a label. Where none has, the metric is NaN, though
+    there are metrics (accuracy, F1) that are 0 of no bag.
 
     Args:
         name: of the target.
@@ -33,6 +35,7 @@ class OfTarget(WrapperMetric):
         super().__init__()
         self.name = name
         self.metric = metric
+        self.labelled = SumMetric()  # bags, of all processes
 
     @property
     def higher_is_better(self) -> bool | None:  # type: ignore[override]
@@ -46,6 +49,7 @@ class OfTarget(WrapperMetric):
             inputs: `(B, ...)` each, of all targets.
         """
         known = inputs[f"{self.name}/known"]
+        self.labelled.update(known.sum())
         if not bool(known.any()):  # which not all metrics take
             return
         taken: Collection[str] = inspect.signature(self.metric.update).parameters
@@ -58,10 +62,14 @@ class OfTarget(WrapperMetric):
         )
 
     def compute(self) -> Any:
-        """What the metric gives."""
-        return self.metric.compute()
+        """What the metric gives, or NaN."""
+        value, labelled = self.metric.compute(), self.labelled.compute()
+        if labelled == 0 and isinstance(value, Tensor):
+            return torch.full_like(value if value.is_floating_point() else value.float(), torch.nan)
+        return value
 
     def reset(self) -> None:
         """Begins again."""
         super().reset()
         self.metric.reset()
+        self.labelled.reset()

@@ -32,8 +32,9 @@ class Row:
         baseline: the group compared with; None where there is none.
         comparison: with the baseline; None without one, or without a pair.
         adjusted: p of the comparison, corrected for the number of groups compared.
-        needed: number of pairs that would tell the difference from noise with 80% power; None
-            where that is not known.
+        needed: number of pairs, or of folds where there are several, whose runs are not
+            independent, that would tell the difference from noise with 80% power; None where that
+            is not known.
     """
 
     group: Group
@@ -75,7 +76,8 @@ def make_row(group: Group, metric: str, baseline: Group | None) -> Row:
             comparison = compare_pairs(
                 differences, [repeat.fold for repeat in pairs], within=within.of_differences()
             )
-            needed = pairs_needed(differences) if len(differences) > 1 else None
+            units = _independent(differences, [repeat.fold for repeat in pairs])
+            needed = pairs_needed(units) if len(units) > 1 else None
     return Row(
         group,
         metric,
@@ -87,6 +89,16 @@ def make_row(group: Group, metric: str, baseline: Group | None) -> Row:
         comparison=comparison,
         needed=needed,
     )
+
+
+def _independent(differences: Sequence[float], folds: Sequence[tuple[str, ...]]) -> list[float]:
+    """The mean difference of each fold where there are several, else all."""
+    of_fold: dict[tuple[str, ...], list[float]] = {}
+    for fold, difference in zip(folds, differences, strict=True):
+        of_fold.setdefault(fold, []).append(difference)
+    if len(of_fold) == 1:
+        return list(differences)
+    return [float(np.mean(each)) for each in of_fold.values()]
 
 
 def make_rows(

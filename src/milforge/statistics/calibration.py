@@ -4,10 +4,11 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy import optimize, special
+from scipy import optimize, special, stats
 
-from milforge.statistics.estimates import Estimate
-from milforge.statistics.proportions import wilson
+from milforge.statistics.auroc import Clusters
+from milforge.statistics.estimates import Estimate, cluster_numbers
+from milforge.statistics.proportions import clustered_proportion
 
 Floats = NDArray[np.float64]
 _EDGE = 1e-12  # a probability of 0 or 1 has no logit
@@ -60,13 +61,16 @@ class Recalibration(NamedTuple):
     in_the_large: Estimate
 
 
-def reliability_bins(labels: ArrayLike, probability: ArrayLike, bins: int = 10) -> list[Bin]:
+def reliability_bins(
+    labels: ArrayLike, probability: ArrayLike, bins: int = 10, clusters: Clusters = None
+) -> list[Bin]:
     """Bins with about as many bags each; equal probabilities are never parted.
 
     Args:
         labels: `(n,)` of 0 and 1.
         probability: `(n,)` of the positive class.
         bins: at most so many.
+        clusters: `(n,)` the patient of each bag; None: each bag is a patient.
 
     Example:
         >>> [(each.bags, each.observed.value) for each in
@@ -74,8 +78,9 @@ def reliability_bins(labels: ArrayLike, probability: ArrayLike, bins: int = 10) 
         [(2, 0.0), (2, 1.0)]
     """
     y, p = _checked(labels, probability)
+    numbers = cluster_numbers(clusters, len(y))
     return [
-        Bin(len(each), float(p[each].mean()), wilson(float(y[each].sum()), len(each)))
+        Bin(len(each), float(p[each].mean()), clustered_proportion(y[each], numbers[each]))
         for each in _binned(p, bins)
     ]
 
@@ -126,12 +131,19 @@ def debiased_ece(labels: ArrayLike, probability: ArrayLike, bins: int = 10) -> f
     return float(np.sqrt(max(total, 0.0)))
 
 
-def recalibration(labels: ArrayLike, probability: ArrayLike) -> Recalibration | None:
+def recalibration(
+    labels: ArrayLike, probability: ArrayLike, clusters: Clusters = None
+) -> Recalibration | None:
     """Calibration slope and intercept (Cox 1958) with Wald intervals.
+
+    Where patients have several bags, the variances are those of the scores of patients (Liang and
+    Zeger 1986) where these are larger, and Student's t stands for the normal distribution. A single
+    patient has no interval.
 
     Args:
         labels: `(n,)` of 0 and 1.
         probability: `(n,)`.
+        clusters: `(n,)` the patient of each bag; None: each bag is a patient.
 
     Returns:
         Both; None where they have no finite values: one class only, probabilities that are all
@@ -143,13 +155,14 @@ def recalibration(labels: ArrayLike, probability: ArrayLike) -> Recalibration | 
         2.89
     """
     y, p = _checked(labels, probability)
+    numbers = cluster_numbers(clusters, len(y))
     logit = special.logit(np.clip(p, _EDGE, 1 - _EDGE))
     if not 0 < y.sum() < len(y) or np.ptp(logit) == 0:
         return None
     if logit[y == 1].min() >= logit[y == 0].max() or logit[y == 1].max() <= logit[y == 0].min():
         return None
-    both = _logistic(np.stack([np.ones_like(logit), logit], 1), np.zeros_like(logit), y)
-    large = _logistic(np.ones((len(y), 1)), logit, y)
+    both = _logistic(np.stack([np.ones_like(logit), logit], 1), np.zeros_like(logit), y, numbers)
+    large = _logistic(np.ones((len(y), 1)), logit, y, numbers)
     if both is None or large is None:
         return None
     return Recalibration(slope=both[1], intercept=both[0], in_the_large=large[0])
@@ -210,8 +223,10 @@ def _binned(p: Floats, bins: int) -> list[NDArray[np.int64]]:
     return [part for part in np.split(order, borders) if len(part)]
 
 
-def _logistic(x: Floats, offset: Floats, y: Floats) -> list[Estimate] | None:
-    """Coefficients with Wald intervals, by Newton's method with halved steps."""
+def _logistic(
+    x: Floats, offset: Floats, y: Floats, numbers: NDArray[np.int64]
+) -> list[Estimate] | None:
+    """Coefficients with Wald intervals over patients, by Newton's method with halved steps."""
     beta = np.zeros(x.shape[1])
 
     def loss(beta: Floats) -> float:
@@ -230,5 +245,20 @@ def _logistic(x: Floats, offset: Floats, y: Floats) -> list[Estimate] | None:
         beta = beta + scale * step
         if np.abs(step).max() < 1e-10:
             break
-    half = 1.959963984540054 * np.sqrt(np.diag(np.linalg.inv(hessian)))
+    half = _half_widths(x * (y - special.expit(x @ beta + offset))[:, None], hessian, numbers)
     return [Estimate(float(b), float(b - h), float(b + h)) for b, h in zip(beta, half, strict=True)]
+
+
+def _half_widths(scores: Floats, hessian: Floats, numbers: NDArray[np.int64]) -> Floats:
+    """Half the 95% intervals of coefficients, from the scores `(n, K)` of the bags."""
+    inverse, total = np.linalg.inv(hessian), int(numbers.max()) + 1
+    variance, level = np.diag(inverse), 0.975
+    if total == len(numbers):
+        return np.asarray(stats.norm.ppf(level) * np.sqrt(variance))
+    if total == 1:
+        return np.full(len(variance), np.nan)
+    sums = np.zeros((total, scores.shape[1]))
+    np.add.at(sums, numbers, scores)
+    over_patients = np.diag(inverse @ (sums.T @ sums) @ inverse) * total / (total - 1)
+    widest = np.sqrt(np.maximum(variance, over_patients))
+    return np.asarray(stats.t.ppf(level, total - 1) * widest)

@@ -12,7 +12,10 @@ from milforge.statistics.estimates import cluster_numbers
 
 
 class PermutationTest(NamedTuple):
-    """Attributes: the difference of the second model to the first, and its two-sided p."""
+    """Attributes: the difference of the second model to the first, and its two-sided p.
+
+    p is NaN where the difference is.
+    """
 
     difference: float
     p: float
@@ -32,7 +35,8 @@ def paired_permutation(
 
     Were the models alike, each patient's predictions could as well have been those of the other.
     In each draw the predictions of a random half of the patients are swapped; p is (1 + the number
-    of draws with a difference as large) / (1 + draws), so it is never 0 (Phipson and Smyth 2010).
+    of draws with a difference as large) / (1 + draws), so it is never 0 (Phipson and Smyth 2010). A
+    draw in which the metric has no value counts as one as large.
 
     Args:
         statistic: takes predictions `(n,)` or `(n, K)` and returns the metric.
@@ -62,9 +66,11 @@ def paired_permutation(
         one, two = stats.rankdata(one, axis=0), stats.rankdata(two, axis=0)
     generator = np.random.default_rng(seed)
     difference = float(statistic(two) - statistic(one))
+    if np.isnan(difference):
+        return PermutationTest(difference, np.nan)
     count, total = 0, int(numbers.max()) + 1
     for swapped in generator.integers(2, size=(draws, total), dtype=np.bool_):
         swap = swapped[numbers] if one.ndim == 1 else swapped[numbers, None]
         drawn = statistic(np.where(swap, one, two)) - statistic(np.where(swap, two, one))
-        count += bool(abs(drawn) >= abs(difference) - 1e-12)
+        count += not abs(drawn) < abs(difference) - 1e-12
     return PermutationTest(difference, (1 + count) / (1 + draws))

@@ -1,6 +1,7 @@
 """Bags without what they hold, and without what their labels say."""
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -49,6 +50,18 @@ def test_labels_are_shuffled_and_bags_are_not():
     names = [f"patient {i}" for i in range(len(SIZES))]
     table = bags_alone(BagTable.of(bags(), names), "labels")
     assert sorted(table.labels.columns["label"]) == names != list(table.labels.columns["label"])
+
+
+def test_labels_of_patients_are_shuffled_among_patients():
+    """Of a task of times all slides of a patient have one time, and a table without is refused."""
+    bags = [Bag(torch.zeros(1, 2), bag_id=str(i)) for i in range(60)]
+    patients = [f"p{i // 3 if i < 30 else i}" for i in range(60)]  # of three slides, and of one
+    table = replace(BagTable.of(bags, patients), groups=tuple(patients))
+    shuffled = bags_alone(table, "labels", seed=1).labels.columns["label"].tolist()
+    given = dict(zip(patients, shuffled, strict=True))
+    assert [given[patient] for patient in patients] == shuffled
+    assert sorted(given.values()) == sorted(set(patients))
+    assert sum(given[patient] != patient for patient in given) > 30
 
 
 def test_another_word_is_refused():

@@ -1,6 +1,7 @@
 """An external cohort beside the internal one."""
 
 import csv
+import shutil
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -154,6 +155,29 @@ def test_folds_without_a_threshold_are_counted(runs, tmp_path):
     assert (len(point.thresholds), point.folds) == (3, 5)
     assert sum(point.point.confusion) == (cohort.fold_of(5) > 1).sum()
     assert ", of 3 of 5 folds" in operating_points(results).body
+
+
+def test_probabilities_of_calibrated_checkpoints_are_left_out_and_named(runs, tmp_path):
+    """Their logits are divided already, and the thresholds of the runs are others."""
+    checkpoint = str(runs / "abmil_0_0/checkpoints/calibrated.ckpt")
+    evaluate(tmp_path / "external/0", outside(), checkpoint)
+    write_summary(
+        tmp_path / "external/0", {"test/auroc": 0.7}, checkpoint=checkpoint, calibrated=True
+    )
+    results = gathered(runs, tmp_path / "external")
+    assert not results.external.rows
+    assert not [point for point in results.points if point.cohort == "external"]
+    (note,) = [note for note in results.notes if note.startswith("External")]
+    assert f"left out: {tmp_path / 'external/0'}; evaluate best.ckpt" in note
+
+
+def test_evaluations_are_no_models_that_were_trained(runs, tmp_path):
+    """Nor is a run that a newer one of the same config, seed and fold stands for."""
+    evaluate(runs / "evaluated", Cohort(30), str(runs / "abmil_0_0/checkpoints/best.ckpt"))
+    shutil.copytree(runs / "abmil_0_0", runs / "again")
+    text = str(methods(gather(survey([runs]), ["test/auroc"])).body)
+    assert "We trained 10 models (" in text
+    assert "evaluate" not in text[text.index("We trained") : text.index(" with 1 seeds")]
 
 
 def test_folders_that_were_moved_are_found_by_name(runs, tmp_path):

@@ -1,6 +1,7 @@
 """Pooled predictions, recomputed from the Parquet files by other means."""
 
 import csv
+from dataclasses import replace
 from itertools import chain
 
 import numpy as np
@@ -13,6 +14,7 @@ import survival_oracles as oracle
 from milforge.report.analysis import pooled
 from milforge.report.files import write_report
 from milforge.report.gather import gather
+from milforge.report.page.reproducibility import methods
 from milforge.report.survey import survey
 from report_runs import (
     Cohort,
@@ -84,7 +86,7 @@ def test_each_bag_is_predicted_by_the_models_that_did_not_see_it(results, runs, 
         assert "logit_0" not in each.predictions.columns
         assert len(each.parts) == 5
         assert len(each.rounds) == 2
-        assert each.is_cross_validation
+        assert each.test_parts == 5
 
 
 def area(lines):
@@ -282,3 +284,37 @@ def test_risks_of_all_folds_are_measured_together_and_beside_the_mean_of_the_run
     assert row.estimate.low < of_all < row.estimate.high
     (note,) = [note for note in results.notes if "c_index" in note and "each risk less" in note]
     assert "training bags of its model" in note
+
+
+def test_folds_of_split_files_are_one_cross_validation(tmp_path, cohort):
+    """They do not say how many there are; single models are pooled over them all the same."""
+    folders = write_cross_validation(tmp_path, cohort, {"abmil": 1.0}, seeds=2)
+    known = gathered(tmp_path)
+    for folder in folders:
+        config = (folder / "config.yaml").read_text()
+        assert "folds: 5" in config
+        (folder / "config.yaml").write_text(config.replace("folds: 5", "folds: null"))
+    found = gathered(tmp_path)
+    assert len(found.pooled[0].rounds) == 2
+    assert [row.single for row in found.pooled_rows] == [row.single for row in known.pooled_rows]
+    assert found.pooled_rows[0].single != pytest.approx(found.pooled_rows[0].runs_mean, abs=1e-4)
+    text = str(methods(found).body)
+    assert f"We analysed {cohort.n} bags (" in text
+    assert " of 40 patients. Models were evaluated on 5 test parts; each bag" in text
+    assert "averaged over 2 models." in text
+    assert "by 5-fold cross-validation, grouped by patient" in str(methods(known).body)
+    (each,) = found.pooled
+    unknown = replace(each.predictions, patient=np.full(cohort.n, None, object))
+    text = str(methods(replace(found, pooled=[replace(each, predictions=unknown)])).body)
+    assert "patients. Models" not in text
+
+
+def test_random_splits_that_share_test_bags_are_not_pooled_as_one(tmp_path, cohort):
+    for fold, test in enumerate((np.arange(20), np.arange(10, 30))):
+        folder = tmp_path / str(fold)
+        write_config(folder, "abmil", **{"split.fold": fold, "split.folds": None})
+        write_predictions(folder, rows_of(cohort, test, "test", cohort.logits(1, fold)))
+        write_summary(folder, {"test/auroc": 0.7})
+    (each,) = gathered(tmp_path).pooled
+    assert sorted(map(len, each.rounds)) == [20, 20]
+    assert (len(each.predictions), each.test_parts) == (30, 2)

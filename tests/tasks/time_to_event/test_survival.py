@@ -1,6 +1,7 @@
 """Times that may be censored: how they are read, predicted, averaged and kept."""
 
 import math
+from inspect import signature
 
 import numpy as np
 import pytest
@@ -87,6 +88,8 @@ def test_options_are_checked(kind):
     for times in ([], [0, 1], [2, 1], [1, 1]):
         with pytest.raises(ValueError, match=r"task.times above 0 and rising, got \["):
             KINDS[kind](times=times)
+    with pytest.raises(ValueError, match=r"task\.times of at most six digits, got \[1234567"):
+        KINDS[kind](times=[100000, 1234567, 1234568])
     with pytest.raises(ValueError, match=r"task\.bins of at least 2, got 1"):
         SurvivalDiscrete(bins=1)
     with pytest.raises(ValueError, match=r"task\.alpha from 0 to 1, got 2"):
@@ -145,7 +148,7 @@ def test_discrete_bins_are_quantiles_of_the_training_events():
     time, event = y.double().numpy().T
     inner = np.quantile(time[event == 1], [0.2, 0.4, 0.6, 0.8])
     np.testing.assert_allclose(task.edges, [0, *inner, time.max()], rtol=1e-6)
-    bins = torch.as_tensor(np.digitize(time, inner))
+    bins = torch.as_tensor(np.digitize(time, inner, right=True))
     assert torch.equal(task.bins_of(y[:, 0]), bins)
     expected = discrete_survival_nll(logits, bins, y[:, 1])
     torch.testing.assert_close(task.loss(logits, task.target(y)), expected)
@@ -156,6 +159,23 @@ def test_discrete_bins_are_quantiles_of_the_training_events():
     k = 2  # at an edge, the survival is that of the bins before
     at_edge = task.survival(logits.double(), task.edges[k + 1 : k + 2])
     torch.testing.assert_close(at_edge[:, 0], lived[:, k])
+
+
+def test_discrete_survival_at_an_edge_is_that_of_kaplan_and_meier():
+    """Deaths of the time that is an edge are before it, as everywhere else."""
+    time = np.repeat([1.0, 2, 3, 4], [9, 6, 3, 6])
+    task = SurvivalDiscrete(bins=3, times=[1.0])
+    y = torch.as_tensor(task.encode(labels(time, np.ones(24, int))))
+    task.fit(y)
+    edges = task.edges.tolist()
+    assert set(edges[1:-1]) <= {1.0, 2.0, 3.0}
+    bins = task.bins_of(y[:, 0]).numpy()
+    # The logits of greatest likelihood, of bags that are all alike: the shares that die.
+    shares = [(bins == k).sum() / max(1, (bins >= k).sum()) for k in range(3)]
+    logits = torch.tensor([shares], dtype=torch.float64).logit(eps=1e-9)
+    found = task.survival(logits, torch.tensor(edges[1:], dtype=torch.float64))
+    lived = [(time > edge).mean() for edge in edges[1:]]
+    np.testing.assert_allclose(found[0], lived, atol=1e-6)
 
 
 def test_cox_survival_is_breslows():
@@ -285,6 +305,46 @@ def test_members_are_averaged_at_the_times_of_the_first(kind):
     alone, _ = first.average(members[:1])
     if kind != "survival_discrete":
         torch.testing.assert_close(alone, logits.double())
+
+
+@EACH
+def test_one_member_keeps_its_median_time(kind):
+    """Its curve at two times alone would say less."""
+    task, _, logits = make_task(kind, times=[4.0, 8.0])
+    columns = task.predict(logits)
+    _, averaged = task.average([{**columns, "logits": logits}])
+    torch.testing.assert_close(averaged["median_time"], columns["median_time"], equal_nan=True)
+    of_columns = median_of(
+        torch.tensor([4.0, 8.0]), torch.stack([columns["survival_4"], columns["survival_8"]], 1)
+    )
+    assert (of_columns.isnan() & ~columns["median_time"].isnan()).any()
+
+
+@EACH
+def test_members_are_averaged_where_they_are(kind):
+    """A device that refuses what is on another, as a GPU does."""
+    task, _, logits = make_task(kind, times=[4.0, 8.0])
+    member = {**task.predict(logits), "logits": logits}
+    member = {name: each.to("meta") for name, each in member.items()}
+    _, columns = task.average([member, member])
+    assert {each.device.type for each in columns.values()} == {"meta"}
+
+
+def test_times_that_are_equal_are_equal_in_the_figure_and_the_metric():
+    """12.3 of a table is 12.300000190734863 as it is kept."""
+    time, event = np.array([12.3, 5, 12.3, 20, 30]), np.array([1, 1, 0, 1, 1])
+    task = Cox(times=[12.3])
+    y = torch.as_tensor(task.encode(labels(time, event)))
+    task.fit(y)
+    logits = torch.tensor([[0.3], [0.9], [0.2], [-0.4], [0.5]])
+    columns, metrics = task.predict(logits), task.metrics()
+    for name in ("auc", "ibs"):
+        fed = task.inputs(columns, task.target(y))
+        metrics[name].update(**{k: fed[k] for k in signature(metrics[name].update).parameters})
+    drawn = [
+        ax.lines[0].get_ydata()[0] for ax in task.figures()["scores_over_time"](columns, y).axes
+    ]
+    assert drawn == pytest.approx([float(metrics[name].compute()) for name in ("auc", "ibs")])
 
 
 def test_an_ensemble_of_one_at_its_own_edges_has_its_own_hazards():

@@ -141,6 +141,7 @@ def infer(
             metrics |= getattr(callback, "measured", {})  # what no step logged
         if trainer.is_global_zero:
             folder = Path(config.paths.output_dir)
+            calibrated = any(content["task"].get("calibration") for content in every.values())
             if folds is not None:
                 write_members(folder, folds, paths)
             write_summary(
@@ -151,6 +152,8 @@ def infer(
                 wall_seconds=round(monotonic() - start, 2),
                 task=task_summary(data.task),
                 data=data.description(predicts=not evaluate),
+                # Probabilities are then not those that the run itself wrote.
+                **({"calibrated": True} if calibrated else {}),
                 **({} if seen is None else {"seen_in_training": seen}),
             )
             print_run(metrics, folder, None, wandb_folder(trainer))

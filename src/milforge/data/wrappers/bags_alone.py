@@ -27,7 +27,9 @@ def bags_alone(
         show: `size`: a bag is one instance, the logarithm of the number of its instances. `order`:
             one instance, the place of the bag in its table, or in its part where the data set
             makes the parts itself, from 0 to below 1. `labels`: the bags are as they are, and the
-            labels, of all parts, are shuffled among them, so that there is nothing to be learnt.
+            labels, of all parts, are shuffled among them, so that there is nothing to be learnt;
+            where a table knows patients, each gets the labels of another, so that what is the same
+            for all bags of a patient stays so.
         seed: of the shuffling.
 
     Raises:
@@ -48,7 +50,7 @@ def bags_alone(
         if show == "labels":
             if data.labels is None:
                 return data
-            return replace(data, labels=data.labels.take(rng.permutation(len(data.labels))))
+            return replace(data, labels=data.labels.take(_shuffled(data, rng)))
         bags = SummarisedBags(as_dataset(data.bags), show)
         return replace(data, bags=bags, training_bags=None, feature_names=())
     parts: dict[str, Any] = {}
@@ -62,6 +64,18 @@ def bags_alone(
             shuffled = part.labels[torch.from_numpy(rng.permutation(len(part)))]
             parts[name] = LabelledBags(part, np.arange(len(part)), shuffled)
     return replace(data, **parts)
+
+
+def _shuffled(data: BagTable[Any], rng: np.random.Generator) -> NDArray[np.int64]:
+    """The rows whose labels the bags get; patient by patient, of fewer bags in turn."""
+    rows: dict[str, list[int]] = {}
+    for row, patient in enumerate(data.groups or data.ids):
+        rows.setdefault(patient, []).append(row)
+    patients = list(rows.values())
+    found = np.empty(len(data.ids), np.int64)
+    for own, number in zip(patients, rng.permutation(len(patients)).tolist(), strict=True):
+        found[own] = np.resize(patients[number], len(own))
+    return found
 
 
 class SummarisedBags(WrappedDataset[Bag]):

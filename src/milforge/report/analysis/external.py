@@ -77,12 +77,15 @@ def compare_external(
     """
     notes: list[str] = []
     found: dict[str, list[Predictions]] = defaultdict(list)
-    strange = []
+    strange, calibrated = [], []
     internal = {(each.trained.label, each.target): each for each in pooled}
     for run in runs:
         group = group_of(run, groups)
         if group is None or group.label not in {label for label, _ in internal}:
             strange.append(str(run.folder))
+            continue
+        if run.summary.get("calibrated"):
+            calibrated.append(str(run.folder))
             continue
         if not (run.folder / FILE).is_file():
             notes.append(f"External: {run.folder} has no {FILE}.")
@@ -106,6 +109,12 @@ def compare_external(
         notes.append(
             "External: the checkpoint of these evaluations is in none of the groups: "
             f"{listed(strange)}; give the runs that it comes from as FOLDER."
+        )
+    if calibrated:
+        notes.append(
+            "External: probabilities of calibrated checkpoints, to which thresholds and temperature"
+            f" of the runs do not apply, are left out: {listed(calibrated)}; evaluate best.ckpt, "
+            "whose temperature the report fits itself."
         )
     predictions = {label: averaged(each)[0] for label, each in found.items()}
     of_label = {each.group.label: each for each in pooled}

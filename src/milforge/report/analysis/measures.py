@@ -78,9 +78,13 @@ def measures(predictions: Predictions) -> list[Measure]:
 
 
 def survival_times(predictions: Predictions) -> list[float]:
-    """The times of the columns `survival_<t>`, rising; none where there are no such columns."""
+    """The times of the columns `survival_<t>`, rising; none where there are no such columns.
+
+    They are rounded to float32 as the times of the bags are, or an event at 12.3 would come after
+    the time 12.3.
+    """
     names = [name for name in predictions.columns if name.startswith(SURVIVAL)]
-    return sorted(float(name.removeprefix(SURVIVAL)) for name in names)
+    return sorted(float(np.float32(name.removeprefix(SURVIVAL))) for name in names)
 
 
 def values_of(predictions: Predictions, measure: Measure) -> NDArray[np.float64]:

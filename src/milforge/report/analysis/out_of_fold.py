@@ -48,13 +48,16 @@ class Member:
 
     @property
     def round(self) -> tuple[object, ...]:
-        """What the runs of one cross-validation have in common: seed, and number of the repeat."""
+        """What the runs of one cross-validation have in common: seed, and number of the repeat.
+
+        Where the number of folds is not known, as of split files, the seed alone.
+        """
         again = {
             key: value
             for key, value in self.run.config.items()
             if REPETITION.search(key) and key != "split.fold"
         }
-        number = self.fold // self.folds if self.fold is not None and self.folds else self.fold
+        number = self.fold // self.folds if self.fold is not None and self.folds else None
         return (*sorted(again.items()), number)
 
 
@@ -117,17 +120,27 @@ class OutOfFold:
 
     @cached_property
     def rounds(self) -> list[Predictions]:
-        """Single models: the test bags of each cross-validation, or of each run without folds."""
-        found: dict[object, list[Predictions]] = {}
+        """Single models: the test bags of each cross-validation, or of each run without folds.
+
+        Runs of an unknown number of folds are of one cross-validation while they share no test bag.
+        """
+        found: dict[object, list[list[Predictions]]] = {}
         for member in self.members:
             test = member.predictions.of_part("test").labelled
-            found.setdefault(member.round, []).append(test)
-        return [averaged(each)[0] for each in found.values()]
+            several = found.setdefault(member.round, [])
+            bags = set(test.bag_id)
+            for together in several:
+                if member.folds or not any(bags & set(each.bag_id) for each in together):
+                    together.append(test)
+                    break
+            else:
+                several.append([test])
+        return [averaged(each)[0] for several in found.values() for each in several]
 
     @property
-    def is_cross_validation(self) -> bool:
-        """Whether the bags were tested in several folds."""
-        return len({frozenset(part.test.bag_id) for part in self.parts}) > 1
+    def test_parts(self) -> int:
+        """In how many different test parts the bags were tested."""
+        return len({frozenset(part.test.bag_id) for part in self.parts})
 
 
 def collect(groups: Sequence[Group]) -> tuple[list[OutOfFold], list[str]]:

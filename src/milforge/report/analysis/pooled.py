@@ -90,7 +90,10 @@ def estimate(predictions: Predictions, measure: Measure) -> tuple[Estimate, str]
 def compare(
     baseline: Predictions, other: Predictions, measure: Measure
 ) -> tuple[Estimate, float | None, str] | None:
-    """The difference of a group to its baseline on common bags, its p and the test."""
+    """The difference of a group to its baseline on common bags, its p and the test.
+
+    None where one of both has no value of the metric there.
+    """
     common = np.intersect1d(baseline.bag_id.astype(str), other.bag_id.astype(str))
     if not len(common):
         return None
@@ -107,7 +110,8 @@ def compare(
                 found.p,
                 "DeLong, paired, by patient",
             )
-    if len(set(clusters)) < 2 or not np.isfinite(measure.of(y, first)):
+    known = np.isfinite([measure.of(y, values) for values in (first, second)])
+    if len(set(clusters)) < 2 or not known.all():
         return None
     test = paired_permutation(
         lambda values: measure.of(y, values),

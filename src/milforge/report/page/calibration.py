@@ -14,7 +14,7 @@ from milforge.report.analysis.chosen_on_validation import (
 from milforge.report.gather import Results
 from milforge.report.page.charts import UNIT, Series, chart
 from milforge.report.page.html import Section, interval, number, table
-from milforge.report.predictions import Predictions
+from milforge.report.predictions import Predictions, Texts
 from milforge.statistics import brier_parts, debiased_ece, recalibration, reliability_bins
 
 HEAD = ["group", "", "Brier", "reliability", "resolution", "uncertainty", "debiased ECE"]
@@ -29,11 +29,13 @@ class Target(NamedTuple):
         name: of a label of several; else empty.
         y: `(n,)` of 0 and 1.
         p: `(n,)` the probability of 1.
+        patients: `(n,)` the patient of each bag.
     """
 
     name: str
     y: NDArray[np.float64]
     p: NDArray[np.float64]
+    patients: Texts
 
 
 def calibration(results: Results) -> Section:
@@ -68,7 +70,8 @@ def calibration(results: Results) -> Section:
         "against whether it is right; several labels: each by itself. The temperature, one for all "
         "labels, is fitted on the validation part of each fold, or on the bags that were held back "
         "to calibrate, and applied to its test part. Bins have about as many bags each; hover to "
-        "see their number."
+        "see their number. Intervals are over patients: Wilson's of a bin, of slope and intercept "
+        "Wald's with the scores of patients."
     )
     shown = table(
         [*HEAD, "temperature per fold"], rows, "Calibration of the pooled test predictions"
@@ -82,17 +85,17 @@ def targets(predictions: Predictions) -> list[Target]:
     Of two classes the positive one, of more whether the predicted one is right, of several labels
     each.
     """
-    y = predictions.y
+    y, patients = predictions.y, predictions.clusters
     if is_multilabel(predictions):
         p = np.clip(predictions.predicted("probability"), 0, 1)
         names = predictions.class_names or tuple(map(str, range(p.shape[1])))
-        return [Target(name, y[:, c], p[:, c]) for c, name in enumerate(names)]
+        return [Target(name, y[:, c], p[:, c], patients) for c, name in enumerate(names)]
     if not is_classification(predictions):
         return []
     p = np.clip(predictions.predicted("probability"), 0, 1)
     if p.shape[1] == 2:
-        return [Target("", y, p[:, 1])]
-    return [Target("", (p.argmax(1) == y).astype(float), p.max(1))]
+        return [Target("", y, p[:, 1], patients)]
+    return [Target("", (p.argmax(1) == y).astype(float), p.max(1), patients)]
 
 
 def numbers(target: Target) -> list[Any]:
@@ -101,7 +104,7 @@ def numbers(target: Target) -> list[Any]:
     parts = brier_parts(y, p)
     cells: list[Any] = [parts.score, parts.reliability, parts.resolution, parts.uncertainty]
     cells.append(debiased_ece(y, p))
-    found = recalibration(y, p)
+    found = recalibration(y, p, target.patients)
     if found is None:
         return [*cells, "not finite", "", "", "", ""]
     slope, intercept, large = found
@@ -117,7 +120,7 @@ def numbers(target: Target) -> list[Any]:
 
 def reliability(name: str, target: Target) -> Series:
     """The share of positives of bins of like probability, with intervals and counts."""
-    bins = reliability_bins(target.y, target.p)
+    bins = reliability_bins(target.y, target.p, clusters=target.patients)
     return Series(
         name,
         [b.predicted for b in bins],

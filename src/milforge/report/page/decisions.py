@@ -25,37 +25,50 @@ POINT_HEAD += ["PPV", "95%", "NPV", "95%", "TN", "FP", "FN", "TP"]
 def decision_curves(results: Results) -> Section:
     """Net benefit against treating all and none."""
     title = "Decision curve"
+    figures = []
+    for target, groups in by_target(results.pooled).items():
+        binary = [each for each in groups if is_binary(each.predictions)]
+        if binary:
+            of = f" of {target}" if target else ""
+            figures.append(_decisions(binary, f"Net benefit of the pooled test predictions{of}"))
+    if not figures:
+        return Section("decisions", title, None, "no group predicts two classes")
+    note = paragraph(
+        "Net benefit TP/n - FP/n · t/(1 - t) (Vickers and Elkin 2006). Bands: 95%, bootstrap of "
+        "patients. A model helps where it is above both grey lines; where groups were tested on "
+        "bags of which other shares are positive, above the line of its own share."
+    )
+    return Section("decisions", title, join(note, tag("div", *figures, class_="figures")))
+
+
+def _decisions(groups: list[OutOfFold], title: str) -> Markup:
+    """The curves of groups of two classes, with a line for each share of positive bags."""
     series: list[Series] = []
-    base: Series | None = None
-    for each in results.pooled:
+    bases: dict[float, Series] = {}
+    t = THRESHOLDS.tolist()
+    for each in groups:
         predictions = each.predictions
-        if not is_binary(predictions):
-            continue
         curve = decision_curve(predictions.y, predictions.columns["probability_1"], THRESHOLDS)
         low, high = _band(predictions)
-        t = THRESHOLDS.tolist()
         series.append(Series(each.group.label, t, curve.model.tolist(), low, high))
-        base = base or Series("treat all", t, curve.treat_all.tolist(), plain=True)
-    if base is None:
-        return Section("decisions", title, None, "no group predicts two classes")
+        base = Series("treat all", t, curve.treat_all.tolist(), plain=True)
+        bases.setdefault(float(predictions.y.mean()), base)
     top = max(max(each.y) for each in series)
     lowest = -0.1 * max(top, 0.1)
-    within = sum(value >= lowest for value in base.y)  # it falls all the way
-    base = replace(base, x=base.x[:within], y=base.y[:within])
+    everyone = []
+    for share, base in bases.items():
+        within = sum(value >= lowest for value in base.y)  # it falls all the way
+        name = "treat all" if len(bases) == 1 else f"treat all, {100 * share:.1f}% positive"
+        everyone.append(replace(base, name=name, x=base.x[:within], y=base.y[:within]))
     none = Series("treat none", [0, 1], [0, 0], plain=True)
-    figure = chart(
-        [*series, base, none],
-        title="Net benefit of the pooled test predictions",
+    return chart(
+        [*series, *everyone, none],
+        title=title,
         x="threshold probability",
         y="net benefit",
         xlim=(0, 1),
         ylim=(lowest, 1.15 * max(top, 0.1)),
     )
-    note = paragraph(
-        "Net benefit TP/n - FP/n · t/(1 - t) (Vickers and Elkin 2006). Bands: 95%, bootstrap of "
-        "patients. A model helps where it is above both grey lines."
-    )
-    return Section("decisions", title, join(note, tag("div", figure, class_="figures")))
 
 
 def operating_points(results: Results) -> Section:

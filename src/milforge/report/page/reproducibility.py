@@ -10,6 +10,7 @@ from milforge.report.gather import Results
 from milforge.report.page.decisions import ALPHA
 from milforge.report.page.html import Section, interval, number, table
 from milforge.report.predictions import Predictions
+from milforge.report.runs import Run
 
 WORDS = {"fault": "✗ fault", "warning": "! warning", "fine": "✓ fine", "unknown": "? unknown"}
 FITTED_ON = {"val": "the validation part", "calibration": "the bags held back to calibrate"}
@@ -80,16 +81,18 @@ def _data(results: Results) -> list[str]:
     text = f"We analysed {counted}."
     folds = {member.folds for member in each.members} - {None}
     grouped = any(patient is not None for patient in predictions.patient.tolist())
-    if each.is_cross_validation and folds:
-        least = int(each.models.min())
-        how = "grouped by patient" if grouped else "by bag"
-        text += (
-            f" Models were evaluated by {max(f for f in folds if f)}-fold cross-validation, {how}; "
-            "each bag was predicted by the models that had not seen it, averaged over "
-            f"{least} model{'s' * (least > 1)}."
-        )
-    else:
-        text += " Models were evaluated on one held-out test part."
+    if each.test_parts == 1:
+        return [f"{text} Models were evaluated on one held-out test part."]
+    least, most = int(each.models.min()), int(each.models.max())
+    averaged = f"{least} model{'s' * (least > 1)}" if least == most else f"{least} to {most} models"
+    how = f"on {each.test_parts} test parts"
+    if folds:
+        by = "grouped by patient" if grouped else "by bag"
+        how = f"by {max(f for f in folds if f)}-fold cross-validation, {by}"
+    text += (
+        f" Models were evaluated {how}; each bag was predicted by the models that had not seen it, "
+        f"averaged over {averaged}."
+    )
     return [text]
 
 
@@ -101,22 +104,36 @@ def _counts(predictions: Predictions) -> str:
             for c, name in enumerate(predictions.class_names)
         ]
         counts = f" ({', '.join(numbers)})"
-    return f"{len(predictions)} bags{counts} of {len(set(predictions.clusters))} patients"
+    return f"{len(predictions)} bags{counts}{_of_patients(predictions)}"
+
+
+def _of_patients(predictions: Predictions) -> str:
+    """How many patients they are of; nothing where no table says so."""
+    known = any(patient is not None for patient in predictions.patient.tolist())
+    return f" of {len(set(predictions.clusters))} patients" if known else ""
 
 
 def _training(results: Results) -> list[str]:
-    runs = results.found.measured
-    groups = ", ".join(group.label for group in results.grouping.groups)
+    groups = [group for group in results.grouping.groups if any(map(_trains, group.runs.values()))]
+    runs = [run for group in groups for run in group.runs.values() if _trains(run)]
+    if not runs:
+        return []
+    names = ", ".join(group.label for group in groups)
     seeds = {run.config.get("seed") for run in runs} - {None}
     monitors = sorted({run.monitor for run in runs if run.monitor})
     epochs = sorted({run.config.get("trainer.max_epochs", "null") for run in runs} - {"null"})
-    text = [f"We trained {len(runs)} models ({groups}) with {len(seeds)} seeds"]
+    text = [f"We trained {len(runs)} models ({names}) with {len(seeds)} seeds"]
     if epochs:
         text.append(f"for at most {' or '.join(epochs)} epochs")
     sentence = " ".join(text)
     if monitors:
         sentence += f"; the epoch was chosen by {' and '.join(monitors)}"
     return [f"{sentence}."]
+
+
+def _trains(run: Run) -> bool:
+    """Whether it is a training, not an evaluation of what another run trained."""
+    return run.config.get("task_name", "train") == "train"
 
 
 def _statistics(results: Results) -> list[str]:
@@ -160,11 +177,14 @@ def _statistics(results: Results) -> list[str]:
 
 
 def _external(results: Results) -> list[str]:
+    if results.external is None:
+        return []
     found = []
-    for rows in main_rows(results.external.rows if results.external else []).values():
+    for rows in main_rows(results.external.rows).values():
         for row in rows:
             found.append(
-                f"On an external cohort of {row.bags} bags of {row.patients} patients, {row.group} "
+                f"On an external cohort of {row.bags} bags"
+                f"{_of_patients(results.external.predictions[row.group])}, {row.group} "
                 f"had {row.measure} {number(row.external.value)} (95% interval "
                 f"{interval(row.external)})."
             )

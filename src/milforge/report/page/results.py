@@ -53,7 +53,7 @@ def metrics(results: Results) -> Section:
             "pairs",
             "p",
             f"p {correction}",
-            "pairs for 80% power",
+            "pairs (or folds) for 80% power",
         ]
     first = table(
         head,

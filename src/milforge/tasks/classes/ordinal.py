@@ -23,6 +23,7 @@ from milforge.tasks.reading import names_of, number
 from milforge.tasks.states import part_of
 
 Method = Literal["coral", "corn"]
+_TINY = 1e-7  # float32 rounds what is nearer to 0 or 1
 
 
 class Ordinal(Task):
@@ -149,10 +150,23 @@ class Ordinal(Task):
         return torch.tensor([int(each) for each in numbers if each is not None], device=y.device)[y]
 
     def average(self, members: Sequence[Columns]) -> tuple[Tensor, dict[str, Tensor]]:
-        """The mean of the members' probabilities; the loss is that of their mean logits."""
-        mean = torch.stack([each["probability"].double() for each in members]).mean(0)
-        logits = torch.stack([each["logits"].double() for each in members]).mean(0)
-        return logits, self._columns(_above(mean))
+        """The mean of the members' probabilities, and the logits that stand for it.
+
+        The logits of members with thresholds of their own have no mean that means anything. The
+        single logit of coral is the one whose probabilities are nearest by this task's thresholds.
+        """
+        above = _above(torch.stack([each["probability"].double() for each in members]).mean(0))
+        if self.method == "corn":
+            before = F.pad(above[:, :-1], (1, 0), value=1.0)
+            logits = (above / before.clamp(min=_TINY)).logit(eps=_TINY)
+        else:
+            # A probability near 0 or 1 says little of where the logit is.
+            weight = (above * (1 - above)).clamp(min=_TINY)
+            apart = (
+                above.logit(eps=_TINY) - self._questions(above.new_zeros(len(above), 1)).detach()
+            )
+            logits = (weight * apart).sum(1, keepdim=True) / weight.sum(1, keepdim=True)
+        return logits, self._columns(above)
 
     def inputs(self, columns: Columns, target: Tensor) -> dict[str, Tensor]:
         """`preds` and `target` `(B,)` int64, from 0 for the lowest grade."""

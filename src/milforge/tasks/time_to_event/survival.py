@@ -51,7 +51,7 @@ class Survival(Task):
             risk groups; in the checkpoint.
 
     Raises:
-        ValueError: for times that are not positive and rising.
+        ValueError: for times that are not positive and rising, or of more than six digits.
     """
 
     kind: ClassVar[str]
@@ -160,13 +160,15 @@ class Survival(Task):
         """The mean of the risks, and of the survival at the times of this task.
 
         A member that was trained with other times gives its survival at these by straight lines
-        between its own. The median time is that of the mean curve.
+        between its own. The median time is that of the mean curve; of one member it is its own.
         """
-        times = torch.tensor(self._times, dtype=torch.float64)
+        device = members[0]["risk"].device
+        times = torch.tensor(self._times, dtype=torch.float64, device=device)
         curves = torch.stack([curve_at(times, member) for member in members]).mean(0)
         columns = {"risk": torch.stack([each["risk"].double() for each in members]).mean(0).float()}
         columns |= dict(zip(self._names, curves.float().unbind(1), strict=True))
-        columns["median_time"] = median_of(times, curves).float()
+        alone = members[0]["median_time"] if len(members) == 1 else None
+        columns["median_time"] = median_of(times, curves).float() if alone is None else alone
         logits = self.logits_of(curves, times, [member["logits"] for member in members])
         return logits, columns
 
@@ -239,6 +241,9 @@ def _checked_times(times: Sequence[float]) -> tuple[float, ...]:
     found = tuple(float(each) for each in times)
     if not found or found[0] <= 0 or any(a >= b for a, b in pairwise(found)):
         raise ValueError(f"expected task.times above 0 and rising, got {list(times)}")
+    long = [each for each in found if float(f"{each:g}") != each]
+    if long:  # the columns are named by them
+        raise ValueError(f"expected task.times of at most six digits, got {long}: round them")
     return found
 
 

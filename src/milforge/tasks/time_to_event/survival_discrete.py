@@ -14,9 +14,11 @@ from milforge.tasks.time_to_event.survival_curves import interpolated, median_of
 class SurvivalDiscrete(Survival):
     r"""Survival in K bins of time, of which a logit each gives the hazard.
 
-    The edges are quantiles of the times of the events of the training part. With the hazards
-    `h_k = sigmoid(l_k)`, a bag lives beyond bin k with `S_k = prod_{j<=k} (1 - h_j)`; within a bin
-    the survival is a straight line, and beyond the last time of the training part it stays.
+    The edges are quantiles of the times of the events of the training part; a time that is an edge
+    belongs to the bin that ends there, so that nobody lives beyond it who died then. With the
+    hazards `h_k = sigmoid(l_k)`, a bag lives beyond bin k with `S_k = prod_{j<=k} (1 - h_j)`;
+    within a bin the survival is a straight line, and beyond the last time of the training part it
+    stays.
     `risk` is `-sum_k S_k`, less its mean. See `Survival` for the columns.
 
     Args:
@@ -79,7 +81,7 @@ class SurvivalDiscrete(Survival):
     def bins_of(self, time: Tensor) -> Tensor:
         """`(B,)` int64, the bin of each time; one that is missing has the first."""
         inner = self.edges[1:-1].contiguous()
-        return torch.bucketize(time.nan_to_num().contiguous(), inner, right=True)
+        return torch.bucketize(time.nan_to_num().contiguous(), inner)
 
     def loss(self, logits: Tensor, target: Tensor) -> Tensor:
         """Negative log-likelihood of the bin."""

@@ -31,7 +31,7 @@ def survival_figures(
         unit: of the times.
     """
     names = [f"{PREFIX}{time:g}" for time in times]
-    at = torch.tensor(times, dtype=torch.float64)
+    at = torch.tensor(times)  # float32, as the times of the bags: equal ones have to be equal
 
     def groups(columns: Columns, y: Tensor) -> Figure:
         high = columns["risk"] > cut
@@ -51,7 +51,7 @@ def survival_figures(
         return plot_calibration_at(columns[names[middle]], y[:, 0], y[:, 1], times[middle], unit)
 
     def scores(columns: Columns, y: Tensor) -> Figure:
-        time, event = y.double().unbind(1)
+        time, event = y.unbind(1)
         auc = cumulative_dynamic_auc(columns["risk"].double(), time, event, at, censoring)
         survival = torch.stack([columns[name] for name in names], 1)
         brier = brier_score(survival, time, event, at, censoring)
