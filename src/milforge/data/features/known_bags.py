@@ -3,7 +3,7 @@
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal, TypedDict
+from typing import Any, TypedDict
 
 import torch
 
@@ -29,9 +29,6 @@ class Facts(TypedDict, total=False):
     sound: bool
     ends: str
     whole: str
-
-
-Digest = Literal["ends", "whole"]
 
 
 class KnownBags:

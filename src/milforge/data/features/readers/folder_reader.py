@@ -23,7 +23,7 @@ from milforge.data.features.readers.arrays.array_file import (
 )
 from milforge.data.features.readers.arrays.places import Places, has_settled, stamp_of
 from milforge.data.features.readers.bag_check import header_of
-from milforge.data.features.readers.bag_files import BagFiles
+from milforge.data.features.readers.bag_files import BagFiles, ambiguous
 from milforge.data.features.readers.bag_places import BagPlaces, Found
 from milforge.data.features.readers.bag_reader import (
     BagHeader,
@@ -145,9 +145,12 @@ class FolderReader(BagFiles):
         Raises:
             BagError: where the file is faulty.
         """
-        path = self.sides.get(bag_id, SideFiles()).labels
+        side = self.sides.get(bag_id, SideFiles())
+        path = side.labels
         if path is None:
             return None
+        if side.twins:
+            raise ambiguous(bag_id, (path, side.instance_labels), side.twins)
         with open_arrays(path) as arrays:
             values = find_array(arrays, LABELS_KEYS, path, OWN_FOLDER).read_values().reshape(-1)
         if len(values) == 1:

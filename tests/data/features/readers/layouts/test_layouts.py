@@ -150,6 +150,21 @@ def test_torchmil_multilabel_and_damaged_label(tmp_path):
         reader.label("bag1")
 
 
+@pytest.mark.parametrize("folder", ["coords", "labels", "inst_labels"])
+def test_torchmil_with_two_files_of_one_name_is_a_riddle(tmp_path, folder):
+    torchmil(tmp_path, ".npy")
+    write_h5(tmp_path / folder / "bag1.h5", {folder: np.zeros((6, 2))})
+    reader = open_reader(tmp_path)
+    riddle = rf"{folder}/bag1\.h5: expected one file of bag 'bag1', found .*{folder}/bag1\.npy too"
+    with pytest.raises(BagError, match=riddle) as caught:
+        reader.read("bag1")
+    assert [fault.bag_id for fault in caught.value.faults] == ["bag1"]
+    assert reader.state("bag1") is None  # what is remembered of the bag says nothing of it now
+    if folder == "labels":
+        with pytest.raises(BagError, match=riddle):
+            reader.label("bag1")
+
+
 def test_stamp(tmp_path):
     arrays = {"feats": features(5), "coords": grid(5).astype(np.float64) * 1.5}
     attributes = {"": {"unit": "um", "tile_size_um": 256.0, "tile_size_px": 224}}
@@ -279,6 +294,7 @@ def test_keys_by_config(tmp_path):
         ([0, 2, 3, -1], [2, 3], [0, 1, 1, -1]),
         ([0, 2, 3, -1], "2", [0, 1, 0, -1]),
         (["tumour", "stroma", ""], "tumour", [1, 0, -1]),
+        ([0.0, 2.0, np.nan, -1.0], 2, [0, 1, -1, -1]),
     ],
 )
 def test_instance_labels(tmp_path, values, positive, expected):
