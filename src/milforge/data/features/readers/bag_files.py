@@ -110,7 +110,9 @@ class BagFiles:
             try:
                 arrays = _open_file(side.instance_labels, opened, stack)
                 keys = (self.inst_label_key, "inst_labels")
-                opened.instance_labels = find_array(arrays, keys, side.instance_labels, OWN_FOLDER)
+                # These count, whatever stands beside the features.
+                labels = find_array(arrays, keys, side.instance_labels, OWN_FOLDER)
+                opened.instance_labels = [labels]
             except BagError as error:
                 faults += error.faults
         if faults:
@@ -130,19 +132,24 @@ class BagFiles:
         arrays = _open_file(files.features, opened, stack)
         found = find_array(arrays, source.features_keys, files.features, "data.features_key")
         opened.features[name] = found.without_single_axis()
-        if self.inst_label_key in arrays and opened.instance_labels is None:
-            opened.instance_labels = arrays[self.inst_label_key]
+        self._add_instance_labels(arrays, opened)
         if files.coords is not None:
             stored = _open_file(files.coords, opened, stack)
             option = OWN_FOLDER if self.layout == "torchmil" else "data.coords_key"
             if self.coords_key is not None:
                 coords = find_array(stored, (self.coords_key,), files.coords, option)
                 opened.coords[name] = coords.without_single_axis()
-            if self.inst_label_key in stored and opened.instance_labels is None:
-                opened.instance_labels = stored[self.inst_label_key]
+            self._add_instance_labels(stored, opened)
         elif self.coords_key is not None and self.coords_key in arrays:
             opened.coords[name] = arrays[self.coords_key].without_single_axis()
         opened.units[name] = source.unit
+
+    def _add_instance_labels(self, arrays: Mapping[str, StoredArray], opened: OpenBag) -> None:
+        """Those of a file, which several streams may share."""
+        if self.inst_label_key in arrays:
+            found = arrays[self.inst_label_key]
+            if all(each.path != found.path for each in opened.instance_labels):
+                opened.instance_labels.append(found)
 
 
 def ambiguous(bag_id: str, chosen: Sequence[Path | None], twins: Sequence[Path]) -> BagError:

@@ -177,6 +177,12 @@ def test_stamp(tmp_path):
     same(reader.coords("uuid-1/slide"), arrays["coords"].astype(np.float32))
 
 
+def test_stamp_files_of_either_suffix(tmp_path):
+    for name in ("a.h5", "u/b.hdf5", "c.H5", ".hidden.h5"):
+        write_h5(tmp_path / name, {"feats": features(5)})
+    assert open_reader(tmp_path).ids == ("a", "c", "u/b")
+
+
 def test_stamp_is_known_by_a_file_that_is_whole(tmp_path):
     (tmp_path / "a.h5").write_bytes(b"")
     write_h5(tmp_path / "b.h5", {"feats": features(5), "coords": grid(5)})
@@ -336,6 +342,22 @@ def test_streams_of_plain_folders_check_each_other(tmp_path):
         r"\(\[513\.0, 1\.0\] for \[512\.0, 0\.0\]\)",
     ):
         reader.read("d")
+
+
+@pytest.mark.parametrize("chunks", [None, True])
+def test_streams_have_the_same_instance_labels(tmp_path, chunks):
+    labels = {"one": [0, 1, 0, 0], "two": [0, 1, 0, 0], "three": [0, 1, 0, 1]}
+    for name, values in labels.items():
+        arrays = {"features": features(4), "inst_label": np.array(values)}
+        write_h5(tmp_path / name / "a.h5", arrays, chunks=chunks)
+    assert open_reader(tmp_path, streams=["one", "two"]).read("a").y_inst.tolist() == [0, 1, 0, 0]
+    reader = open_reader(tmp_path, streams=["one", "three"])
+    told = (
+        r"three/a\.h5: expected the instance labels of .*one/a\.h5, got others from row 3 on: write"
+    )
+    for rows in (None, np.arange(4)):
+        with pytest.raises(BagError, match=told):
+            reader.read("a", rows)
 
 
 def test_nothing_is_asked_of_a_bag_that_there_is_not(tmp_path):
