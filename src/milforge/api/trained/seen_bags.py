@@ -202,7 +202,9 @@ def _are_alike(content: Mapping[str, Any], kind: str | None) -> bool:
 
 def _other_names(info: BagInfo, kind: str | None) -> list[str]:
     """What a bag of that kind is called where the other of slide and patient is a bag."""
-    return info.columns[SLIDES].split(BETWEEN) if kind == "patient" else [str(info.group)]
+    if kind == "patient":
+        return info.columns.get(SLIDES, "").split(BETWEEN)
+    return [] if info.group is None else [info.group]
 
 
 @rank_zero_only
