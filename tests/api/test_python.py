@@ -66,6 +66,8 @@ def test_bags_without_labels_or_graphs_are_predicted(in_folder):
     assert table["bag_id"].to_pylist() == ["new"]
     assert table["label"].to_pylist() == [None]
     assert 0 < table["probability_1"][0].as_py() < 1
+    with pytest.raises(ValueError, match="bag 'bare': expected coords for an adjacency by grid"):
+        model.predict([Bag(torch.zeros(3, 4), bag_id="bare")])
 
 
 def test_what_is_wrong_is_a_sentence(in_folder):

@@ -102,6 +102,22 @@ def _shipped(name):
     return f"{config_dir()}/{name}"
 
 
+def test_an_evaluation_begun_again_is_not_finished_until_its_end(evaluate, tmp_path, monkeypatch):
+    """Else a summary of one checkpoint would stand beside predictions of another."""
+    folder = tmp_path / "logs/evaluate/runs/again"
+    assert evaluate("run=again").returncode == 0
+    of_before = [folder / "summary.json", folder / "predictions" / "members.parquet"]
+    of_before[1].touch()
+
+    def cut_off(*args, **kwargs):
+        assert (folder / ".lock").exists()
+        raise OSError("disk full")
+
+    monkeypatch.setattr("lightning.Trainer.test", cut_off)
+    assert evaluate("run=again").failure() == "disk full"
+    assert not [path for path in (*of_before, folder / ".lock") if path.exists()]
+
+
 def test_another_trainer_can_be_chosen(evaluate, read_summary, trained):
     outcome = evaluate("trainer=cpu", "trainer.precision=bf16-mixed")
     assert outcome.returncode == 0, outcome.stderr

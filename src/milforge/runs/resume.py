@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from math import nan
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import lightning as L
 from lightning.pytorch.loggers import CSVLogger
@@ -21,6 +21,8 @@ from milforge.runs.read_files import read_summary, read_yaml
 from milforge.runs.refused_folder import RefusedFolder
 
 logger = logging.getLogger(__name__)
+
+_TRIES = 100  # to lock a file that is there
 
 Rows = list[dict[str, str]]
 # A config as plain data and the one that was typed, to what decides which weights come out of the
@@ -175,21 +177,35 @@ def only_writer(folder: Path) -> Iterator[None]:
         yield
         return
     path = folder / ".lock"
-    with path.open("a") as file:
+    with _locked(path, folder):
+        try:
+            yield
+        finally:
+            with suppress(PermissionError):  # Windows keeps a file that is open
+                path.unlink(missing_ok=True)
+
+
+def _locked(path: Path, folder: Path) -> IO[str]:
+    """The open file of a folder's lock, which this process holds until it is closed."""
+    for _ in range(_TRIES):
+        file = path.open("a")
         try:
             lock(file)
         except (BlockingIOError, PermissionError) as error:
+            file.close()
             raise RefusedFolder(
                 f"another process is writing to {folder}: wait for its end, or choose another "
                 "folder (run=NAME, or sweep=NAME)"
             ) from error
         except OSError:  # a file system without locks
             logger.debug("%s cannot be locked", path)
-        try:
-            yield
-        finally:
-            with suppress(PermissionError):  # Windows keeps a file that is open
-                path.unlink(missing_ok=True)
+            return file
+        # A run that has just ended removed the file: a lock on that keeps nobody out.
+        with suppress(FileNotFoundError):
+            if os.path.samestat(os.fstat(file.fileno()), path.stat()):
+                return file
+        file.close()
+    return path.open("a")  # a file system that gives a file another number each time
 
 
 def remove_partial_files(folder: Path) -> None:

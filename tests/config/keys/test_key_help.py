@@ -94,8 +94,11 @@ def test_the_configs_of_a_user_are_explained_too(tmp_path):
     )
     arguments = ["--config-dir", str(tmp_path), "model=mine"]
     assert answer("model=mine", "train", arguments).startswith("model=mine\n  My model.\n")
-    assert "much of it" in answer("model.dropout", "train", arguments)
-    assert "model/mine.yaml" in answer("model.dropout", "train", arguments)
+    text = answer("model.dropout", "train", [f"--config-dir={tmp_path}", "model=mine"])
+    assert "much of it" in text
+    assert "model/mine.yaml" in text
+    with pytest.raises(ValueError, match="--config-dir: expected a folder of configs, got none"):
+        answer("model", "train", ["--help", "model", "--config-dir"])
 
 
 def test_the_commands_that_take_a_checkpoint_have_help_too():

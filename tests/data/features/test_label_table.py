@@ -177,16 +177,16 @@ def test_stamp_joins_slides_and_patients(tmp_path):
 
 def test_stamp_tables_that_do_not_meet(tmp_path):
     slide_table = write_labels(
-        tmp_path / "slides.csv", {"s1.h5": "p1", "s2.h5": "p9"}, "FILENAME,PATIENT"
+        tmp_path / "slides.csv", {"s0.h5": "p0", "s1.h5": "p1", "s2.h5": "p9"}, "FILENAME,PATIENT"
     )
-    rows = [("p1", 0), ("p2", 1), ("p1", 1)]
+    rows = [("p0", 0), ("p1", 0), ("p2", 1), ("p1", 1)]
     path = write_labels(tmp_path / "clini.csv", rows, "PATIENT,label")
     table = read_labels(path, slide_table=slide_table, strict=False)
-    assert table.ids == ("s1",)
-    assert [fault.message for fault in table.faults] == [
-        "expected patient 'p1' once, got another row",
-        "expected patient 'p9' of s2.h5 in clini.csv, found no row",
-        "expected a slide of patient 'p2' in slides.csv, found none",
+    assert table.ids == ("s0",)  # of p1 nobody knows which row is meant
+    assert [(fault.bag_id, fault.message) for fault in table.faults] == [
+        ("s1", "expected patient 'p1' of s1.h5 once, got another row"),
+        ("s2", "expected patient 'p9' of s2.h5 in clini.csv, found no row"),
+        ("", "expected a slide of patient 'p2' in slides.csv, found none"),
     ]
 
 

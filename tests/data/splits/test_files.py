@@ -117,6 +117,7 @@ def test_it_is_written_as_clam_does(tmp_path):
         ("bag_name,split\na\n", "in each row a bag and one of"),
         ("train,val,test\nTrue,False,False\n", "the bag ids in a first column"),
         ('train,val,test\n"a"b,c,d\n', "expected a CSV file in UTF-8"),
+        ("train,val,test,train\na,b,c,d\n", "expected one column train, got several: remove one"),
     ],
 )
 def test_a_file_of_another_form_is_refused(write, content, message):

@@ -64,6 +64,25 @@ def test_labels_of_patients_are_shuffled_among_patients():
     assert sum(given[patient] != patient for patient in given) > 30
 
 
+def test_bags_of_a_patient_keep_one_label():
+    patients = list("ppqrrs")
+    for labels, alike in (("aabccd", True), ("abbccd", False)):
+        table = bags_alone(BagTable.of(bags(), list(labels), groups=patients), "labels", seed=2)
+        found = table.labels.columns["label"].tolist()
+        assert found != list(labels)
+        of_patient = [{found[i] for i in range(6) if patients[i] == p} for p in "pqrs"]
+        assert all(len(each) == 1 for each in of_patient) == alike
+        if alike:  # each label is given to as many patients as before
+            assert sorted(label for each in of_patient for label in each) == list("abcd")
+        else:
+            assert sorted(found) == sorted(labels)
+    # Where each bag is a patient it is the shuffling of bags.
+    names = [f"patient {i}" for i in range(len(SIZES))]
+    tables = [BagTable.of(bags(), names, groups=each) for each in (None, names[::-1])]
+    one, other = (bags_alone(each, "labels").labels.columns["label"] for each in tables)
+    assert one.tolist() == other.tolist()
+
+
 def test_another_word_is_refused():
     with pytest.raises(ValueError, match="expected bags_alone to be size, order, labels or null"):
         bags_alone(BagSplits(bags(), [], bags()), "sizes")

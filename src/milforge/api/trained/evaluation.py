@@ -20,8 +20,10 @@ from milforge.api.learning import make_learning
 from milforge.api.results import as_floats, task_summary
 from milforge.api.trained.members import check_ensemble, make_ensemble, make_member, stored_task
 from milforge.api.trained.seen_bags import (
+    MEMBERS,
     check_new_bags,
     is_other_cohort,
+    kind_of_bag,
     out_of_fold,
     seen_in_training,
     tell_members,
@@ -47,6 +49,7 @@ from milforge.processes.launch_environment import leave_with_parent
 from milforge.processes.lost_process import report_lost_process
 from milforge.processes.memory_limit import check_memory_limit
 from milforge.runs.print_result import print_run
+from milforge.runs.resume import only_writer, remove_partial_files
 from milforge.runs.summary import write_summary
 from milforge.training import MILDataModule
 
@@ -68,8 +71,8 @@ def infer(
         The test metrics; none where bags are only predicted.
 
     Raises:
-        ValueError: where a checkpoint fits neither the data nor the model of the config, or
-            several do not fit each other.
+        ValueError: where a checkpoint fits neither the data nor the model of the config, several
+            do not fit each other, or another process writes to the folder.
     """
     start = monotonic()
     check_memory_limit()
@@ -83,13 +86,15 @@ def infer(
         check_ensemble(config, checkpoints, launch.overrides)
     every = {path: checkpoint["milforge"] for path, checkpoint in checkpoints.items()}
     stored = every[paths[0]]
-    folds = out_of_fold(every) if config.out_of_fold else None
-    if folds is not None:
+    folds = None
+    if config.out_of_fold:
+        folds = out_of_fold(every, kind_of_bag(resolved(config)["data"]))
         config = config.copy()
         config.loader.eval_batch_size = 1  # which members predict differs from bag to bag
     leave_with_parent()
     check_relative(config, stored["config"])
-    with ExitOnSignal(), quiet_run(config), report_lost_process():
+    folder = Path(config.paths.output_dir)
+    with ExitOnSignal(), only_writer(folder), quiet_run(config), report_lost_process():
         mine, its = resolved(config)["data"], stored["config"]["data"]
         whole = is_other_cohort(mine, its, launch.overrides)
         with name_odd_values(f"ckpt_path: {paths[0]}"):
@@ -120,7 +125,7 @@ def infer(
             logger.info(message, len(data.parts["test"]))
         if folds is not None:
             tell_members(folds)
-        seen = None if folds is not None else seen_in_training(every, data)
+        seen = None if folds is not None else seen_in_training(every, data, kind_of_bag(mine))
         warn_of_seen_bags(seen)
         if one:
             module = make_member(paths[0], checkpoints[paths[0]], config, data, learning)
@@ -130,6 +135,10 @@ def infer(
         trainer = make_trainer(config, launch)
         check_processes(trainer, data, ["test"])
         if trainer.is_global_zero:
+            # Of an evaluation before in this folder: what is written next is not what they say.
+            for name in ("summary.json", MEMBERS):
+                (folder / name).unlink(missing_ok=True)
+            remove_partial_files(folder)
             write_config(config, launch.overrides)
             mark_seen(trainer, seen)
         if evaluate:
@@ -140,7 +149,6 @@ def infer(
         for callback in trainer.callbacks:  # type: ignore[attr-defined]
             metrics |= getattr(callback, "measured", {})  # what no step logged
         if trainer.is_global_zero:
-            folder = Path(config.paths.output_dir)
             calibrated = any(content["task"].get("calibration") for content in every.values())
             if folds is not None:
                 write_members(folder, folds, paths)

@@ -40,6 +40,7 @@ from milforge.data import (
     collate_bags,
     collate_images,
 )
+from milforge.data.wrappers.graph_bags import lay_graph
 from milforge.tasks import Task
 from milforge.training import MILModule
 
@@ -104,9 +105,7 @@ class Model:
             else:
                 if graph is not None:
                     items = [
-                        bag
-                        if bag.adj is not None
-                        else replace(bag, adj=graph(bag.coords, bag.x, bag.slide))
+                        bag if bag.adj is not None else replace(bag, adj=lay_graph(bag, graph))
                         for bag in items
                     ]
                 batch = collate_bags(items)

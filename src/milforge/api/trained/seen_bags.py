@@ -14,12 +14,16 @@ from lightning.pytorch.utilities import rank_zero_only
 from milforge.data import Split
 from milforge.data.files import atomic_path
 from milforge.data.splits.out_of_fold import OutOfFold
+from milforge.data.wrappers.patients import BETWEEN, SLIDES
 from milforge.training import MILDataModule
+from milforge.training.data.labelled_parts import BagInfo
 
 logger = logging.getLogger(__name__)
 
 # Path to what its checkpoint holds under `milforge`.
 Stored = Mapping[str, Mapping[str, Any]]
+
+MEMBERS = "predictions/members.parquet"
 
 
 def is_other_cohort(
@@ -74,13 +78,30 @@ def check_new_bags(
         )
 
 
-def out_of_fold(stored: Stored) -> OutOfFold:
+def kind_of_bag(data: Mapping[str, Any]) -> str | None:
+    """What is a bag of a data set, slide or patient: its option `bag`; None where it has none."""
+    kind = data.get("bag")
+    return None if kind is None else str(kind)
+
+
+def out_of_fold(stored: Stored, kind: str | None = None) -> OutOfFold:
     """The split that has each bag predicted by the checkpoints that did not see it.
 
+    Args:
+        stored: the checkpoints.
+        kind: of the bags at hand, see `kind_of_bag`.
+
     Raises:
-        ValueError: for a checkpoint that does not say which bags it has seen.
+        ValueError: for a checkpoint that does not say which bags it has seen, or has seen bags of
+            another kind, which have other names.
     """
     for path, content in stored.items():
+        if not _are_alike(content, kind):
+            raise ValueError(
+                f"out_of_fold=true: {path} was trained with data.bag="
+                f"{kind_of_bag(content['config']['data'])}, so it does not say which bags of "
+                f"data.bag={kind} it has seen; leave data.bag as it was"
+            )
         if content["split"] is None:
             raise ValueError(
                 f"out_of_fold=true: {path} was trained on data that make their parts themselves, "
@@ -133,18 +154,22 @@ def write_members(folder: Path, split: OutOfFold, paths: Sequence[str]) -> None:
             "checkpoint": pa.array([path for _, path in rows], pa.string()),
         }
     )
-    with atomic_path(folder / "predictions" / "members.parquet") as path:
+    with atomic_path(folder / MEMBERS) as path:
         pq.write_table(table, path)
 
 
-def seen_in_training(stored: Stored, data: MILDataModule) -> dict[str, Any] | None:
+def seen_in_training(
+    stored: Stored, data: MILDataModule, kind: str | None = None
+) -> dict[str, Any] | None:
     """How many of the test bags the checkpoints were fitted on or selected by.
 
     Splits that are drawn change with the table of labels: what was tested may now be trained on.
+    A patient was seen with any of the slides, and a slide with its patient.
 
     Args:
         stored: the checkpoints.
         data: the bags at hand.
+        kind: of these bags, see `kind_of_bag`.
 
     Returns:
         Under `bags` how many were seen by at least one of them, under `of` the number of test
@@ -153,7 +178,12 @@ def seen_in_training(stored: Stored, data: MILDataModule) -> dict[str, Any] | No
     tested = set() if data.split is None else set(data.split.test)
     seen: dict[str, set[str]] = {}
     for path, content in stored.items():
-        if both := tested & seen_by(content):
+        trained = seen_by(content)
+        both = tested & trained
+        if not _are_alike(content, kind):
+            others = {bag: _other_names(data.info("test", bag), kind) for bag in tested}
+            both = {bag for bag, names in others.items() if not trained.isdisjoint(names)}
+        if both:
             seen[path] = both
     if not seen:
         return None
@@ -162,6 +192,19 @@ def seen_in_training(stored: Stored, data: MILDataModule) -> dict[str, Any] | No
         "of": len(tested),
         "checkpoints": {path: len(bags) for path, bags in seen.items()},
     }
+
+
+def _are_alike(content: Mapping[str, Any], kind: str | None) -> bool:
+    """Whether a checkpoint has seen bags of that kind, so that names can be compared."""
+    trained = kind_of_bag(content["config"]["data"])
+    return None in (trained, kind) or trained == kind
+
+
+def _other_names(info: BagInfo, kind: str | None) -> list[str]:
+    """What a bag of that kind is called where the other of slide and patient is a bag."""
+    if kind == "patient":
+        return info.columns.get(SLIDES, "").split(BETWEEN)
+    return [] if info.group is None else [info.group]
 
 
 @rank_zero_only

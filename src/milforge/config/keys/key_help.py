@@ -5,6 +5,7 @@ docstring of the class or function that takes it. No class is imported for it.
 """
 
 import dataclasses
+from argparse import ArgumentError, ArgumentParser
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from textwrap import fill, indent
@@ -103,9 +104,7 @@ def answer(name: str, config_name: str, arguments: Sequence[str]) -> str:
     """
     group, _, option = name.partition("=")
     overrides = [each for each in arguments if "=" in each and not each.startswith("-")]
-    given = [each for each in ("--config-dir", "-cd") if each in arguments]
-    folders = [arguments[arguments.index(each) + 1] for each in given]
-    found = composed(config_name, overrides, folders)
+    found = composed(config_name, overrides, _config_dirs(arguments))
     if group in found.options:
         return _option(group, option, found) if option else _group(group, found)
     if group in found.keys:
@@ -114,6 +113,23 @@ def answer(name: str, config_name: str, arguments: Sequence[str]) -> str:
     last = [each for each in known if each.rpartition(".")[2] == group]
     near = f"; did you mean {' or '.join(last[:3])}?" if last else did_you_mean(group, known)
     raise ValueError(f"there is no key or group {group!r}{near} (--help alone lists them)")
+
+
+def _config_dirs(arguments: Sequence[str]) -> list[str]:
+    """The folder of configs that a command line adds, as Hydra takes it, if there is one.
+
+    Raises:
+        ValueError: where none follows.
+    """
+    parser = ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
+    parser.add_argument("--config-dir", "-cd", dest="folder")
+    try:
+        folder: str | None = parser.parse_known_args(list(arguments))[0].folder
+    except ArgumentError as error:
+        raise ValueError(
+            f"--config-dir: expected a folder of configs, got none ({error})"
+        ) from None
+    return [] if folder is None else [folder]
 
 
 def composed(

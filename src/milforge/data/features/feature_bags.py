@@ -135,7 +135,8 @@ class FeatureBags:
     def faults(self, numbers: Sequence[int], progress: Callable[[], None]) -> list[Fault]:
         """What is wrong with the bags of those numbers: see `OfferedByDataset.faults`.
 
-        Those are read whose files are not known to be sound.
+        Those are read whose files are not known to be sound: whole, since what is drawn of a bag
+        is others in the next epoch.
         """
 
         def look(index: int) -> Sequence[Fault]:
@@ -144,11 +145,13 @@ class FeatureBags:
             if self.known.of(state).get("sound"):
                 return ()
             try:
-                self[index]
+                if self._draw(index) is None:
+                    self[index]
+                else:
+                    check_finite(self.reader.read(bag_id), self.reader)
             except BagError as error:
                 return error.faults
-            if self._draw(index) is None:
-                self.known.learn(bag_id, state, {"sound": True})
+            self.known.learn(bag_id, state, {"sound": True})
             return ()
 
         faults = faults_by_threads(look, numbers, progress)

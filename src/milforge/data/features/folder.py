@@ -77,7 +77,7 @@ def feature_bags(
         feature_columns: where a table holds the instances: the columns of the features, in order.
             None: all columns of numbers, but row numbers without a name. A checkpoint keeps them.
         exclude_columns: columns of such a table that are no features.
-        slide_table: STAMP's table of slides.
+        slide_table: STAMP's table of slides; not used without `labels`.
         covariates: columns of the label table that the head may use; see
             `milforge.data.CovariateEncoder`.
         max_instances_per_bag: larger training bags give that many instances, drawn anew in each

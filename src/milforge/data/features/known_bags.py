@@ -3,7 +3,7 @@
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal, TypedDict
+from typing import Any, TypedDict
 
 import torch
 
@@ -11,7 +11,7 @@ from milforge.data.content_cache import content_key
 from milforge.data.features.readers import BagHeader, BagReader
 from milforge.data.user_cache import put_in_user_cache, user_cache
 
-_FORMAT = 1  # to be counted up where another thing is found of the same files, or checked in them
+_FORMAT = 2  # to be counted up where another thing is found of the same files, or checked in them
 _ENTRY = "json"
 
 
@@ -29,9 +29,6 @@ class Facts(TypedDict, total=False):
     sound: bool
     ends: str
     whole: str
-
-
-Digest = Literal["ends", "whole"]
 
 
 class KnownBags:

@@ -221,17 +221,16 @@ def _join(
 ) -> tuple[list[_Row], list[Fault]]:
     """The slides of the patients, with their labels and other columns."""
     faults = []
-    by_patient: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {}
-    for patient, row in zip(patients, known, strict=True):
-        if patient in by_patient:
-            message = f"expected patient {patient!r} once, got another row"
-            faults.append(Fault("", path, message, "remove one"))
-        by_patient.setdefault(patient, row)
+    by_patient = dict(zip(patients, known, strict=True))
+    repeated = {patient for patient, count in Counter(patients).items() if count > 1}
     files = slides.ids(slides.find(None, _FILENAME, option="its header"))
     owners = slides.texts(slides.find(None, _PATIENT, option="its header"))
     rows = []
     for number, (file, patient) in enumerate(zip(files, owners, strict=True), 1):
-        if patient in by_patient:
+        if patient in repeated:  # nobody knows which row is meant
+            message = f"expected patient {patient!r} of {file} once, got another row"
+            faults.append(Fault(bag_id_of(file), path, message, "remove one"))
+        elif patient in by_patient:
             labels, others = by_patient[patient]
             rows.append(_Row(bag_id_of(file), labels, patient, f"row {number}", others))
         else:

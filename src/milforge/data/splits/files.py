@@ -7,7 +7,7 @@ from pathlib import Path
 
 from milforge.data.dataset import SPLITS
 from milforge.data.files import atomic_path
-from milforge.data.splits.draw import Split
+from milforge.data.splits.draw import Split, twice
 
 CALIBRATION = "calibration"  # a column that may be there besides
 _TORCHMIL = ("bag_name", "split")
@@ -31,7 +31,7 @@ def read_splits(path: str | Path, fold: int | None = None) -> Split:
 
     Raises:
         FileNotFoundError: where there is no such file.
-        ValueError: where the file is in neither form.
+        ValueError: where the file is in neither form, or has a column twice.
     """
     file = _find(Path(path), fold)
     try:
@@ -43,6 +43,9 @@ def read_splits(path: str | Path, fold: int | None = None) -> Split:
     except (UnicodeDecodeError, csv.Error) as error:
         raise ValueError(f"{file}: expected a CSV file in UTF-8, got another ({error})") from error
     header = [name.strip() for name in header]
+    parts = (*SPLITS, CALIBRATION, *_TORCHMIL)
+    if repeated := [name for name in twice(header) if name in parts]:
+        raise ValueError(f"{file}: expected one column {repeated[0]}, got several: remove one")
     if set(SPLITS) <= set(header):
         return _from_columns(file, header, rows)
     if set(_TORCHMIL) <= set(header):

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from milforge.data.bag import Bag
 from milforge.data.dataset import SPLITS, LabelledDataset, as_dataset, bag_outline, bag_sizes
+from milforge.data.labels import Labels
 from milforge.data.parts import BagSplits, BagTable
 from milforge.data.wrappers.labelled_bags import LabelledBags
 from milforge.data.wrappers.wrapped_dataset import WrappedDataset
@@ -28,8 +29,7 @@ def bags_alone(
             one instance, the place of the bag in its table, or in its part where the data set
             makes the parts itself, from 0 to below 1. `labels`: the bags are as they are, and the
             labels, of all parts, are shuffled among them, so that there is nothing to be learnt;
-            where a table knows patients, each gets the labels of another, so that what is the same
-            for all bags of a patient stays so.
+            among patients, where all bags of each patient have one label.
         seed: of the shuffling.
 
     Raises:
@@ -50,7 +50,7 @@ def bags_alone(
         if show == "labels":
             if data.labels is None:
                 return data
-            return replace(data, labels=data.labels.take(_shuffled(data, rng)))
+            return replace(data, labels=data.labels.take(_shuffled_rows(data, data.labels, rng)))
         bags = SummarisedBags(as_dataset(data.bags), show)
         return replace(data, bags=bags, training_bags=None, feature_names=())
     parts: dict[str, Any] = {}
@@ -66,16 +66,18 @@ def bags_alone(
     return replace(data, **parts)
 
 
-def _shuffled(data: BagTable[Any], rng: np.random.Generator) -> NDArray[np.int64]:
-    """The rows whose labels the bags get; patient by patient, of fewer bags in turn."""
-    rows: dict[str, list[int]] = {}
-    for row, patient in enumerate(data.groups or data.ids):
-        rows.setdefault(patient, []).append(row)
-    patients = list(rows.values())
-    found = np.empty(len(data.ids), np.int64)
-    for own, number in zip(patients, rng.permutation(len(patients)).tolist(), strict=True):
-        found[own] = np.resize(patients[number], len(own))
-    return found
+def _shuffled_rows(
+    data: BagTable[Any], labels: Labels, rng: np.random.Generator
+) -> NDArray[np.int64]:
+    """For each bag the number of the one whose label it gets: of its patient, the same for all."""
+    rows = np.arange(len(data.ids))
+    groups = rows if data.groups is None else np.array(data.groups)
+    _, first, patient = np.unique(groups, return_index=True, return_inverse=True)
+    # In the order of the table, so that bags which are patients are shuffled as bags are.
+    order = np.argsort(first)
+    first, place = first[order], np.argsort(order)[patient]
+    alike = all((each == each[first[place]]).all() for each in labels.columns.values())
+    return first[rng.permutation(len(first))][place] if alike else rng.permutation(rows)
 
 
 class SummarisedBags(WrappedDataset[Bag]):

@@ -161,50 +161,60 @@ class GraphBags(WrappedDataset[Bag]):
     def _adjacency(self, index: int, bag: Bag) -> Tensor:
         """From memory, from its file, or built."""
         assert self.build is not None
+        build = self.build
         index %= len(self)
         known = self._keys.get(index)
         if known in self._built and not differs_by_epoch(self.bags):
             return self._built[known]  # without hashing features, which may be large
-        x = self._features(bag)
-        counted = x if self.build.needs_features else None
-        options = replace(self.build, cache=None)
+        counted = _features(bag, build) if build.needs_features else None
+        options = replace(build, cache=None)
         slides = () if bag.slide is None else (bag.slide,)
         key = content_key("graph", _FORMAT, options, len(bag), bag.coords, counted, *slides)
         # What is kept is the first of each bag: else those of every epoch would pile up.
         if self._keys.setdefault(index, key) != key:
-            return self._lay(bag, x)
+            return lay_graph(bag, build)
         if self.files is not None:
-            stored = self.files.get(key, lambda: _pack(self._lay(bag, x)))
+            stored = self.files.get(key, lambda: _pack(lay_graph(bag, build)))
             adj = _unpack(stored, len(bag))
             if adj is None:  # somebody wrote other tensors by that name
-                adj = self._lay(bag, x)
+                adj = lay_graph(bag, build)
                 self.files.put(key, _pack(adj))
             return adj
         if key not in self._built:
-            self._built[key] = self._lay(bag, x)
+            self._built[key] = lay_graph(bag, build)
         return self._built[key]
 
-    def _features(self, bag: Bag) -> Tensor:
-        """The instances of a bag over which a graph can be laid; of several streams, the first."""
-        assert self.build is not None
-        if self.build.needs_features and not isinstance(bag.x, Tensor):
-            raise ValueError(
-                f"bag {bag.bag_id!r}: expected one stream of features to build a graph from, got "
-                f"{sorted(bag.x)}: build it from coords"
-            )
-        if self.build.needs_coords and bag.coords is None:
-            raise ValueError(
-                f"bag {bag.bag_id!r}: expected coords for an adjacency by {self.build.method}, got "
-                "none: choose graph=feature_knn or chain"
-            )
-        return bag.x if isinstance(bag.x, Tensor) else next(iter(bag.x.values()))
 
-    def _lay(self, bag: Bag, x: Tensor) -> Tensor:
-        assert self.build is not None
-        try:
-            return self.build(bag.coords, x, bag.slide)
-        except ValueError as error:
-            raise ValueError(f"bag {bag.bag_id!r}: {error}") from error
+def lay_graph(bag: Bag, build: AdjacencyBuilder) -> Tensor:
+    """The adjacency of a bag, `(N, N)` sparse CSR.
+
+    Args:
+        bag: the bag; an adjacency that it brings along is not looked at.
+        build: builds it.
+
+    Raises:
+        ValueError: where no graph can be laid over the bag; the message names it.
+    """
+    x = _features(bag, build)
+    try:
+        return build(bag.coords, x, bag.slide)
+    except ValueError as error:
+        raise ValueError(f"bag {bag.bag_id!r}: {error}") from error
+
+
+def _features(bag: Bag, build: AdjacencyBuilder) -> Tensor:
+    """The instances of a bag over which a graph can be laid; of several streams, the first."""
+    if build.needs_features and not isinstance(bag.x, Tensor):
+        raise ValueError(
+            f"bag {bag.bag_id!r}: expected one stream of features to build a graph from, got "
+            f"{sorted(bag.x)}: build it from coords"
+        )
+    if build.needs_coords and bag.coords is None:
+        raise ValueError(
+            f"bag {bag.bag_id!r}: expected coords for an adjacency by {build.method}, got "
+            "none: choose graph=feature_knn or chain"
+        )
+    return bag.x if isinstance(bag.x, Tensor) else next(iter(bag.x.values()))
 
 
 def _count_edges(adj: Tensor) -> int:

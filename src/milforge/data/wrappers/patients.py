@@ -17,7 +17,7 @@ from milforge.data.parts import BagTable
 from milforge.data.wrappers.wrapped_dataset import WrappedDataset
 
 SLIDES = "slides"  # the column with the names of a patient's slides
-_BETWEEN = ";"
+BETWEEN = ";"
 
 
 class PatientBags(WrappedDataset[Bag]):
@@ -191,10 +191,10 @@ def patients_of(table: BagTable[Bag]) -> BagTable[Bag]:
     numbers_of = list(rows.values())
     firsts = [numbers[0] for numbers in numbers_of]
     columns = {
-        name: [_BETWEEN.join(dict.fromkeys(texts[n] for n in numbers)) for numbers in numbers_of]
+        name: [BETWEEN.join(dict.fromkeys(texts[n] for n in numbers)) for numbers in numbers_of]
         for name, texts in table.columns.items()
     }
-    columns[SLIDES] = [_BETWEEN.join(table.ids[n] for n in numbers) for numbers in numbers_of]
+    columns[SLIDES] = [BETWEEN.join(table.ids[n] for n in numbers) for numbers in numbers_of]
     of_training = table.training_bags
     return replace(
         table,

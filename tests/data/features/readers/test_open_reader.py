@@ -90,6 +90,28 @@ def test_a_stream_without_folder(tmp_path):
         open_reader(tmp_path, streams={"a": "one", "b": "two"})
 
 
+@pytest.mark.parametrize(
+    "option", [{"streams": ["uni", "conch"]}, {"features_key": "feats"}, {"layout": "clam"}]
+)
+def test_what_a_table_has_no_use_for_is_refused(tmp_path, option):
+    path = tmp_path / "t.csv"
+    path.write_text("bag_id,f0\na,1\n")
+    (name,) = option
+    with pytest.raises(ValueError, match=rf"t\.csv: .*data\.{name}=.*leave data\.{name} out"):
+        open_reader(path, **option)
+
+
+def test_a_stream_is_a_folder_of_features(tmp_path):
+    write_npy(tmp_path / "one/npy/a.npy", features(2))
+    write_npy(tmp_path / "two/a.npy", features(2, 3))
+    reader = open_reader(tmp_path, streams={"a": "one", "b": "two"})
+    assert reader.header("a").widths == {"a": 4, "b": 3}
+    (tmp_path / "three").mkdir()
+    (tmp_path / "three/t.csv").write_text("bag_id,f0\na,1\n")
+    with pytest.raises(ValueError, match=r"/three: .* the stream b, found a table: .*one stream"):
+        open_reader(tmp_path, streams={"a": "two", "b": "three"})
+
+
 def test_the_folder_of_an_encoder_may_be_the_root(tmp_path):
     plain_folder(tmp_path / "features_uni", [3])
     for layout in ("trident", None):

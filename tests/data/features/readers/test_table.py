@@ -73,6 +73,26 @@ def test_without_labels(tmp_path):
     assert (reader.label("a"), reader.group("a"), reader.read("a").y_inst) == (None, None, None)
 
 
+def test_labels_may_be_left_alone_and_are_no_features_then(tmp_path):
+    path = write(tmp_path / "t.csv", COLUMNS | {"label": [1, 0, 1, 0]})
+    reader = open_reader(path, label_column=[])
+    assert (reader.has_labels, reader.label("a")) == (False, None)
+    assert reader.feature_names == ("f1", "f2")
+    assert open_reader(path, label_column=["label"]).label("b") == "1"
+    with pytest.raises(ValueError, match=r"expected one data\.label_column.*got f2, label: give"):
+        open_reader(path, label_column=["f2", "label"])
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".parquet"])
+@pytest.mark.parametrize(("positive", "other"), [("tumour", "stroma"), (2, 0)])
+def test_an_instance_label_that_is_missing_is_unknown(tmp_path, suffix, positive, other):
+    missing = None if suffix == ".parquet" else ""
+    columns = COLUMNS | {"bag_id": ["a"] * 4, "inst_label": [positive, missing, other, positive]}
+    path = write(tmp_path / f"t{suffix}", columns)
+    reader = open_reader(path, positive_instance_label=positive)
+    assert reader.read("a").y_inst.tolist() == [1, -1, 0, 1]
+
+
 def test_rows_of_a_bag_that_disagree(tmp_path):
     columns = COLUMNS | {"label": ["yes", "no", "no", "no"], "patient": [1, 2, 4, 3]}
     reader = open_reader(write(tmp_path / "t.csv", columns))

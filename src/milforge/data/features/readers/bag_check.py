@@ -28,7 +28,7 @@ class OpenBag:
         features: the features of each stream.
         coords: the coords beside the features of each stream that has them.
         units: the unit of the coords of each stream, where the file does not say it.
-        instance_labels: the instance labels, None where there are none.
+        instance_labels: the instance labels, of each file that has any.
         stamps: of the files, taken before they were opened.
     """
 
@@ -36,7 +36,7 @@ class OpenBag:
     features: dict[str, StoredArray] = field(default_factory=dict)
     coords: dict[str, StoredArray] = field(default_factory=dict)
     units: dict[str, Unit | None] = field(default_factory=dict)
-    instance_labels: StoredArray | None = None
+    instance_labels: list[StoredArray] = field(default_factory=list)
     stamps: dict[Path, Stamp] = field(default_factory=dict)
 
     def distinct_coords(self) -> list[StoredArray]:
@@ -75,7 +75,7 @@ def header_of(opened: OpenBag) -> BagHeader:
         coords_axes=axes,
         coords_unit=unit,
         tile_size=tile_size,
-        has_instance_labels=opened.instance_labels is not None,
+        has_instance_labels=bool(opened.instance_labels),
     )
 
 
@@ -112,10 +112,10 @@ def _faults(opened: OpenBag) -> Iterator[tuple[StoredArray, str, str]]:
         elif array.shape[0] != count:
             message = f"expected {count} coords, one for each instance {of}, got {array.shape[0]}"
             yield array, message, _WITHOUT
-    labels = opened.instance_labels
-    if labels is not None and labels.shape not in ((count,), (count, 1)):
-        message = f"expected {count} instance labels, one for each instance {of}, got shape "
-        yield labels, message + str(labels.shape), "write the instance labels again"
+    for labels in opened.instance_labels:
+        if labels.shape not in ((count,), (count, 1)):
+            message = f"expected {count} instance labels, one for each instance {of}, got shape "
+            yield labels, message + str(labels.shape), "write the instance labels again"
 
 
 def coords_unit(

@@ -1,6 +1,6 @@
 """The files of the bags of a folder: which there are, and the arrays in them."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -80,10 +80,10 @@ class BagFiles:
             if files is None or files.twins:
                 return []
             paths += [files.features, *([files.coords] if files.coords else [])]
-        side = self.sides.get(bag_id)
-        if side is not None and side.instance_labels is not None:
-            paths.append(side.instance_labels)
-        return paths
+        side = self.sides.get(bag_id, SideFiles())
+        if side.twins:
+            return []
+        return paths + ([side.instance_labels] if side.instance_labels else [])
 
     @contextmanager
     def opened(self, bag_id: str) -> Iterator[OpenBag]:
@@ -104,11 +104,15 @@ class BagFiles:
                 self._open_stream(name, source, opened, stack)
             except BagError as error:
                 faults += error.faults
-        if side.instance_labels is not None:
+        if side.twins:
+            faults += ambiguous(bag_id, (side.labels, side.instance_labels), side.twins).faults
+        elif side.instance_labels is not None:
             try:
                 arrays = _open_file(side.instance_labels, opened, stack)
                 keys = (self.inst_label_key, "inst_labels")
-                opened.instance_labels = find_array(arrays, keys, side.instance_labels, OWN_FOLDER)
+                # These count, whatever stands beside the features.
+                labels = find_array(arrays, keys, side.instance_labels, OWN_FOLDER)
+                opened.instance_labels = [labels]
             except BagError as error:
                 faults += error.faults
         if faults:
@@ -124,25 +128,43 @@ class BagFiles:
             remedy = "write it, or remove the bag from the labels and the other streams"
             raise bag_error([Fault("", source.folder, message, remedy)])
         if files.twins:
-            others = ", ".join(str(path) for path in files.twins)
-            message = f"expected one file of bag {opened.bag_id!r}, found {others} too"
-            raise bag_error([Fault("", files.features, message, "remove all but one")])
+            raise ambiguous(opened.bag_id, (files.coords, files.features), files.twins)
         arrays = _open_file(files.features, opened, stack)
         found = find_array(arrays, source.features_keys, files.features, "data.features_key")
         opened.features[name] = found.without_single_axis()
-        if self.inst_label_key in arrays and opened.instance_labels is None:
-            opened.instance_labels = arrays[self.inst_label_key]
+        self._add_instance_labels(arrays, opened)
         if files.coords is not None:
             stored = _open_file(files.coords, opened, stack)
             option = OWN_FOLDER if self.layout == "torchmil" else "data.coords_key"
             if self.coords_key is not None:
                 coords = find_array(stored, (self.coords_key,), files.coords, option)
                 opened.coords[name] = coords.without_single_axis()
-            if self.inst_label_key in stored and opened.instance_labels is None:
-                opened.instance_labels = stored[self.inst_label_key]
+            self._add_instance_labels(stored, opened)
         elif self.coords_key is not None and self.coords_key in arrays:
             opened.coords[name] = arrays[self.coords_key].without_single_axis()
         opened.units[name] = source.unit
+
+    def _add_instance_labels(self, arrays: Mapping[str, StoredArray], opened: OpenBag) -> None:
+        """Those of a file, which several streams may share."""
+        if self.inst_label_key in arrays:
+            found = arrays[self.inst_label_key]
+            if all(each.path != found.path for each in opened.instance_labels):
+                opened.instance_labels.append(found)
+
+
+def ambiguous(bag_id: str, chosen: Sequence[Path | None], twins: Sequence[Path]) -> BagError:
+    """The error of a bag that has several files in one place.
+
+    Args:
+        bag_id: name of the bag.
+        chosen: its other files; the error is that of the one beside which a twin lies.
+        twins: at least one.
+    """
+    known = [path for path in chosen if path is not None]
+    path = next((each for each in known if each.parent == twins[0].parent), known[-1])
+    others = ", ".join(map(str, twins))
+    message = f"expected one file of bag {bag_id!r}, found {others} too"
+    return bag_error([Fault(bag_id, path, message, "remove all but one")])
 
 
 def _open_file(path: Path, opened: OpenBag, stack: ExitStack) -> Mapping[str, StoredArray]:

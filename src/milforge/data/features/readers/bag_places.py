@@ -12,7 +12,7 @@ Found = Mapping[Part, tuple[Places, ...]]
 _PARTS: dict[Part, Callable[[OpenBag], Iterable[StoredArray]]] = {
     "features": lambda bag: bag.features.values(),
     "coords": OpenBag.distinct_coords,
-    "instance_labels": lambda bag: [bag.instance_labels] if bag.instance_labels else [],
+    "instance_labels": lambda bag: bag.instance_labels,
 }
 
 

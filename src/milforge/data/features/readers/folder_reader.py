@@ -1,7 +1,7 @@
 """Bags of a folder in which each bag has files of its own."""
 
 import os
-from collections.abc import Hashable
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -23,7 +23,7 @@ from milforge.data.features.readers.arrays.array_file import (
 )
 from milforge.data.features.readers.arrays.places import Places, has_settled, stamp_of
 from milforge.data.features.readers.bag_check import header_of
-from milforge.data.features.readers.bag_files import BagFiles
+from milforge.data.features.readers.bag_files import BagFiles, ambiguous
 from milforge.data.features.readers.bag_places import BagPlaces, Found
 from milforge.data.features.readers.bag_reader import (
     BagHeader,
@@ -110,13 +110,11 @@ class FolderReader(BagFiles):
                 name: into(out, name, array.read_features(rows))
                 for name, array in opened.features.items()
             }
-            labels = opened.instance_labels
+            labels = [(each.path, each.read_values(rows)) for each in opened.instance_labels]
             return Bag(
                 x=x if len(x) > 1 else next(iter(x.values())),
                 coords=read_coords(opened, rows) if coords else None,
-                y_inst=None
-                if labels is None
-                else self._map_instance_labels(bag_id, labels.read_values(rows), labels.path),
+                y_inst=self._instance_labels(bag_id, labels),
                 bag_id=bag_id,
             )
 
@@ -145,9 +143,12 @@ class FolderReader(BagFiles):
         Raises:
             BagError: where the file is faulty.
         """
-        path = self.sides.get(bag_id, SideFiles()).labels
+        side = self.sides.get(bag_id, SideFiles())
+        path = side.labels
         if path is None:
             return None
+        if side.twins:
+            raise ambiguous(bag_id, (path, side.instance_labels), side.twins)
         with open_arrays(path) as arrays:
             values = find_array(arrays, LABELS_KEYS, path, OWN_FOLDER).read_values().reshape(-1)
         if len(values) == 1:
@@ -193,22 +194,38 @@ class FolderReader(BagFiles):
         if any(each is None for _, each in (*coords, *labels)):
             return None
         known = [(path, each) for path, each in coords if each is not None]
-        y_inst = None
-        for path, values in labels:
-            assert values is not None
-            y_inst = self._map_instance_labels(bag_id, values.numpy(), path)
+        of_instances = [(path, each.numpy()) for path, each in labels if each is not None]
         return Bag(
             x=x if len(x) > 1 else next(iter(x.values())),
             coords=agreeing(bag_id, known),
-            y_inst=y_inst,
+            y_inst=self._instance_labels(bag_id, of_instances),
             bag_id=bag_id,
         )
 
-    def _map_instance_labels(self, bag_id: str, values: NDArray[Any], path: Path) -> Tensor:
+    def _instance_labels(
+        self, bag_id: str, stored: Sequence[tuple[Path, NDArray[Any]]]
+    ) -> Tensor | None:
+        """Those that files have, which must be the same in all of them; None where none has any.
+
+        Raises:
+            BagError: where they are not, or are not understood.
+        """
         try:
-            return map_instance_labels(values, self.positive, path)
+            found = [
+                (path, map_instance_labels(each, self.positive, path)) for path, each in stored
+            ]
         except BagError as error:
             raise bag_error(replace(f, bag_id=bag_id) for f in error.faults) from error
+        if not found:
+            return None
+        (path, labels), *others = found
+        for other, same in others:
+            if not torch.equal(labels, same):
+                row = int((labels != same).nonzero()[0])
+                message = f"expected the instance labels of {path}, got others from row {row} on"
+                remedy = "write the same labels beside all streams"
+                raise bag_error([Fault(bag_id, other, message, remedy)])
+        return labels
 
 
 def _read(place: Places, rows: Rows | None) -> Tensor | None:

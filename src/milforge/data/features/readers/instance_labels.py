@@ -31,8 +31,8 @@ def map_instance_labels(
 
     Args:
         values: `(N,)` or `(N, 1)` numbers or words.
-        positive: the values that mean positive; all others are negative, and -1 stays unknown.
-            None: the values are 0, 1 and -1 already.
+        positive: the values that mean positive; all others are negative, and -1 stays unknown,
+            as does what is missing. None: the values are 0, 1 and -1 already.
         file: where they come from.
 
     Returns:
@@ -47,6 +47,7 @@ def map_instance_labels(
     """
     values = values.reshape(len(values))
     words = values.astype(str) if values.dtype.kind not in "biuf" else None
+    missing = np.array([value is None or value != value for value in values.tolist()], bool)
     if positive is None:
         plain = np.array([], bool) if words is not None else np.isin(values, (0, 1, UNKNOWN))
         if words is not None or not plain.all():
@@ -71,7 +72,7 @@ def map_instance_labels(
     else:
         hits = np.isin(words, list(map(str, positive)))
         unknown = np.isin(words, ("", str(UNKNOWN)))
-    return torch.from_numpy(np.where(unknown & ~hits, UNKNOWN, hits).astype(np.int64))
+    return torch.from_numpy(np.where(missing | (unknown & ~hits), UNKNOWN, hits).astype(np.int64))
 
 
 def _as_number(value: InstanceLabel) -> float | None:

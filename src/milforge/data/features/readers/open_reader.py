@@ -55,7 +55,7 @@ def open_reader(
     inst_label_key: str = "inst_label",
     positive_instance_label: InstanceLabel | Sequence[InstanceLabel] | None = None,
     id_column: str | None = None,
-    label_column: str | None = None,
+    label_column: str | Sequence[str] | None = None,
     group_column: str | None = None,
     feature_columns: Sequence[str] | None = None,
     exclude_columns: Sequence[str] = (),
@@ -77,7 +77,7 @@ def open_reader(
         positive_instance_label: the instance labels that mean positive, one or several; all others
             but -1 (unknown) are negative. None where they are 0, 1 and -1.
         id_column: column of the bag, where a table holds the instances; see `TableReader`.
-        label_column: column of the bag label in such a table.
+        label_column: column of the bag label in such a table; an empty list: there is none.
         group_column: column of the patient in such a table.
         feature_columns: columns of the features in such a table, in order; None: see
             `TableReader`.
@@ -85,8 +85,8 @@ def open_reader(
 
     Raises:
         FileNotFoundError: where there is no such folder, file or stream.
-        ValueError: where the layout is unknown, the folder holds no bag, or columns are named and
-            there is no table.
+        ValueError: where the layout is unknown, the folder holds no bag, columns are named and
+            there is no table, or there is a table and what is named belongs to folders.
     """
     root = _existing(Path(root).expanduser())
     if layout is not None and layout not in LAYOUTS:
@@ -100,6 +100,7 @@ def open_reader(
         root = _folder_of_bags(root)
         layout = detect_layout(root)
     if layout == TableReader.layout or root.is_file():
+        _check_of_table(root, layout, streams, features_key)
         return TableReader(
             _only_table(root),
             id_column=id_column,
@@ -118,7 +119,14 @@ def open_reader(
         )
     sources = {}
     for name, folder in _folders(root, layout, streams).items():
-        found = _LAYOUTS[layout or detect_layout(folder)]
+        folder = folder if layout else _folder_of_bags(folder)
+        name_of_layout = layout or detect_layout(folder)
+        if name_of_layout == TableReader.layout:
+            raise ValueError(
+                f"{folder}: expected a folder of features as the stream {name}, found a table: "
+                "tables have one stream, so give one of them as data.root, without data.streams"
+            )
+        found = _LAYOUTS[name_of_layout]
         keys = found.features_keys if features_key is None else (features_key,)
         sources[name] = Stream(folder, found.find(folder), keys, found.unit)
     reader = FolderReader(
@@ -158,6 +166,26 @@ def _folders(
             )
         folders[name] = folder
     return folders
+
+
+def _check_of_table(
+    root: Path,
+    layout: str | None,
+    streams: Mapping[str, str] | Sequence[str] | None,
+    features_key: str | None,
+) -> None:
+    """Refuses what a table has no use for: to read on would be to read something else."""
+    others = {
+        "layout": None if layout == TableReader.layout else layout,
+        "streams": streams or None,
+        "features_key": features_key,
+    }
+    for name, value in others.items():
+        if value is not None:
+            raise ValueError(
+                f"{root}: expected a folder of features with data.{name}={value}, got a table of "
+                f"instances: leave data.{name} out, or give the folder as data.root"
+            )
 
 
 def _matching(folder: Path) -> str | None:

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from milforge.data.bag import ONE_STREAM, Bag
@@ -40,7 +41,8 @@ class TableReader:
         path: the table.
         id_column: column of the bag; None looks for the usual ones.
         label_column: column of the bag label, the same in all rows of a bag; None looks for the
-            usual ones, and leaves bags without labels where there is none.
+            usual ones, and leaves bags without labels where there is none. An empty list: bags
+            have no labels, whatever columns there are.
         group_column: column of what keeps bags together; None looks for the usual ones.
         inst_label_key: column of the instance labels, if there is one.
         positive: the instance labels that mean positive; None where they are 0, 1 and -1.
@@ -53,8 +55,8 @@ class TableReader:
 
     Raises:
         FileNotFoundError: where there is no such table.
-        ValueError: where it cannot be read, has no such column, or no feature, or a column is
-            numbers in part.
+        ValueError: where it cannot be read, has no such column, or no feature, a column is
+            numbers in part, or several columns of labels are given.
     """
 
     layout = "table"
@@ -65,7 +67,7 @@ class TableReader:
         path: Path,
         *,
         id_column: str | None = None,
-        label_column: str | None = None,
+        label_column: str | Sequence[str] | None = None,
         group_column: str | None = None,
         inst_label_key: str = "inst_label",
         positive: tuple[InstanceLabel, ...] | None = None,
@@ -74,6 +76,8 @@ class TableReader:
     ) -> None:
         self.root = path
         self.positive = positive
+        has_labels = label_column is None or len(label_column) > 0
+        label_column = _one_column(path, label_column)
         texts = {
             *(ID_COLUMNS if id_column is None else (id_column,)),
             *(() if group_column is None else (group_column,)),
@@ -105,7 +109,9 @@ class TableReader:
         roles[id_column] = "bag"
         self.columns, x = choose_columns(path, table, roles, feature_columns, exclude_columns)
         self.x = torch.from_numpy(x)
-        self._labels = None if label_column is None else np.array(as_texts(table[label_column]))
+        self._labels: NDArray[Any] | None = None
+        if label_column is not None and has_labels:
+            self._labels = np.array(as_texts(table[label_column]))
         self._groups = None if group_column is None else np.array(as_texts(table[group_column]))
         self._instance_labels: Any = None
         if inst_label_key in names:
@@ -203,3 +209,20 @@ class TableReader:
             remedy = "add them, or remove the bag from the labels"
             raise bag_error([Fault(bag_id, self.root, message, remedy)])
         return self._rows[bag_id]
+
+
+def _one_column(path: Path, given: str | Sequence[str] | None) -> str | None:
+    """The column of the label.
+
+    Raises:
+        ValueError: where several are given.
+    """
+    if given is None or isinstance(given, str):
+        return given
+    if len(given) > 1:
+        raise ValueError(
+            f"{path}: expected one data.label_column, as a table of instances has one label of "
+            f"each bag, got {', '.join(given)}: give several labels in a table of bags, by "
+            "data.labels"
+        )
+    return given[0] if given else None

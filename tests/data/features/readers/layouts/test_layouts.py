@@ -150,6 +150,21 @@ def test_torchmil_multilabel_and_damaged_label(tmp_path):
         reader.label("bag1")
 
 
+@pytest.mark.parametrize("folder", ["coords", "labels", "inst_labels"])
+def test_torchmil_with_two_files_of_one_name_is_a_riddle(tmp_path, folder):
+    torchmil(tmp_path, ".npy")
+    write_h5(tmp_path / folder / "bag1.h5", {folder: np.zeros((6, 2))})
+    reader = open_reader(tmp_path)
+    riddle = rf"{folder}/bag1\.h5: expected one file of bag 'bag1', found .*{folder}/bag1\.npy too"
+    with pytest.raises(BagError, match=riddle) as caught:
+        reader.read("bag1")
+    assert [fault.bag_id for fault in caught.value.faults] == ["bag1"]
+    assert reader.state("bag1") is None  # what is remembered of the bag says nothing of it now
+    if folder == "labels":
+        with pytest.raises(BagError, match=riddle):
+            reader.label("bag1")
+
+
 def test_stamp(tmp_path):
     arrays = {"feats": features(5), "coords": grid(5).astype(np.float64) * 1.5}
     attributes = {"": {"unit": "um", "tile_size_um": 256.0, "tile_size_px": 224}}
@@ -160,6 +175,12 @@ def test_stamp(tmp_path):
     assert (header.coords_unit, header.tile_size) == ("um", 256.0)
     same(reader.read("uuid-1/slide").x, arrays["feats"])
     same(reader.coords("uuid-1/slide"), arrays["coords"].astype(np.float32))
+
+
+def test_stamp_files_of_either_suffix(tmp_path):
+    for name in ("a.h5", "u/b.hdf5", "c.H5", ".hidden.h5"):
+        write_h5(tmp_path / name, {"feats": features(5)})
+    assert open_reader(tmp_path).ids == ("a", "c", "u/b")
 
 
 def test_stamp_is_known_by_a_file_that_is_whole(tmp_path):
@@ -279,6 +300,7 @@ def test_keys_by_config(tmp_path):
         ([0, 2, 3, -1], [2, 3], [0, 1, 1, -1]),
         ([0, 2, 3, -1], "2", [0, 1, 0, -1]),
         (["tumour", "stroma", ""], "tumour", [1, 0, -1]),
+        ([0.0, 2.0, np.nan, -1.0], 2, [0, 1, -1, -1]),
     ],
 )
 def test_instance_labels(tmp_path, values, positive, expected):
@@ -320,6 +342,22 @@ def test_streams_of_plain_folders_check_each_other(tmp_path):
         r"\(\[513\.0, 1\.0\] for \[512\.0, 0\.0\]\)",
     ):
         reader.read("d")
+
+
+@pytest.mark.parametrize("chunks", [None, True])
+def test_streams_have_the_same_instance_labels(tmp_path, chunks):
+    labels = {"one": [0, 1, 0, 0], "two": [0, 1, 0, 0], "three": [0, 1, 0, 1]}
+    for name, values in labels.items():
+        arrays = {"features": features(4), "inst_label": np.array(values)}
+        write_h5(tmp_path / name / "a.h5", arrays, chunks=chunks)
+    assert open_reader(tmp_path, streams=["one", "two"]).read("a").y_inst.tolist() == [0, 1, 0, 0]
+    reader = open_reader(tmp_path, streams=["one", "three"])
+    told = (
+        r"three/a\.h5: expected the instance labels of .*one/a\.h5, got others from row 3 on: write"
+    )
+    for rows in (None, np.arange(4)):
+        with pytest.raises(BagError, match=told):
+            reader.read("a", rows)
 
 
 def test_nothing_is_asked_of_a_bag_that_there_is_not(tmp_path):

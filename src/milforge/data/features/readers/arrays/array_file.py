@@ -18,7 +18,8 @@ from milforge.data.features.readers.bag_reader import Rows
 from milforge.data.files import kind_of
 from milforge.processes.system_errors import shortage
 
-ARRAY_SUFFIXES = (".h5", ".hdf5", ".npy", ".pt")
+HDF5_SUFFIXES = (".h5", ".hdf5")
+ARRAY_SUFFIXES = (*HDF5_SUFFIXES, ".npy", ".pt")
 WHOLE = ""  # the key of a file that is one array and not a collection of them
 OWN_FOLDER = None  # the option that names the key of a file whose folder says what it holds
 

@@ -1,7 +1,6 @@
 """Where the values of an array lie in its file, and how they are read from there."""
 
 import os
-import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,7 +19,6 @@ _MOST_BUFFERS = 1000  # of one call; systems allow 1,024
 _SETTLED_AFTER = 2.0
 
 Stamp = tuple[int, int, int, int, int]
-_ORDER = "<" if sys.byteorder == "little" else ">"
 
 
 def stamp_of(file: int | Path) -> Stamp:

@@ -39,10 +39,12 @@ class SideFiles:
         labels: the file of the bag label.
         instance_labels: the file of the instance labels; None where they stand beside the
             features, if anywhere.
+        twins: further files of the same name, which make it unclear which is meant.
     """
 
     labels: Path | None = None
     instance_labels: Path | None = None
+    twins: tuple[Path, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ from itertools import islice
 from pathlib import Path
 
 from milforge.data.faults import BagError
-from milforge.data.features.readers.arrays.array_file import open_arrays
+from milforge.data.features.readers.arrays.array_file import HDF5_SUFFIXES, open_arrays
 from milforge.data.features.readers.layouts.layout import Layout, StreamFiles, bag_id_of
 
 _KEY = "feats"
@@ -25,9 +25,10 @@ def _matches(root: Path) -> bool:
 def _find(root: Path) -> dict[str, StreamFiles]:
     """A bag in a folder is called `folder/slide`, as in the column FILENAME."""
     found: dict[str, list[Path]] = {}
-    for path in sorted(root.rglob("*.h5")):
+    for path in sorted(root.rglob("*.*")):
         name = path.relative_to(root)
-        if not any(part.startswith(".") for part in name.parts):
+        hidden = any(part.startswith(".") for part in name.parts)
+        if path.suffix.lower() in HDF5_SUFFIXES and not hidden:
             found.setdefault(bag_id_of(name.as_posix()), []).append(path)
     return {
         bag_id: StreamFiles(files[0], twins=tuple(files[1:])) for bag_id, files in found.items()

@@ -22,25 +22,32 @@ def _find(root: Path) -> dict[str, StreamFiles]:
     """Several encoders share the coords; `root` may be a folder of features within theirs."""
     inside = not _matches(root)
     features = root if inside else root / FEATURES
-    coords = _first_of((root.parent if inside else root) / "coords")
-    return {
-        bag_id: StreamFiles(files.features, coords.get(bag_id), files.twins)
-        for bag_id, files in plain_streams(features).items()
-    }
+    coords = _files_in((root.parent if inside else root) / "coords")
+    found = {}
+    for bag_id, files in plain_streams(features).items():
+        first, twins = _first(coords.get(bag_id, []))
+        found[bag_id] = StreamFiles(files.features, first, (*files.twins, *twins))
+    return found
 
 
 def _find_sides(root: Path) -> dict[str, SideFiles]:
-    labels, instance_labels = _first_of(root / "labels"), _first_of(root / "inst_labels")
-    return {
-        bag_id: SideFiles(labels.get(bag_id), instance_labels.get(bag_id))
-        for bag_id in labels.keys() | instance_labels.keys()
-    }
+    labels, instance_labels = _files_in(root / "labels"), _files_in(root / "inst_labels")
+    found = {}
+    for bag_id in labels.keys() | instance_labels.keys():
+        (label, twins), (of_instances, others) = (
+            _first(files.get(bag_id, [])) for files in (labels, instance_labels)
+        )
+        found[bag_id] = SideFiles(label, of_instances, (*twins, *others))
+    return found
 
 
-def _first_of(folder: Path) -> dict[str, Path]:
-    if not folder.is_dir():
-        return {}
-    return {bag_id: files[0] for bag_id, files in array_files(folder).items()}
+def _files_in(folder: Path) -> dict[str, list[Path]]:
+    return array_files(folder) if folder.is_dir() else {}
+
+
+def _first(files: list[Path]) -> tuple[Path | None, list[Path]]:
+    """The first file, and its twins."""
+    return (files[0], files[1:]) if files else (None, [])
 
 
 TORCHMIL = Layout(
