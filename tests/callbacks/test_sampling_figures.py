@@ -43,6 +43,7 @@ def outputs_of(batch, epoch=0, n=3):
             "attention": attention,
             "offsets": numbers[:, None, None] + torch.arange(2 * n).reshape(n, 2),
             "patches": torch.rand(count, n, 1, 10, 12),
+            "windows": torch.tensor([[20, 24]] * count),
         },
     }
 
@@ -120,15 +121,54 @@ def test_attention_that_never_left_uniform_is_said(tmp_path, caplog, epochs):
     for epoch in epochs:
         validate(figures, epoch, [make_batch(0, 1)])  # uniform in epoch 0 alone
     figures.on_fit_end(make_trainer(), make_module())
-    told = "attention never left uniform over 1 epochs" in caplog.text
+    told = "attention never left uniform in 1 epoch: " in caplog.text
     assert told == (len(epochs) == 1)
+
+
+def on_glass(batch, outputs):
+    """The same where the first two of the six rows alone are tissue."""
+    allowed = torch.zeros(len(batch), 6, 8, dtype=torch.bool)
+    allowed[:, :2] = True
+    attention = outputs["details"]["attention"] * allowed
+    attention /= attention.sum((1, 2), keepdim=True)
+    details = {**outputs["details"], "attention": attention, "allowed": allowed}
+    return {**outputs, "details": details}
+
+
+@pytest.mark.parametrize("epochs", [1, 2])
+def test_on_a_slide_it_is_uniform_over_its_tissue(tmp_path, caplog, drawn, epochs):
+    figures = SamplingFigures(tmp_path, images=1)
+    batch = make_batch(0, 1)
+    for epoch in range(epochs):
+        outputs = on_glass(batch, outputs_of(batch, epoch))
+        figures.on_validation_batch_end(make_trainer(epoch), make_module(), outputs, batch, 0)
+        figures.on_validation_epoch_end(make_trainer(epoch), make_module())
+    saved = figures.state_dict()
+    figures = SamplingFigures(tmp_path, images=1)
+    figures.load_state_dict(saved)
+    with pytest.warns(UserWarning, match="kept"):
+        figures.on_fit_end(make_trainer(), make_module())
+    assert ("attention never left uniform" in caplog.text) == (epochs == 1)
+    (allowed,) = drawn[0][2]["allowed"]
+    assert allowed.tolist() == [[True] * 8] * 2 + [[False] * 8] * 4
+
+
+def test_the_patches_of_a_slide_are_drawn_with_what_they_show(tmp_path, drawn):
+    figures, batch = SamplingFigures(tmp_path, images=1), make_batch(0, 1)
+    outputs = on_glass(batch, outputs_of(batch))
+    figures.on_test_batch_end(make_trainer(), make_module(), outputs, batch, 0)
+    with pytest.warns(UserWarning, match="kept"):
+        figures.on_test_epoch_end(make_trainer(), make_module())
+    ((_, ((image,),), _),) = drawn
+    assert image.window == (20, 24)
+    assert torch.equal(image.allowed, outputs["details"]["allowed"][0])
 
 
 def epochs_drawn(figures, drawn):
     with pytest.warns(UserWarning, match="figure attention_epochs was not drawn: kept"):
         figures.on_fit_end(make_trainer(), make_module(receptive_field=2))
     ((_, (views, maps, epochs, names), options),) = drawn
-    assert options == {"receptive_field": 2}
+    assert options == {"receptive_field": 2, "allowed": None}
     return views, maps, epochs, names
 
 

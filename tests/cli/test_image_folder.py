@@ -28,15 +28,26 @@ SMALL = (
 
 
 def write_folder(folder, count=12):
-    """Slides of two classes, two a patient."""
+    """Slides of two classes, two a patient; the left half is glass.
+
+    Of every second one a pixel is half as large.
+    """
     rng = np.random.default_rng(0)
     (folder / "slides").mkdir()
     rows = ["slide_id,label,patient"]
     for i in range(count):
         image = rng.integers(0, 99, (100 + i, 120, 3)).astype(np.uint8)
-        image[40:60, 40:60] += np.uint8(150 * (i % 4 // 2))
+        image[..., 1] //= 2  # stained
+        image[40:60, 80:100] += np.uint8(150 * (i % 4 // 2))
+        image[:, :60] = 240
+        per_cm = 20_000 * (1 + i % 2)
         tifffile.imwrite(
-            folder / "slides" / f"s{i}.tif", image, tile=(64, 64), compression="deflate"
+            folder / "slides" / f"s{i}.tif",
+            image,
+            tile=(64, 64),
+            compression="deflate",
+            resolution=(per_cm, per_cm),
+            resolutionunit="CENTIMETER",
         )
         rows.append(f"s{i}.tif,{['normal', 'tumour'][i % 4 // 2]},p{i // 2}")
     (folder / "labels.csv").write_text("\n".join(rows) + "\n")
@@ -50,7 +61,7 @@ def options(tmp_path):
 
 
 def test_train_evaluate_and_predict_without_labels(here, tmp_path, options):
-    trained = here("train", *options)
+    trained = here("train", *options, "model.patch_um=12")
     assert trained.returncode == 0, trained.stderr
     run = trained.run()
     summary = json.loads((run / "summary.json").read_text())
@@ -74,8 +85,28 @@ def test_train_evaluate_and_predict_without_labels(here, tmp_path, options):
     assert bags["label"] == [None] * 12
     instances = pq.read_table(folder / "instances.parquet").to_pydict()
     assert len(instances["bag_id"]) == 24
-    assert min(instances["coord_0"]) >= -12
-    assert max(instances["coord_0"]) < 120
+    for name, x, y in zip(
+        *(instances[column] for column in ("bag_id", "coord_0", "coord_1")), strict=True
+    ):
+        number = int(name[1:])
+        side = 24 * (1 + number % 2)  # 12 micrometres
+        assert 0 <= x <= 120 - side
+        assert 0 <= y <= 100 + number - side
+        assert x + side > 60  # on tissue
+
+
+def test_slides_without_a_resolution_are_named_before_training(
+    here, tmp_path, options, monkeypatch
+):
+    def too_late(*_, **__):
+        raise AssertionError("training began")
+
+    monkeypatch.setattr("lightning.Trainer.fit", too_late)
+    image = np.zeros((107, 120, 3), np.uint8)
+    tifffile.imwrite(tmp_path / "slides" / "s7.tif", image, tile=(64, 64), compression="deflate")
+    message = here("train", *options, "model.patch_um=12").error()
+    assert "s7.tif: expected an image that says how many micrometres its pixels are" in message
+    assert "model.patch_um=null" in message
 
 
 def test_all_faults_are_told_before_training(here, tmp_path, options):

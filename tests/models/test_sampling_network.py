@@ -13,7 +13,7 @@ from milforge.data import ImageBatch, LargeImage, TensorSource, collate_images
 from milforge.data.images.sources import LevelSource
 from milforge.models import BagOutput, SamplingNetwork
 from milforge.nn import AttentionCNN, PatchCNN
-from milforge.sampling import AttentionSampling, MultinomialEntropy
+from milforge.sampling import AttentionSampling, MultinomialEntropy, Tissue
 
 HIGH = [(70, 90), (64, 64), (101, 77)]  # of different sizes, as slides are
 
@@ -90,10 +90,11 @@ def test_where_it_looked_is_told_out_of_training_alone():
     assert list(out.details) == ["attention", "attention_entropy", "patches"]
     assert out.scores is None
     out = network.eval()(batch)
-    places = ["offsets", "coords", "weights"]
+    places = ["offsets", "windows", "coords", "weights"]
     assert list(out.details) == ["attention", "attention_entropy", "patches", *places]
     offsets, probabilities = network.places(batch, out.details["attention"])
     assert torch.equal(out.details["offsets"], offsets)
+    assert out.details["windows"].tolist() == [[15, 14]] * 3
     assert torch.equal(out.details["weights"], probabilities)
     assert torch.equal(out.details["coords"], offsets.flip(2).float())  # x before y
     assert torch.equal(out.scores, probabilities.log().flatten())
@@ -121,6 +122,67 @@ def test_coords_are_those_of_the_full_resolution():
     assert torch.equal(plain["offsets"], level["offsets"])
     assert torch.equal(plain["patches"], level["patches"])
     assert torch.equal(2 * plain["coords"], level["coords"])
+
+
+def test_patches_of_a_size_in_micrometres():
+    """The same slide scanned twice as finely is looked at as it was: pixels are repeated."""
+    low = torch.rand(1, 12, 10)
+    coarse = torch.randint(256, (1, 90, 70), dtype=torch.uint8)
+    coarse[:] = coarse[:, :1, :1]  # of one grey, so that scaling it changes nothing
+    fine = coarse.repeat_interleave(2, 1).repeat_interleave(2, 2)
+    images = [
+        LargeImage(low, TensorSource(image, name, mpp), 0, name)
+        for image, name, mpp in ((coarse, "coarse", 0.5), (fine, "fine", 0.25))
+    ]
+    network = make_network(patch_um=7.5, inside=True).eval()
+    out = network(collate_images(images))
+    assert out.details["windows"].tolist() == [[15, 14], [30, 28]]
+    one, other = out.details["offsets"]
+    assert (2 * one - other).abs().max() <= 1  # where it lies is rounded
+    torch.testing.assert_close(out.logits[0], out.logits[1])
+    for source, offsets, (height, width) in zip(
+        (coarse, fine), out.details["offsets"], ((15, 14), (30, 28)), strict=True
+    ):
+        assert (offsets >= 0).all()
+        assert (offsets <= torch.tensor(source.shape[1:]) - torch.tensor([height, width])).all()
+
+
+def test_images_without_a_resolution_are_refused_where_it_is_needed():
+    sources = [
+        TensorSource(torch.zeros(1, 40, 40), "a", 0.5),
+        TensorSource(torch.zeros(1, 9, 9), "b"),
+    ]
+    make_network().check_sources(sources)
+    network = make_network(patch_um=7.5)
+    network.check_sources(sources[:1])
+    with pytest.raises(ValueError, match=r"^b: expected an image that says"):
+        network.check_sources(sources)
+    with pytest.raises(
+        ValueError, match=r"^batch of images image 0, .*: image 0: expected an image"
+    ):
+        network(make_batch())
+    with pytest.raises(ValueError, match="patch_um above 0 micrometres, got 0"):
+        make_network(patch_um=0)
+
+
+def test_of_slides_it_says_which_cells_may_be_looked_at():
+    """The upper half of each view is glass."""
+    low = torch.full((3, 12, 10), 0.95)
+    low[:, 6:] = torch.tensor([0.8, 0.5, 0.7])[:, None, None]
+    high = low.repeat_interleave(10, 1).repeat_interleave(10, 2)
+    batch = collate_images([LargeImage(low, TensorSource(high, "slide"), 0, "slide")])
+    network = make_network(3, tissue=Tissue(least=0.5), patch_size=(20, 20)).eval()
+    out = network(batch)
+    (allowed,) = out.details["allowed"]
+    # A patch is centred on its cell, of 10 x 10: that of row 6 is a quarter glass, of 5 a quarter
+    # tissue. It is half beyond the border on the right and left, where there is none.
+    assert not allowed[:6].any()
+    assert allowed[6:11, 1:9].all()
+    assert torch.equal(out.details["attention"][0] > 0, allowed)
+    assert (out.details["weights"] > 0).all()
+    assert out.scores.isfinite().all()
+    assert out.details["attention_entropy"] <= np.log(int(allowed.sum())) + 1e-5
+    assert "allowed" not in make_network(1, tissue=Tissue()).eval()(make_batch()).details
 
 
 @pytest.mark.parametrize("num_outputs", [1, 2, 5])

@@ -60,7 +60,8 @@ plots: plot_attention_maps plot_attention_over_epochs plot_bag_strips plot_calib
 plots: plot_confusion plot_kaplan_meier plot_learning_curves plot_predicted plot_report plot_roc_pr
 plots: plot_sampled_patches plot_scores_over_time plot_stream_weights plot_survival_curves
 sampling: AttentionSampling AttentionSamplingOutput Expectation ImageSource MultinomialEntropy
-sampling: SamplePatches expectation extract_patches patch_offsets read_patches sample_locations
+sampling: SamplePatches Tissue expectation extract_patches patch_offsets read_patches
+sampling: sample_locations tissue_mask
 statistics: AurocCovariance AurocDifference BootstrapEstimate Comparison Estimate Interval
 statistics: OperatingPoint PermutationTest auroc auroc_interval average_precision benjamini_hochberg
 statistics: bootstrap_interval brier_parts class_thresholds cluster_bootstrap clustered_proportion

@@ -258,6 +258,20 @@ def test_a_receptive_field_reaches_the_offsets():
     assert torch.equal(patches, extract_patches(x_high, offsets, (4, 4)))
 
 
+@pytest.mark.parametrize("training", [True, False])
+@pytest.mark.parametrize("inference", ["sample", "topk", "full"])
+def test_patches_lie_inside_where_that_is_asked_for(training, inference):
+    x_low, x_high = images()
+    for inside in (True, False):
+        model = build((30, 21), 48, inside=inside, inference=inference).train(training)
+        patches = model(x_low, torch.ones_like(x_high)).patches
+        assert (patches == 1).all() == inside
+    model = build((30, 21), 4, inside=True, inference="full").eval()
+    plain = build((30, 21), 4, inside=True, inference="topk").eval()
+    plain.n_patches = 48  # all cells, by another way
+    torch.testing.assert_close(model(x_low, x_high).features, plain(x_low, x_high).features)
+
+
 def test_uint8_images_are_scaled():
     model = build().float().eval()
     low = torch.randint(0, 256, (2, 2, 6, 8), dtype=torch.uint8)

@@ -35,6 +35,22 @@ def test_exact_fractions_agree(map_size, low, high, patch, data):
     assert found[0].tolist() == expected
 
 
+@given(SIZES, SIZES, SIZES, SIZES, st.data())
+def test_patches_are_moved_inside_by_as_little_as_can_be(map_size, low, high, patch, data):
+    """By a search of all places at which a patch lies in the image, or covers it."""
+    indices = torch.tensor([[[data.draw(st.integers(0, cells - 1)) for cells in map_size]]])
+    free = patch_offsets(indices, map_size, low, high, patch)[0, 0].tolist()
+    found = patch_offsets(indices, map_size, low, high, patch, inside=True)[0, 0].tolist()
+    for was, now, side, length in zip(free, found, high, patch, strict=True):
+        best = [
+            o
+            for o in range(min(0, side - length), max(0, side - length) + 1)
+            if (o >= 0 and o + length <= side) or (o <= 0 and o + length >= side)
+        ]
+        assert now in best
+        assert abs(now - was) == min(abs(o - was) for o in best)
+
+
 def test_halves_go_to_the_even_number():
     """One cell a pixel, a patch of 2: the exact offsets are i - 1/2."""
     indices = torch.arange(5).repeat(2, 1).T[None]

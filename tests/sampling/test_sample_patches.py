@@ -3,6 +3,7 @@ import torch
 
 from milforge.data import TensorSource
 from milforge.sampling import SamplePatches, extract_patches, patch_offsets
+from milforge.sampling.placement import Placement
 from milforge.sampling.sample_patches import patches_at
 
 
@@ -35,7 +36,7 @@ def test_patches_lie_where_their_probability_does(replace, use_logits):
 def test_receptive_field_moves_the_patches():
     indices = torch.tensor([[[0, 3]]])
     x_low, x_high = torch.zeros(1, 2, 10, 10), coordinates(100, 100)
-    found = patches_at(indices, (6, 6), x_low, x_high, (4, 4), receptive_field=4)
+    found = patches_at(indices, (6, 6), x_low, x_high, Placement((4, 4), 4))
     offsets = patch_offsets(indices, (6, 6), (10, 10), (100, 100), (4, 4), 4)
     assert offsets.tolist() == [[[23, 53]]]
     assert torch.equal(found, extract_patches(x_high, offsets, (4, 4)))
@@ -45,12 +46,16 @@ def test_receptive_field_moves_the_patches():
 def test_uint8_is_converted_after_the_cut(dtype):
     x_high = torch.randint(0, 256, (2, 3, 40, 40), dtype=torch.uint8)
     indices = torch.tensor([[[0, 0], [1, 1]], [[1, 0], [0, 1]]])
-    found = patches_at(indices, (2, 2), torch.zeros(2, 3, 4, 4, dtype=dtype), x_high, (9, 9))
-    expected = patches_at(indices, (2, 2), torch.zeros(2, 3, 4, 4), x_high.float() / 255, (9, 9))
+    found = patches_at(
+        indices, (2, 2), torch.zeros(2, 3, 4, 4, dtype=dtype), x_high, Placement((9, 9))
+    )
+    expected = patches_at(
+        indices, (2, 2), torch.zeros(2, 3, 4, 4), x_high.float() / 255, Placement((9, 9))
+    )
     assert found.dtype == dtype
     torch.testing.assert_close(found, expected.to(dtype))
     low = torch.zeros(2, 3, 4, 4, dtype=torch.uint8)
-    assert patches_at(indices, (2, 2), low, x_high, (9, 9)).dtype == torch.float32
+    assert patches_at(indices, (2, 2), low, x_high, Placement((9, 9))).dtype == torch.float32
 
 
 def test_sources_are_cut_like_tensors():
@@ -69,10 +74,10 @@ def test_sources_are_cut_like_tensors():
 def test_what_is_read_takes_the_dtype_of_the_networks(low, high):
     source = TensorSource((torch.rand(3, 40, 40) * 255).to(high))
     x_low, indices = torch.zeros(1, 3, 4, 4, dtype=low), torch.tensor([[[0, 0], [1, 1]]])
-    found = patches_at(indices, (2, 2), x_low, [source], (9, 9))
+    found = patches_at(indices, (2, 2), x_low, [source], Placement((9, 9)))
     kept = high if low == torch.uint8 and high != torch.uint8 else torch.float32
     assert found.dtype == (low if low.is_floating_point else kept)
-    expected = patches_at(indices, (2, 2), x_low, source.image[None], (9, 9))
+    expected = patches_at(indices, (2, 2), x_low, source.image[None], Placement((9, 9)))
     torch.testing.assert_close(found, expected.to(found.dtype))
 
 

@@ -25,6 +25,8 @@ from milforge.data import (
     Splitter,
     bags_alone,
 )
+from milforge.data.dataset import image_source
+from milforge.sampling import ImageSource
 from milforge.tasks import Auto, Task
 from milforge.training import MILDataModule
 from milforge.training.data.standardising import InstanceShape
@@ -146,8 +148,8 @@ def make_network(
         num_covariates: how many covariates of a bag it takes; None: all.
 
     Raises:
-        ValueError: where it takes images and the data are bags, or the other way round, or it
-            needs a graph and the bags have none.
+        ValueError: where it takes images and the data are bags, or the other way round, it needs
+            a graph and the bags have none, or it cannot look at an image.
     """
     builder = class_of(make(config.model))
     takes_images = getattr(builder, "batch_type", BagBatch) is ImageBatch
@@ -168,6 +170,11 @@ def make_network(
             "the model smooths over a graph of the instances, and the bags have none: choose "
             "graph=grid, radius or knn; where there are no coords, graph=feature_knn or chain"
         )
+    check: Callable[[list[ImageSource]], None] | None = getattr(network, "check_sources", None)
+    if check is not None:
+        parts = data.parts.values()
+        sources = [image_source(part, i) for part in parts for i in range(len(part))]
+        check([source for source in sources if source is not None])
     return network
 
 

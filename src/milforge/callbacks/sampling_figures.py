@@ -1,7 +1,7 @@
 """Figures of attention sampling: what was looked at, and how attention came to be there."""
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple, cast
@@ -50,6 +50,7 @@ class SamplingFigures(Callback):
         self._sampled: list[Callable[[], SampledImage]] = []
         self._views: list[Tensor] = []
         self._names: list[str] = []
+        self._allowed: list[Tensor] = []  # the cells that may be looked at; of none where all may
         self._current: list[Tensor] = []
         self._held: list[_Epoch] = []
         self._last: _Epoch | None = None
@@ -63,6 +64,7 @@ class SamplingFigures(Callback):
             "last": None if self._last is None else tuple(self._last),
             "views": list(self._views),
             "names": list(self._names),
+            "allowed": list(self._allowed),
             "every": self._every,
             "seen": self._seen,
         }
@@ -72,6 +74,7 @@ class SamplingFigures(Callback):
         self._held = [_Epoch(*each) for each in state_dict["epochs"]]
         self._last = None if state_dict["last"] is None else _Epoch(*state_dict["last"])
         self._views, self._names = state_dict["views"], state_dict["names"]
+        self._allowed = state_dict["allowed"]
         self._every, self._seen = state_dict["every"], state_dict["seen"]
 
     def on_validation_batch_end(  # noqa: D102
@@ -89,6 +92,8 @@ class SamplingFigures(Callback):
             if self._last is None:
                 self._views += list(batch.x_low[:wanted].cpu().clone())
                 self._names += batch.bag_id[:wanted]
+                if "allowed" in outputs["details"]:
+                    self._allowed += list(outputs["details"]["allowed"][:wanted].clone())
 
     def on_validation_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Holds the maps of the last epoch and of some before it, evenly apart."""
@@ -105,11 +110,16 @@ class SamplingFigures(Callback):
         """Draws the attention over the epochs, and warns where it has never left uniform."""
         if self._last is None or not trainer.is_global_zero:
             return
-        if all(_is_uniform(each) for epoch in (*self._held, self._last) for each in epoch.maps):
+        masks: Sequence[Tensor | None] = self._allowed or [None] * len(self._names)
+        if all(
+            _is_uniform(attention, mask)
+            for epoch in (*self._held, self._last)
+            for attention, mask in zip(epoch.maps, masks, strict=True)
+        ):
             logger.warning(
-                "attention never left uniform over %d epochs: the patches were drawn at random; "
-                "train for longer, with a larger optimizer.lr or a smaller model.entropy",
-                self._seen,
+                "attention never left uniform in %s: the patches were drawn at random; train for "
+                "longer, with a larger optimizer.lr or a smaller model.entropy",
+                "1 epoch" if self._seen == 1 else f"{self._seen} epochs",
             )
         last_is_held = (self._seen - 1) % self._every == 0
         shown = self._held if last_is_held else [*self._held, self._last]
@@ -120,6 +130,7 @@ class SamplingFigures(Callback):
             [epoch.number for epoch in shown],
             self._names,
             receptive_field=_receptive_field(pl_module),
+            allowed=self._allowed or None,
         )
         write_figure(trainer, self.folder, "attention_epochs", draw)
 
@@ -150,10 +161,10 @@ class SamplingFigures(Callback):
             write_figure(trainer, self.folder, "sampled_patches", draw)
 
 
-def _is_uniform(attention: Tensor) -> bool:
-    """Whether no cell has a tenth more or less attention than if all had the same."""
-    relative = attention.double() / attention.double().mean()
-    return bool((relative - 1).abs().max() < 0.1)
+def _is_uniform(attention: Tensor, allowed: Tensor | None) -> bool:
+    """Whether no cell that may be looked at has a tenth more or less than if all had the same."""
+    within = attention.double() if allowed is None else attention[allowed].double()
+    return bool((within / within.mean() - 1).abs().max() < 0.1)
 
 
 def _was_sampled(outputs: Mapping[str, Any], batch: Any) -> bool:
@@ -187,6 +198,8 @@ def sampled_image(
         prediction=description.prediction,
         probability=description.probability,
         receptive_field=receptive_field,
+        window=(int(details["windows"][i, 0]), int(details["windows"][i, 1])),
+        allowed=details["allowed"][i].clone() if "allowed" in details else None,
     )
 
 

@@ -7,7 +7,6 @@ from pathlib import Path
 from milforge.data.faults import Fault
 from milforge.data.images.folder import find_images, open_images, unmatched
 from milforge.data.images.sources.open import SLIDES, TIFFS
-from milforge.data.images.sources.resolution import micrometres_per_pixel
 from milforge.sampling import ImageSource
 
 
@@ -34,12 +33,12 @@ def describe_images(
     if labelled is not None and table is not None:
         named = [*paths, *(fault.bag_id for fault in faults)]
         faults += unmatched(named, labelled, table)
-    lines = [f"{root}: images, {len(paths):,} found", *_of_images(images, paths), *labels]
+    lines = [f"{root}: images, {len(paths):,} found", *_of_images(images), *labels]
     lines.append(f"faults     {len(faults)} (headers read)")
     return lines + [f"  {fault}" for fault in faults], faults
 
 
-def _of_images(images: Mapping[str, ImageSource], paths: Mapping[str, Path]) -> list[str]:
+def _of_images(images: Mapping[str, ImageSource]) -> list[str]:
     if not images:
         return []
     sizes = sorted(
@@ -47,7 +46,7 @@ def _of_images(images: Mapping[str, ImageSource], paths: Mapping[str, Path]) -> 
     )
     (w0, h0), (w1, h1) = sizes[0], sizes[-1]
     largest = "" if sizes[0] == sizes[-1] else f" to {w1:,} x {h1:,}"
-    told = Counter(micrometres_per_pixel(paths[name]) for name in images)
+    told = Counter(image.mpp for image in images.values())
     pixels = {
         "not told" if size is None else f"{size:.4g} µm": count for size, count in told.items()
     }

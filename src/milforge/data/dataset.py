@@ -14,6 +14,7 @@ from torch import Tensor
 from milforge.data.bag import Bag
 from milforge.data.faults import BagError, Fault
 from milforge.data.images.large_image import LargeImage
+from milforge.sampling import ImageSource
 
 # Files are waited for more than computed on; so many bags are in memory at once.
 _THREADS = 4
@@ -95,6 +96,10 @@ class OfferedByDataset(Protocol[Item_co]):
 
     def tile(self, index: int) -> "Tile":
         """What is known of the size of the tiles of a bag: `bag_tile`."""
+        ...
+
+    def source(self, index: int) -> ImageSource | None:
+        """A large image without its view, which need not be read: `image_source`."""
         ...
 
     def set_epoch(self, epoch: int) -> None:
@@ -187,6 +192,12 @@ def bag_tile(bags: LabelledDataset[Item], index: int) -> Tile:
     """What the data set knows of the size of the tiles of a bag."""
     tile: Callable[[int], Tile] | None = getattr(bags, "tile", None)
     return Tile() if tile is None else tile(index)
+
+
+def image_source(bags: LabelledDataset[Any], index: int) -> ImageSource | None:
+    """A large image without its view, where the data set can do without; else None."""
+    source: Callable[[int], ImageSource | None] | None = getattr(bags, "source", None)
+    return None if source is None else source(index)
 
 
 def set_epoch(bags: LabelledDataset[Item], epoch: int) -> None:

@@ -1,6 +1,7 @@
 """A whole network for large images: attention sampling and a linear head."""
 
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import cast
 
 import torch
@@ -9,9 +10,12 @@ from torch import Tensor, nn
 from milforge.data import ImageBatch
 from milforge.data.images.sources.level import at_full_resolution
 from milforge.models.output import BagOutput
-from milforge.sampling import AttentionSampling, MultinomialEntropy, patch_offsets
+from milforge.sampling import AttentionSampling, ImageSource, MultinomialEntropy, Tissue
 from milforge.sampling.attention_sampling import Inference
 from milforge.sampling.expectation import Estimator
+from milforge.sampling.micrometres import window_size
+
+_THREADS = 8  # files are waited for
 
 
 class SamplingNetwork(nn.Module):
@@ -32,6 +36,10 @@ class SamplingNetwork(nn.Module):
         estimator: `unordered`, `ordered` or `published`; see `milforge.sampling.expectation`.
         inference: `sample`, `topk` or `full`; see `milforge.sampling.AttentionSampling`.
         dropout: probability of dropping a feature of the image.
+        inside: whether patches at the edge are moved into the image.
+        tissue: which patches of a slide may be looked at; None: all.
+        patch_um: height of a patch in micrometres, scaled to `patch_size`; None: a pixel of a patch
+            is one of the image.
 
     Attributes:
         batch_type: the kind of batch it takes.
@@ -56,6 +64,9 @@ class SamplingNetwork(nn.Module):
         estimator: Estimator = "unordered",
         inference: Inference = "sample",
         dropout: float = 0.0,
+        inside: bool = False,
+        tissue: Tissue | None = None,
+        patch_um: float | None = None,
     ) -> None:
         super().__init__()
         (channels,) = instance_shape
@@ -71,6 +82,9 @@ class SamplingNetwork(nn.Module):
             receptive_field,
             estimator=estimator,
             inference=inference,
+            inside=inside,
+            tissue=tissue,
+            patch_um=patch_um,
         )
         self.dropout = nn.Dropout(dropout)
         self.head = nn.Linear(cast(int, features.out_dim), num_outputs)
@@ -82,9 +96,11 @@ class SamplingNetwork(nn.Module):
             In the details: `attention` `(B, h, w)` probabilities, their `attention_entropy` `(B,)`
             in nats, and `patches` `(B, n, C, ph, pw)`, what was looked at. Out of training also
             where these lie, in the order drawn: `offsets` `(B, n, 2)` int64, row and column of
-            their upper left corners, `coords` `(B, n, 2)`, x and y of these at full resolution,
-            from any level, and `weights` `(B, n)`, their probabilities under
-            the attention, whose logarithms are the scores.
+            their upper left corners, `windows` `(B, 2)` int64, the height and width of what they
+            show, `coords` `(B, n, 2)`, x and y of the corners at full resolution, from any level,
+            `weights` `(B, n)`, their probabilities under the attention, whose logarithms are the
+            scores, and, where there may be glass, `allowed` `(B, h, w)` bool, the cells that may be
+            looked at.
 
         Raises:
             ValueError: where the images have other channels than the network was built for, and as
@@ -110,8 +126,24 @@ class SamplingNetwork(nn.Module):
             corners = torch.stack([at_full_resolution(source, each) for source, each in pairs])
             weights = weights.float()
             scores = weights.log().flatten()
-            details |= {"offsets": offsets, "coords": corners.flip(2).float(), "weights": weights}
+            windows = torch.tensor(self.sampling.placement(batch.x_low).windows(batch.x_high))
+            details |= {"offsets": offsets, "windows": windows}
+            details |= {"coords": corners.flip(2).float(), "weights": weights}
+            allowed = self.sampling.allowed(attention, batch.x_low, batch.x_high)
+            if allowed is not None:
+                details["allowed"] = allowed
         return BagOutput(logits, scores, self.sampling.penalty(attention), details=details)
+
+    def check_sources(self, sources: Sequence[ImageSource]) -> None:
+        """Checks that patches can be cut from images, of which only headers are read.
+
+        Raises:
+            ValueError: as `milforge.sampling.micrometres.window_size`.
+        """
+        size, patch_um = self.sampling.patch_size or (1, 1), self.sampling.patch_um
+        if patch_um is not None:
+            with ThreadPoolExecutor(_THREADS) as pool:
+                list(pool.map(lambda source: window_size(source, size, patch_um), sources))
 
     @torch.no_grad()
     def places(self, batch: ImageBatch, attention: Tensor) -> tuple[Tensor, Tensor]:
@@ -126,16 +158,6 @@ class SamplingNetwork(nn.Module):
             probabilities `(B, n)`, in the order drawn.
         """
         indices, probabilities = self.sampling.locate(attention, seeds=batch.seeds)
-        low = (batch.x_low.shape[2], batch.x_low.shape[3])
-        offsets = [
-            patch_offsets(
-                each[None].cpu(),
-                (attention.shape[1], attention.shape[2]),
-                low,
-                source.shape[1:],
-                self.sampling.patch_size or low,
-                self.sampling.receptive_field,
-            )
-            for each, source in zip(indices, batch.x_high, strict=True)
-        ]
-        return torch.cat(offsets), probabilities
+        map_size = (attention.shape[1], attention.shape[2])
+        placement = self.sampling.placement(batch.x_low)
+        return placement.offsets(indices, map_size, batch.x_low, batch.x_high), probabilities

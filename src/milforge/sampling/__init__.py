@@ -9,6 +9,7 @@ from milforge.sampling.patches import extract_patches
 from milforge.sampling.read import read_patches
 from milforge.sampling.sample_patches import SamplePatches
 from milforge.sampling.source import ImageSource
+from milforge.sampling.tissue import Tissue, tissue_mask
 
 __all__ = [
     "AttentionSampling",
@@ -17,9 +18,11 @@ __all__ = [
     "ImageSource",
     "MultinomialEntropy",
     "SamplePatches",
+    "Tissue",
     "expectation",
     "extract_patches",
     "patch_offsets",
     "read_patches",
     "sample_locations",
+    "tissue_mask",
 ]

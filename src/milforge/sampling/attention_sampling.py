@@ -20,8 +20,11 @@ from milforge.sampling.locations import (
     top_locations,
 )
 from milforge.sampling.offsets import check_size
-from milforge.sampling.sample_patches import as_float, patches_at
+from milforge.sampling.patches import as_float
+from milforge.sampling.placement import Placement
+from milforge.sampling.sample_patches import patches_at
 from milforge.sampling.source import ImageSource
+from milforge.sampling.tissue import Tissue, masked_attention, tissue_cells
 
 Inference = Literal["sample", "topk", "full"]
 
@@ -65,10 +68,15 @@ class AttentionSampling(nn.Module):
         receptive_field: as `patch_offsets` takes it; 0 for padded convolutions.
         estimator: `unordered`, `ordered` or `published`, as `expectation` explains them.
         inference: `sample`, `topk` or `full`.
+        inside: whether patches at the edge are moved into the image; else there is 0 beyond it.
+        tissue: which patches of a slide may be looked at; the attention is 0 at the others. None:
+            all.
+        patch_um: height of a patch in micrometres, its width follows: what sources have of it is
+            scaled to `patch_size`. None: a pixel of a patch is one of the image.
 
     Raises:
-        ValueError: for an unknown estimator or inference, n_patches below 1, or a patch size that
-            is not a height and a width of at least 1.
+        ValueError: for an unknown estimator or inference, n_patches below 1, a patch size that
+            is not a height and a width of at least 1, or a patch_um that is not above 0.
 
     Example:
         >>> attention = nn.Sequential(nn.Conv2d(1, 1, 3, padding=1), nn.Flatten(1), nn.Softmax(1))
@@ -94,6 +102,9 @@ class AttentionSampling(nn.Module):
         *,
         estimator: Estimator = "unordered",
         inference: Inference = "sample",
+        inside: bool = False,
+        tissue: Tissue | None = None,
+        patch_um: float | None = None,
     ) -> None:
         super().__init__()
         if n_patches < 1:
@@ -104,6 +115,8 @@ class AttentionSampling(nn.Module):
             )
         if patch_size is not None:
             check_size("patch_size", patch_size)
+        if patch_um is not None and not 0 < patch_um < float("inf"):
+            raise ValueError(f"expected patch_um above 0 micrometres, got {patch_um}")
         self.attention = attention
         self.feature = feature
         self.patch_size = None if patch_size is None else (patch_size[0], patch_size[1])
@@ -111,6 +124,9 @@ class AttentionSampling(nn.Module):
         self.attention_regularizer = attention_regularizer
         self.receptive_field = receptive_field
         self.inference: Inference = inference
+        self.inside = inside
+        self.tissue = tissue
+        self.patch_um = patch_um
         self.expectation = Expectation(replace, estimator)
 
     def forward(
@@ -130,12 +146,12 @@ class AttentionSampling(nn.Module):
             seeds: `(B,)` integers, as `locate` takes them.
 
         Returns:
-            `features` `(B, ...)`; `attention` `(B, h, w)` as the network gave it; `patches`
-            `(B, n, C, ph, pw)`, those of `locate`.
+            `features` `(B, ...)`; `attention` `(B, h, w)` as the network gave it, or as
+            `masked_attention` makes of it; `patches` `(B, n, C, ph, pw)`, those of `locate`.
 
         Raises:
-            ValueError: where the shapes do not fit each other, or as `sample_locations` and
-                `read_patches`.
+            ValueError: where the shapes do not fit each other, or as `sample_locations`,
+                `read_patches` and `window_size`.
             OSError: where a source cannot be read; names file and window.
         """
         if x_low.ndim != 4:
@@ -144,6 +160,9 @@ class AttentionSampling(nn.Module):
             )
         x_low = as_float(x_low, torch.get_default_dtype())
         attention = self.attention(x_low)
+        allowed = self.allowed(attention, x_low, x_high)
+        if allowed is not None:
+            attention = masked_attention(attention, allowed)
         indices, probabilities = self.locate(attention, seeds=seeds)
         patches = self._cut(indices, attention, x_low, x_high)
         if self.training or self.inference == "sample":
@@ -155,6 +174,31 @@ class AttentionSampling(nn.Module):
         else:
             features = self._full(attention, x_low, x_high)
         return AttentionSamplingOutput(features, attention, patches)
+
+    @torch.no_grad()
+    def allowed(
+        self, attention: Tensor, x_low: Tensor, x_high: Tensor | Sequence[ImageSource]
+    ) -> Tensor | None:
+        """The cells of a map `(B, h, w)` whose patches hold enough tissue.
+
+        Returns:
+            `(B, h, w)` bool, as `tissue_cells`; None where patches may lie anywhere.
+
+        Raises:
+            ValueError: as `forward`.
+        """
+        views = as_float(x_low, torch.get_default_dtype())
+        mask = None if self.tissue is None else self.tissue(views)
+        if self.tissue is None or mask is None:
+            return None
+        check_map(attention, 1)
+        size = (attention.shape[1], attention.shape[2])
+        return tissue_cells(mask, size, x_low, x_high, self.placement(x_low), self.tissue.least)
+
+    def placement(self, x_low: Tensor) -> Placement:
+        """How patches lie in images with these views."""
+        size = self.patch_size or (x_low.shape[2], x_low.shape[3])
+        return Placement(size, self.receptive_field, self.inside, self.patch_um)
 
     def locate(
         self, attention: Tensor, *, seeds: Tensor | Sequence[int] | None = None
@@ -219,7 +263,8 @@ class AttentionSampling(nn.Module):
         """The arguments that are no modules, for `print`."""
         return (
             f"patch_size={self.patch_size}, n_patches={self.n_patches}, "
-            f"receptive_field={self.receptive_field}, inference={self.inference}"
+            f"receptive_field={self.receptive_field}, inference={self.inference}, "
+            f"inside={self.inside}, tissue={self.tissue}, patch_um={self.patch_um}"
         )
 
     def _cut(
@@ -230,8 +275,7 @@ class AttentionSampling(nn.Module):
         x_high: Tensor | Sequence[ImageSource],
     ) -> Tensor:
         map_size = (attention.shape[1], attention.shape[2])
-        size = self.patch_size or (x_low.shape[2], x_low.shape[3])
-        return patches_at(indices, map_size, x_low, x_high, size, self.receptive_field)
+        return patches_at(indices, map_size, x_low, x_high, self.placement(x_low))
 
     def _features(self, patches: Tensor) -> Tensor:
         """Features `(B, n, ...)` of patches `(B, n, C, ph, pw)`."""

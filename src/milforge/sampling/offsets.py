@@ -13,13 +13,16 @@ def patch_offsets(
     high_size: tuple[int, int],
     patch_size: tuple[int, int],
     receptive_field: int = 0,
+    *,
+    inside: bool = False,
 ) -> Tensor:
     """Upper left corners of the patches of these cells in the high-resolution image.
 
     Along each axis, with `scale = high / low` and `step = (low - rf) * scale / map`,
     `offset = rf / 2 * scale + index * step + step / 2 - patch / 2`, rounded half to even: the
-    patch lies centred where the cell does. It is not moved into the image, so that a patch at the
-    edge may reach beyond it, by less than half its size.
+    patch lies centred where the cell does. At the edge of the image it may reach beyond it, by less
+    than half its size; unless it is moved, with `inside`, by as little as puts it into the image. A
+    patch that is larger than the image then covers all of it.
 
     Args:
         indices: `(B, n, 2)` integer, row and column of each cell.
@@ -29,6 +32,7 @@ def patch_offsets(
         patch_size: height and width of a patch.
         receptive_field: pixels of the low-resolution image that the map has lost on both sides
             together: 0 for padded convolutions; for valid ones their receptive field minus 1.
+        inside: whether patches at the edge are moved into the image.
 
     Returns:
         `(B, n, 2)` int64, the row and the column; below 0 where a patch begins before the image.
@@ -42,6 +46,9 @@ def patch_offsets(
         >>> patch_offsets(indices, (10, 10), (20, 20), (200, 200), (50, 50))
         tensor([[[-15, -15],
                  [165,  65]]])
+        >>> patch_offsets(indices, (10, 10), (20, 20), (200, 200), (50, 50), inside=True)
+        tensor([[[  0,   0],
+                 [150,  65]]])
     """
     if (
         indices.ndim != 3
@@ -74,7 +81,10 @@ def patch_offsets(
         index = indices[..., axis].double()
         numerator = (2 * index + 1) * float((low - receptive_field) * high)
         numerator += receptive_field * high * cells - patch * low * cells
-        axes.append((numerator / (2 * low * cells)).round().long())
+        offsets = (numerator / (2 * low * cells)).round().long()
+        if inside:
+            offsets = offsets.clamp(min(0, high - patch), max(0, high - patch))
+        axes.append(offsets)
     return torch.stack(axes, dim=-1)
 
 

@@ -55,6 +55,21 @@ def extract_patches(image: Tensor, offsets: Tensor, patch_size: tuple[int, int])
     return gather_patches(image, offsets.to(image.device), patch_size)
 
 
+def as_float(image: Tensor, dtype: torch.dtype) -> Tensor:
+    """Float images as they are; uint8 as this dtype in [0, 1].
+
+    Raises:
+        ValueError: for any other dtype.
+    """
+    if image.is_floating_point():
+        return image
+    if image.dtype != torch.uint8:
+        raise ValueError(
+            f"expected images of uint8 or float, got {image.dtype}: convert them to float"
+        )
+    return image.to(dtype).div_(255)
+
+
 def gather_patches(image: Tensor, offsets: Tensor, patch_size: tuple[int, int]) -> Tensor:
     """`extract_patches` by one indexing operation: for a GPU, which it does not synchronise."""
     _, channels, height, width = image.shape

@@ -6,8 +6,10 @@ import torch
 from torch import Tensor, nn
 
 from milforge.sampling.locations import sample_locations
-from milforge.sampling.offsets import check_size, patch_offsets
-from milforge.sampling.patches import extract_patches
+from milforge.sampling.micrometres import read_scaled
+from milforge.sampling.offsets import check_size
+from milforge.sampling.patches import as_float, extract_patches
+from milforge.sampling.placement import Placement
 from milforge.sampling.read import read_patches
 from milforge.sampling.source import ImageSource
 
@@ -73,10 +75,8 @@ class SamplePatches(nn.Module):
             attention, self.n_patches, replace=self.replace, use_logits=self.use_logits
         )
         map_size = (attention.shape[1], attention.shape[2])
-        patches = patches_at(
-            indices, map_size, x_low, x_high, self.patch_size, self.receptive_field
-        )
-        return patches, probabilities
+        placement = Placement(self.patch_size, self.receptive_field)
+        return patches_at(indices, map_size, x_low, x_high, placement), probabilities
 
     def extra_repr(self) -> str:
         """The arguments, for `print`."""
@@ -92,8 +92,7 @@ def patches_at(
     map_size: tuple[int, int],
     x_low: Tensor,
     x_high: Tensor | Sequence[ImageSource],
-    patch_size: tuple[int, int],
-    receptive_field: int = 0,
+    placement: Placement,
 ) -> Tensor:
     """The patches of given cells as float, on the device of the low-resolution images.
 
@@ -102,65 +101,24 @@ def patches_at(
         map_size: height and width of the attention map.
         x_low: `(B, C, H, W)`, the low-resolution images.
         x_high: `(B, C, H', W')`, float or uint8; or `B` sources, each of a size of its own.
-        patch_size: height and width of a patch.
-        receptive_field: as `patch_offsets` takes it.
+        placement: how large the patches are, and where they lie.
 
     Returns:
         `(B, n, C, ph, pw)` float; what was read from sources is of the dtype of `x_low` where that
         is float.
 
     Raises:
-        ValueError: as `patch_offsets`, `extract_patches`, `read_patches` and `as_float`.
+        ValueError: as `Placement.offsets`, `extract_patches`, `read_patches` and `as_float`.
         OSError: where a source cannot be read.
     """
     dtype = x_low.dtype if x_low.is_floating_point() else torch.get_default_dtype()
-    if not isinstance(x_high, Tensor):
-        return as_float(_read(indices, map_size, x_low, x_high, patch_size, receptive_field), dtype)
-    if x_low.ndim != 4 or x_high.ndim != 4:
-        raise ValueError(
-            "expected low- and high-resolution images of shape (B, C, H, W), got "
-            f"{tuple(x_low.shape)} and {tuple(x_high.shape)}"
-        )
-    low, high = (x_low.shape[2], x_low.shape[3]), (x_high.shape[2], x_high.shape[3])
-    offsets = patch_offsets(indices, map_size, low, high, patch_size, receptive_field)
-    return as_float(extract_patches(x_high, offsets, patch_size).to(x_low.device), dtype)
-
-
-def _read(
-    indices: Tensor,
-    map_size: tuple[int, int],
-    x_low: Tensor,
-    sources: Sequence[ImageSource],
-    patch_size: tuple[int, int],
-    receptive_field: int,
-) -> Tensor:
-    """The patches from sources, uint8 or float of the dtype of `x_low`, on its device."""
-    if x_low.ndim != 4 or len(indices) != len(sources):
-        raise ValueError(
-            f"expected {len(indices)} sources, one for each attention map, and low-resolution "
-            f"images of shape (B, C, H, W), got {len(sources)} sources and {tuple(x_low.shape)}"
-        )
-    low = (x_low.shape[2], x_low.shape[3])
-    # The sizes differ, the arithmetic is small: where the images are read, not on a GPU.
-    offsets = [
-        patch_offsets(each[None], map_size, low, source.shape[1:], patch_size, receptive_field)
-        for each, source in zip(indices.cpu(), sources, strict=True)
-    ]
-    patches = read_patches(sources, torch.cat(offsets), patch_size).to(x_low.device)
+    offsets = placement.offsets(indices, map_size, x_low, x_high)
+    size = placement.patch_size
+    if isinstance(x_high, Tensor):
+        return as_float(extract_patches(x_high, offsets, size).to(x_low.device), dtype)
+    if placement.patch_um is not None:
+        windows = placement.windows(x_high)
+        return read_scaled(x_high, offsets, windows, size, dtype).to(x_low.device)
+    patches = read_patches(x_high, offsets, size).to(x_low.device)
     floats = patches.is_floating_point() and x_low.is_floating_point()
-    return patches.to(x_low.dtype) if floats else patches
-
-
-def as_float(image: Tensor, dtype: torch.dtype) -> Tensor:
-    """Float images as they are; uint8 as this dtype in [0, 1].
-
-    Raises:
-        ValueError: for any other dtype.
-    """
-    if image.is_floating_point():
-        return image
-    if image.dtype != torch.uint8:
-        raise ValueError(
-            f"expected images of uint8 or float, got {image.dtype}: convert them to float"
-        )
-    return image.to(dtype).div_(255)
+    return as_float(patches.to(x_low.dtype) if floats else patches, dtype)

@@ -28,6 +28,11 @@ class ImageSource(Protocol):
         """Height and width of each level of resolution; the first is the full one."""
         ...
 
+    @property
+    def mpp(self) -> float | None:
+        """Micrometres of a pixel at full resolution, across; None where that is not known."""
+        ...
+
     def read(self, offsets: Tensor, size: tuple[int, int], level: int = 0) -> Tensor:
         """Windows of the image.
 

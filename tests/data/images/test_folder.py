@@ -19,6 +19,7 @@ from milforge.data import (
     collate_images,
     image_folder,
 )
+from milforge.data.dataset import image_source
 from milforge.data.images.folder import find_images, open_images, unmatched
 from milforge.data.images.sources import LevelSource, TolerantSource, open_source
 from milforge.data.images.sources.level import at_full_resolution
@@ -89,6 +90,7 @@ def test_views_by_scale_and_several_labels(folder):
         ImageFolder(opened, low_scale=0.1), range(3), torch.tensor([[0, 1], [1, 1], [0, 0]])
     )
     assert data[1].low.shape == (3, 15, 20)
+    assert image_source(data, 1) is opened["b"]
     assert data[1].y.tolist() == [1, 1]
 
 
@@ -349,3 +351,15 @@ def test_options_are_refused_before_any_file_is_looked_at(tmp_path):
         image_folder(str(tmp_path / "nowhere"), on_error="ignore")
     with pytest.raises(FileNotFoundError, match=r"give data\.root"):
         image_folder(str(tmp_path / "nowhere"))
+
+
+@pytest.mark.parametrize("half", [False, True])
+def test_what_a_file_says_of_its_pixels_is_pickled_with_it(tmp_path, half):
+    """So that worker processes do not open it again to know."""
+    resolution = {"resolution": (20_000, 20_000), "resolutionunit": "CENTIMETER"} if half else {}
+    write_tiff(tmp_path / "a.tif", np.zeros((70, 70, 3), np.uint8), **resolution)
+    source = open_source(tmp_path / "a.tif")
+    expected = 0.5 if half else None
+    assert source.mpp == expected
+    (tmp_path / "a.tif").unlink()
+    assert pickle.loads(pickle.dumps(source)).mpp == expected

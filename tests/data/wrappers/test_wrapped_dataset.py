@@ -13,7 +13,7 @@ from milforge.data import (
     bag_sizes,
     set_epoch,
 )
-from milforge.data.dataset import LabelledDataset, OfferedByDataset
+from milforge.data.dataset import LabelledDataset, OfferedByDataset, image_source
 from milforge.graph import AdjacencyBuilder
 
 
@@ -44,6 +44,9 @@ class Full(Plain):
     def set_epoch(self, epoch):
         self.epoch = epoch
 
+    def source(self, index):
+        return f"source {index}"
+
 
 def test_nothing_that_a_data_set_may_offer_is_lost():
     offered = {
@@ -58,6 +61,7 @@ def test_nothing_that_a_data_set_may_offer_is_lost():
         "faults",
         "state",
         "tile",
+        "source",
     }
     # Of bags that do not differ by epoch it has no such method either.
     assert offered - {"set_epoch"} <= vars(WrappedDataset).keys()
@@ -74,6 +78,7 @@ def test_it_is_handed_on_through_any_number_of_wrappers(wrap):
     assert bags.labels is Plain.labels
     assert bag_sizes(bags) is Full.sizes
     assert bag_outline(bags, 1).x.shape == (3, 0)
+    assert image_source(bags, 1) == "source 1"
     assert bags[1].bag_id == "epoch 0"
     set_epoch(bags, 2)
     assert bags[1].bag_id == bag_outline(bags, 1).bag_id == "epoch 2"
@@ -82,5 +87,6 @@ def test_it_is_handed_on_through_any_number_of_wrappers(wrap):
 def test_what_the_data_set_does_not_offer_is_done_without():
     for bags in (Plain(), WrappedDataset(Plain())):
         assert bag_sizes(bags) is None
+        assert image_source(bags, 1) is None
         assert torch.equal(bag_outline(bags, 1).x, torch.ones(3, 2))
         set_epoch(bags, 2)

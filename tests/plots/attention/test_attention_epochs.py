@@ -190,3 +190,14 @@ def test_uniform_attention_hides_nothing_of_the_image():
     assert (first == 0).all()
     assert last[3, 4] == 0.6
     assert 0 < last[0, 0] < 0.6
+
+
+def test_of_a_slide_its_tissue_alone_counts():
+    allowed = torch.zeros(1, 12, 15, dtype=torch.bool)
+    allowed[:, 3:5] = True
+    even = allowed / 30.0
+    figure = plot_attention_over_epochs(views(1), [even], [0], ["one"], allowed=allowed)
+    assert row_labels(figure)[0] == ["one", f"uniform: {np.log(30):.2f} nats"]
+    np.testing.assert_allclose(heat(panels(figure)[0]), 1)
+    with pytest.raises(ValueError, match="2 masks and 1 names"):
+        plot_attention_over_epochs(views(1), [even], [0], ["one"], allowed=[allowed[0]] * 2)

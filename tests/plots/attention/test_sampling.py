@@ -330,6 +330,25 @@ def test_the_entropy_stands_below_the_map():
     assert ax.get_xlabel() == f"entropy {nats:.2f} of {np.log(500):.2f} nats"
 
 
+def test_cells_that_may_not_be_looked_at_do_not_count():
+    """Uniform over the upper half: a map of 10 x 25 cells, transparent everywhere."""
+    allowed = torch.zeros(20, 25, dtype=torch.bool)
+    allowed[:10] = True
+    image = replace(sampled(2), attention=allowed / 250.0, allowed=allowed)
+    (ax,) = titled(plot_sampled_patches([image]), "attention")
+    assert ax.get_xlabel() == f"entropy {np.log(250):.2f} of {np.log(250):.2f} nats"
+    np.testing.assert_allclose(ax.images[1].get_array(), 1)
+    assert not np.asarray(ax.images[1].get_alpha()).any()
+
+
+def test_a_frame_is_as_large_as_what_its_patch_shows():
+    """In a view of a tenth of the size; patches of 20 x 20 show 40 x 60 pixels."""
+    image = at((20, 30), window=(40, 60))
+    (ax,) = titled(plot_sampled_patches([image]), "sampled patches")
+    (frame,) = [each for each in ax.patches if isinstance(each, Rectangle)]
+    assert (frame.get_height(), frame.get_width()) == pytest.approx((4, 6))
+
+
 def test_attention_all_in_one_cell_can_be_drawn():
     attention = torch.zeros(20, 25)
     attention[3, 4] = 2.0
@@ -466,6 +485,8 @@ def test_no_images_are_refused():
         ({"attention": -torch.rand(20, 25)}, "finite values of 0 or more.*softmax"),
         ({"attention": torch.full((20, 25), float("nan"))}, "got values from nan"),
         ({"attention": torch.full((20, 25), float("inf"))}, "to inf"),
+        ({"allowed": torch.ones(20, 24).bool()}, r"shape \(20, 25\), as the map.*\(20, 24\)"),
+        ({"allowed": torch.zeros(20, 25).bool()}, "at least one, got 0 of shape"),
         ({"attention": torch.zeros(20, 25)}, "not all zero, got values from 0 to 0"),
         ({"patches": torch.rand(6, 30, 24)}, r"patches of shape \(n, C, ph, pw\)"),
         ({"patches": torch.rand(0, 1, 30, 24)}, "n at least 1"),

@@ -63,6 +63,11 @@ class Canvas:
         """One level of resolution."""
         return (self.size,)
 
+    @property
+    def mpp(self) -> None:
+        """None: it is of no microscope."""
+        return None
+
     def read(self, offsets: Tensor, size: tuple[int, int], level: int = 0) -> Tensor:
         """Windows of the canvas, `(n, 1, h, w)` uint8; see `ImageSource.read`."""
         if level != 0:

@@ -53,6 +53,10 @@ class ImageFolder:
         """A folder knows no labels: they come from a table."""
         return None
 
+    def source(self, index: int) -> ImageSource:
+        """The image of that number, of which nothing is read."""
+        return self.sources[index]
+
     def __getitem__(self, index: int) -> LargeImage:
         """The image of that number, its low-resolution view read."""
         source = self.sources[index]

@@ -12,6 +12,7 @@ from milforge.data.bag import Bag
 from milforge.data.dataset import Item, LabelledDataset, Tile
 from milforge.data.faults import Fault
 from milforge.data.wrappers.wrapped_dataset import WrappedDataset
+from milforge.sampling import ImageSource
 
 
 class LabelledBags(WrappedDataset[Item]):
@@ -106,3 +107,7 @@ class LabelledBags(WrappedDataset[Item]):
     def tile(self, index: int) -> Tile:
         """What is known of the size of the tiles of that bag."""
         return super().tile(int(self.numbers[index]))
+
+    def source(self, index: int) -> ImageSource | None:
+        """The large image of that number, without its view."""
+        return super().source(int(self.numbers[index]))

@@ -18,9 +18,11 @@ from milforge.data.dataset import (
     bag_state,
     bag_tile,
     differs_by_epoch,
+    image_source,
     set_epoch,
 )
 from milforge.data.faults import Fault
+from milforge.sampling import ImageSource
 
 
 class WrappedDataset(Generic[Item]):
@@ -83,3 +85,7 @@ class WrappedDataset(Generic[Item]):
     def tile(self, index: int) -> Tile:
         """What is known of the size of the tiles of the bag of that number."""
         return bag_tile(self.bags, index)
+
+    def source(self, index: int) -> ImageSource | None:
+        """The large image of that number, without its view; see `OfferedByDataset.source`."""
+        return image_source(self.bags, index)

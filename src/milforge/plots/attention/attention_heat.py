@@ -20,7 +20,13 @@ SHADES = 0.2, 0.9  # of the image below, so that its black does not swallow the 
 BAR_WIDTH, BAR_SPACE = 0.12, 1.0  # inches: of the bar, and with its text
 
 
-def check_view(where: str, low: Tensor, attention: Tensor, receptive_field: int) -> None:
+def check_view(
+    where: str,
+    low: Tensor,
+    attention: Tensor,
+    receptive_field: int,
+    allowed: Tensor | None = None,
+) -> None:
     """Raises a ValueError, which begins with `where`, unless the map fits the image.
 
     Args:
@@ -28,6 +34,7 @@ def check_view(where: str, low: Tensor, attention: Tensor, receptive_field: int)
         low: `(C, h, w)`, not empty.
         attention: `(mh, mw)` finite, not negative, not all zero.
         receptive_field: at least 0 and below the size of the image.
+        allowed: `(mh, mw)` bool, not all False; None: all.
     """
     if low.ndim != 3 or not low.numel():
         raise ValueError(
@@ -48,6 +55,12 @@ def check_view(where: str, low: Tensor, attention: Tensor, receptive_field: int)
         raise ValueError(
             f"{where}: expected a receptive field of at least 0 and below the image size "
             f"{tuple(low.shape[1:])}, got {receptive_field}"
+        )
+    if allowed is not None and (allowed.shape != attention.shape or not allowed.any()):
+        raise ValueError(
+            f"{where}: expected the cells that may be looked at of shape "
+            f"{tuple(attention.shape)}, as the map, and at least one, got "
+            f"{int(allowed.sum())} of shape {tuple(allowed.shape)}"
         )
 
 
@@ -73,10 +86,20 @@ def draw_view(ax: Axes, view: NDArray[np.float32]) -> None:
     ax.spines[:].set(color=PALE, linewidth=0.6)
 
 
-def relative_attention(attention: Tensor) -> NDArray[np.float64]:
-    """A map `(mh, mw)` divided by its mean: 1 where uniform."""
+def relative_attention(attention: Tensor, allowed: Tensor | None = None) -> NDArray[np.float64]:
+    """A map `(mh, mw)` divided by its mean: 1 where uniform.
+
+    Args:
+        attention: the map.
+        allowed: `(mh, mw)` bool, the cells that may be looked at: the mean is theirs, and the
+            others are 1. None: all.
+    """
     values = attention.detach().cpu().double().numpy()
-    relative: NDArray[np.float64] = values / values.mean()
+    if allowed is None:
+        relative: NDArray[np.float64] = values / values.mean()
+        return relative
+    within = allowed.cpu().numpy()
+    relative = np.where(within, values / values[within].mean(), 1)
     return relative
 
 
@@ -86,9 +109,9 @@ def entropy(attention: Tensor) -> float:
     return float(entr(values / values.sum()).sum())
 
 
-def most_entropy(attention: Tensor) -> float:
-    """Entropy of uniform attention over as many cells, in nats."""
-    return math.log(attention.numel())
+def most_entropy(attention: Tensor, allowed: Tensor | None = None) -> float:
+    """Entropy of uniform attention over as many cells, of those that are allowed, in nats."""
+    return math.log(attention.numel() if allowed is None else int(allowed.sum()))
 
 
 def draw_heat(

@@ -55,6 +55,8 @@ class SampledImage:
         prediction: predicted label, as text; wrong where it is not `y`.
         probability: probability of the predicted label; None where the task has none.
         receptive_field: as `patch_offsets` takes it; 0 for padded convolutions.
+        window: height and width of what a patch shows, at full resolution; None: the patch's own.
+        allowed: `(mh, mw)` bool, the cells that may be looked at; None: all.
 
     Raises:
         ValueError: where a part has another shape or values, or a patch lies outside of the image.
@@ -71,10 +73,12 @@ class SampledImage:
     prediction: str
     probability: float | None
     receptive_field: int = 0
+    window: tuple[int, int] | None = None
+    allowed: Tensor | None = None
 
     def __post_init__(self) -> None:
         where, count = f"image {self.bag_id!r}", len(self.patches)
-        check_view(where, self.low, self.attention, self.receptive_field)
+        check_view(where, self.low, self.attention, self.receptive_field, self.allowed)
         if self.patches.ndim != 4 or not self.patches.numel():
             raise ValueError(
                 f"{where}: expected patches of shape (n, C, ph, pw) with n at least 1, got "
@@ -96,7 +100,8 @@ class SampledImage:
                 f"{self.offsets.dtype} of shape {tuple(self.offsets.shape)}"
             )
         check_size("high_size", self.high_size)
-        first, last = self.offsets.cpu(), self.offsets.cpu() + torch.tensor(self.patches.shape[2:])
+        first = self.offsets.cpu()
+        last = first + torch.tensor(self.window or self.patches.shape[2:])
         outside = ((last <= 0) | (first >= torch.tensor(self.high_size))).any(dim=1)
         if outside.any():
             raise ValueError(
@@ -122,8 +127,9 @@ def plot_sampled_patches(images: Sequence[SampledImage]) -> Figure:
     A row an image. Frames and patches are numbered in the order drawn, of more than 16 patches the
     first 16; a frame ends at the edge of the image, and patches drawn more than once share one.
     Above a patch stands its probability. The map shows the number of cells times the attention, so
-    1 is uniform, in logarithms: from 0.5 to 2 at least, and less than 0.1 looks like 0.1. The
-    image below it is grey. One channel is drawn grey, three as RGB, any other number as its mean.
+    1 is uniform, in logarithms: from 0.5 to 2 at least, and less than 0.1 looks like 0.1. Only the
+    cells count that may be looked at; the others are transparent. The image below it is grey.
+    One channel is drawn grey, three as RGB, any other number as its mean.
 
     Args:
         images: at least one.
@@ -195,8 +201,8 @@ def _draw_frames(
     draw_view(ax, view)
     offsets = image.offsets[:MOST_PATCHES].cpu().numpy()
     height, width = view.shape[:2]
-    patch_size = (image.patches.shape[2], image.patches.shape[3])
-    frames = frames_in_view(offsets, patch_size, image.high_size, (height, width))
+    window = image.window or (image.patches.shape[2], image.patches.shape[3])
+    frames = frames_in_view(offsets, window, image.high_size, (height, width))
     draw_frames(ax, frames, 72 * size[0] / height)
     ax.set_title("sampled patches", fontsize=SMALL, color=INK, pad=4)
     text = f"{image.high_size[1]:,} x {image.high_size[0]:,} pixels"
@@ -204,11 +210,12 @@ def _draw_frames(
 
 
 def _draw_attention(ax: Axes, cax: Axes, image: SampledImage, view: NDArray[np.float32]) -> None:
-    relative = relative_attention(image.attention)
+    relative = relative_attention(image.attention, image.allowed)
     norm = attention_norm(relative)
     draw_heat(ax, view, relative, norm, image.receptive_field)
     ax.set_title("attention", fontsize=SMALL, color=INK, pad=4)
-    reached, most = entropy(image.attention), most_entropy(image.attention)
+    reached = entropy(image.attention)
+    most = most_entropy(image.attention, image.allowed)
     ax.set_xlabel(f"entropy {reached:.2f} of {most:.2f} nats", fontsize=SMALL, color=INK)
     draw_bar(cax, norm, below=bool(relative.min() < norm.vmin))
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from torch import Tensor
 
 from milforge.data.files import kind_of
 from milforge.data.images.sources.handles import Handle, handles
+from milforge.data.images.sources.resolution import micrometres_per_pixel
 from milforge.sampling.offsets import check_size
 
 _MOST_PIXELS = 10**13  # a hundred times what scanners make; a header may say anything
@@ -69,6 +71,11 @@ class FileSource:
     def levels(self) -> tuple[tuple[int, int], ...]:
         """Height and width of each level of resolution; the first is the full one."""
         return self._levels
+
+    @cached_property
+    def mpp(self) -> float | None:
+        """Micrometres of a pixel; read when it is first asked for, and pickled from then on."""
+        return micrometres_per_pixel(self.path)
 
     def read(self, offsets: Tensor, size: tuple[int, int], level: int = 0) -> Tensor:
         """Windows of the image, as `ImageSource.read` has it; threads may read at the same time.

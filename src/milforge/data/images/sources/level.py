@@ -41,6 +41,12 @@ class LevelSource:
         """The level and those below it."""
         return self.source.levels[self.level :]
 
+    @property
+    def mpp(self) -> float | None:
+        """Micrometres of a pixel of the level."""
+        whole = self.source.mpp
+        return None if whole is None else whole * self.source.levels[0][1] / self.levels[0][1]
+
     def read(self, offsets: Tensor, size: tuple[int, int], level: int = 0) -> Tensor:
         """Windows of the level, as `ImageSource.read` has it."""
         return self.source.read(offsets, size, self.level + level)

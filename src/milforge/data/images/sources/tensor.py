@@ -13,6 +13,7 @@ class TensorSource:
     Args:
         image: `(C, H, W)` uint8 or float, in host memory. Not copied; no gradient flows to it.
         name: what errors call it.
+        mpp: micrometres of a pixel; None where that is not known.
 
     Raises:
         ValueError: for another shape or dtype, or a tensor that is not in host memory.
@@ -24,7 +25,7 @@ class TensorSource:
                 [10., 11.,  0.]])
     """
 
-    def __init__(self, image: Tensor, name: str = "") -> None:
+    def __init__(self, image: Tensor, name: str = "", mpp: float | None = None) -> None:
         if image.ndim != 3 or min(image.shape) < 1:
             raise ValueError(
                 f"{name or 'image'}: expected a shape (C, H, W) without a 0, got "
@@ -41,6 +42,7 @@ class TensorSource:
             )
         self.image = image.detach()
         self._name = name
+        self._mpp = mpp
 
     @property
     def name(self) -> str:
@@ -57,6 +59,11 @@ class TensorSource:
     def levels(self) -> tuple[tuple[int, int], ...]:
         """Its height and width: there is one level."""
         return (self.shape[1:],)
+
+    @property
+    def mpp(self) -> float | None:
+        """Micrometres of a pixel, as given."""
+        return self._mpp
 
     def read(self, offsets: Tensor, size: tuple[int, int], level: int = 0) -> Tensor:
         """Windows of the image, as `ImageSource.read` has it.

@@ -47,6 +47,11 @@ class TolerantSource:
         """The same as of the image."""
         return self.source.levels
 
+    @property
+    def mpp(self) -> float | None:
+        """The same as of the image."""
+        return self.source.mpp
+
     def read(self, offsets: Tensor, size: tuple[int, int], level: int = 0) -> Tensor:
         """Windows of the image, as `ImageSource.read` has it, but for errors of reading."""
         try:
