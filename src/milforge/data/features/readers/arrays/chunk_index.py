@@ -39,7 +39,7 @@ def read_chunk_index(
 ) -> NDArray[np.int64] | None:
     """Where each chunk of a data set begins in the file, the chunks being of whole rows.
 
-    The time is bounded by the size of the file, the memory by the count, whatever the file holds.
+    Time and memory are bounded by the count, whatever the file holds.
 
     Args:
         file: descriptor of the file, open for reading.
@@ -122,8 +122,7 @@ def _walk(
     _expect(level < _MOST_LEVELS)
     addresses, firsts = np.array([root]), np.zeros(1, np.int64)
     while True:
-        children, used, bounds = _read_nodes(file, addresses, node, level)
-        _expect(len(children) <= count)
+        children, used, bounds = _read_nodes(file, addresses, node, level, count)
         rows = children["first"][:, 0]
         _expect((rows[np.cumsum(used) - used] == firsts).all())
         _expect(not children["first"][:, 1:].any())
@@ -138,16 +137,17 @@ def _walk(
     size = math.prod(chunk) * itemsize
     _expect(len(rows) == count and (rows == np.arange(count) * chunk[0]).all())
     _expect((children["size"] == size).all() and not children["mask"].any())
-    _expect_apart(file, addresses, size)
+    ordered = np.sort(addresses)
+    _expect(ordered[0] >= 0 and ordered[-1] <= os.fstat(file).st_size - size)
+    _expect((np.diff(ordered) >= size).all())  # none lies in another
     return addresses.astype(np.int64)
 
 
 def _read_nodes(
-    file: int, addresses: NDArray[np.int64], node: np.dtype[np.void], level: int
+    file: int, addresses: NDArray[np.int64], node: np.dtype[np.void], level: int, most: int
 ) -> tuple[NDArray[np.void], NDArray[np.int64], NDArray[np.int64]]:
     """The children of all nodes of a level, how many each has, and the key that bounds them."""
     size = node.itemsize - 8
-    _expect_apart(file, addresses, size)
     children, used, bounds = [], [], []
     for start in range(0, len(addresses), _NODES_AT_A_TIME):
         places = addresses[start : start + _NODES_AT_A_TIME].tolist()
@@ -155,15 +155,9 @@ def _read_nodes(
         counts = nodes["used"].astype(np.int64)
         _expect((nodes["signature"] == b"TREE").all() and (nodes["kind"] == _RAW_CHUNKS).all())
         _expect((nodes["level"] == level).all() and (counts >= 1).all())
-        _expect((counts <= _MOST_CHILDREN).all())
+        most -= int(counts.sum())
+        _expect((counts <= _MOST_CHILDREN).all() and most >= 0)
         children.append(nodes["children"][np.arange(_MOST_CHILDREN + 1) < counts[:, None]])
         used.append(counts)
         bounds.append(nodes["children"]["first"][np.arange(len(nodes)), counts])
     return np.concatenate(children), np.concatenate(used), np.concatenate(bounds)
-
-
-def _expect_apart(file: int, addresses: NDArray[np.int64], size: int) -> None:
-    """Expects pieces of that size to lie in the file and not in each other."""
-    ordered = np.sort(addresses)
-    _expect(ordered[0] >= 0 and ordered[-1] <= os.fstat(file).st_size - size)
-    _expect((np.diff(ordered) >= size).all())

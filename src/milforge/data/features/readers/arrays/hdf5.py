@@ -200,8 +200,8 @@ def _agrees(dataset: Any, file: int, starts: NDArray[np.int64]) -> bool:
         return False
     size = _chunk_bytes(dataset)
     for number in (0, len(starts) // 2, len(starts) - 1):
-        mask, values = dataset.id.read_direct_chunk((number * dataset.chunks[0], *rest))
-        if mask or values != os.pread(file, size, int(starts[number])):
+        _, values = dataset.id.read_direct_chunk((number * dataset.chunks[0], *rest))
+        if values != os.pread(file, size, int(starts[number])):
             return False
     return True
 
