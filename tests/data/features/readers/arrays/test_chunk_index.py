@@ -153,6 +153,8 @@ SPOILT = {
     "kind of a leaf": ("leaf", 4, "<B", 0),
     "level of a leaf": ("leaf", 5, "<B", 1),
     "leaf of nothing": ("leaf", 6, "<H", 0),
+    "last leaf of nothing": ("last leaf", 6, "<H", 0),
+    "root of nothing": ("root", 6, "<H", 0),
     "leaf of too few": ("leaf", 6, "<H", 3),
     "leaf of too many": ("leaf", 6, "<H", 65),
     "leaf of far too many": ("leaf", 6, "<H", 65535),
@@ -189,6 +191,7 @@ def test_what_is_not_exactly_as_expected_is_not_read(tmp_path, sound, what):
         "layout": sound.layout,
         "root": sound.root,
         "leaf": leaf,
+        "last leaf": sound.leaves[-1],
         "bound of the leaf": leaf + HEADER + in_leaf * CHILD,
         "bound of the root": sound.root + HEADER + sound.used * CHILD,
     }[part]
@@ -346,6 +349,12 @@ def test_chunks_that_the_file_has_no_room_for_are_not_asked_for(tmp_path, monkey
     assert read_places(path) is None
 
 
+def of_chunks(chunk_iter):
+    """A data set of five chunks of a row, of which the library says that."""
+    ids = SimpleNamespace(chunk_iter=chunk_iter)
+    return SimpleNamespace(id=ids, chunks=(1, 3), dtype=np.dtype("f4"))
+
+
 def test_chunks_without_end_are_not_waited_for():
     asked = []
 
@@ -353,11 +362,25 @@ def test_chunks_without_end_are_not_waited_for():
         while keep(((0, 0), 0, 100, 12)) is None:
             asked.append(1)
 
-    dataset = SimpleNamespace(
-        id=SimpleNamespace(chunk_iter=chunk_iter), chunks=(1, 3), dtype=np.dtype("f4")
-    )
-    assert hdf5._ask_starts(dataset, 5) is None
+    assert hdf5._ask_starts(of_chunks(chunk_iter), 5) is None
     assert len(asked) == 5
+
+
+@pytest.mark.parametrize(
+    ("last", "found"),
+    [
+        (((4, 0), 0, 160, 12), True),
+        (((5, 0), 0, 160, 12), False),  # behind the last
+        (((3, 0), 0, 160, 12), False),  # twice
+        (((4, 0), 1, 160, 12), False),  # not filtered as the others
+        (((4, 0), 0, 160, 10), False),  # of another size
+    ],
+)
+def test_the_library_must_name_every_chunk_as_it_is(last, found):
+    chunks = [((row, 0), 0, 100 + 12 * row, 12) for row in range(4)] + [last]
+    starts = hdf5._ask_starts(of_chunks(lambda keep: [keep(each) for each in chunks]), 5)
+    assert (starts is not None) == found
+    assert not found or starts.tolist() == [100, 112, 124, 136, 160]
 
 
 def spoil(raw, rng):
