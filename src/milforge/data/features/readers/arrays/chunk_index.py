@@ -14,6 +14,7 @@ import math
 import os
 import struct
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -105,8 +106,19 @@ def _node(axes: int) -> np.dtype[np.void]:
     Each child follows its key, and a key that bounds them all is the last. For that it has a child
     here, which the file does not have.
     """
-    child = [("size", "<u4"), ("mask", "<u4"), ("first", "<i8", (axes + 1,)), ("address", "<i8")]
-    head = [("signature", "S4"), ("kind", "u1"), ("level", "u1"), ("used", "<u2"), ("", "V16")]
+    child: list[Any] = [
+        ("size", "<u4"),
+        ("mask", "<u4"),
+        ("first", "<i8", (axes + 1,)),
+        ("address", "<i8"),
+    ]
+    head: list[Any] = [
+        ("signature", "S4"),
+        ("kind", "u1"),
+        ("level", "u1"),
+        ("used", "<u2"),
+        ("", "V16"),
+    ]
     return np.dtype([*head, ("children", child, (_MOST_CHILDREN + 1,))])
 
 
@@ -148,7 +160,9 @@ def _read_nodes(
 ) -> tuple[NDArray[np.void], NDArray[np.int64], NDArray[np.int64]]:
     """The children of all nodes of a level, how many each has, and the key that bounds them."""
     size = node.itemsize - 8
-    children, used, bounds = [], [], []
+    children: list[NDArray[np.void]] = []
+    used: list[NDArray[np.int64]] = []
+    bounds: list[NDArray[np.int64]] = []
     for start in range(0, len(addresses), _NODES_AT_A_TIME):
         places = addresses[start : start + _NODES_AT_A_TIME].tolist()
         nodes = np.frombuffer(b"".join(_bytes(file, at, size) + bytes(8) for at in places), node)
