@@ -1,5 +1,7 @@
 """Arrays in HDF5 files, as CLAM, TRIDENT, STAMP and torchmil write them."""
 
+import math
+import os
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import cached_property, partial
@@ -12,13 +14,15 @@ from numpy.typing import NDArray
 
 from milforge.data.faults import BagError, Fault, bag_error
 from milforge.data.features.readers.arrays.array_file import StoredArray, name_damage
-from milforge.data.features.readers.arrays.places import Places, Stamp, place_runs
+from milforge.data.features.readers.arrays.chunk_index import read_chunk_index
+from milforge.data.features.readers.arrays.places import Places, Stamp, place_runs, stamp_of
 from milforge.data.features.readers.bag_reader import Rows
 
 # To skip this many rows takes longer than to read them: a call of HDF5 costs as much as 32 rows
 # of 1,024 float16, or as two rows where each is a chunk of its own, as CLAM writes them.
 _LONGEST_GAP = 64
 _GAP_OF_SINGLE_ROWS = 2
+_FEWEST_CHUNKS = 100  # fewer the library names in less time than it takes to read their index
 _MOST_LINKS = 32
 
 
@@ -152,18 +156,74 @@ def _find_places(path: Path, dataset: Any, stamp: Stamp) -> Places | None:
     chunk = dataset.chunks
     if store.get_layout() != h5py.h5d.CHUNKED or chunk[1:] != shape[1:]:
         return None
+    count = -(-shape[0] // chunk[0])
+    if count * _chunk_bytes(dataset) > stamp[2]:  # the file cannot hold them all
+        return None
+    starts = _read_starts(path, stamp, dataset, count)
+    if starts is None:
+        starts = _ask_starts(dataset, count)
+    return None if starts is None else place_runs(path, stamp, shape, dtype, starts, chunk[0])
+
+
+def _chunk_bytes(dataset: Any) -> int:
+    return math.prod(dataset.chunks) * int(dataset.dtype.itemsize)
+
+
+def _read_starts(path: Path, stamp: Stamp, dataset: Any, count: int) -> NDArray[np.int64] | None:
+    """Where each chunk begins, from the index in the file; None where the library must be asked."""
+    import h5py
+
+    if count < _FEWEST_CHUNKS or not hasattr(os, "preadv"):
+        return None
+    # `h5o.get_info` follows the nodes of the index from one to the next, in a damaged file forever.
+    header = h5py.h5g.get_objinfo(dataset.id).objno[0]
+    file = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        if stamp_of(file) != stamp:
+            return None
+        starts = read_chunk_index(file, header, dataset.chunks, dataset.dtype.itemsize, count)
+        if starts is None or not _agrees(dataset, file, starts):
+            return None
+    finally:
+        os.close(file)
+    return starts
+
+
+def _agrees(dataset: Any, file: int, starts: NDArray[np.int64]) -> bool:
+    """Whether the library says the same of the first chunk, and finds three where they should be.
+
+    To ask where another one lies takes as long as to pass all chunks before it; to find one is a
+    search.
+    """
+    rest = (0,) * (len(dataset.shape) - 1)
+    if dataset.id.get_chunk_info_by_coord((0, *rest)).byte_offset != starts[0]:
+        return False
+    size = _chunk_bytes(dataset)
+    for number in (0, len(starts) // 2, len(starts) - 1):
+        _, values = dataset.id.read_direct_chunk((number * dataset.chunks[0], *rest))
+        if values != os.pread(file, size, int(starts[number])):
+            return False
+    return True
+
+
+def _ask_starts(dataset: Any, count: int) -> NDArray[np.int64] | None:
+    """The same from the library; None where a chunk is missing or went through a filter."""
     found: list[tuple[tuple[int, ...], int, int, int]] = []
-    dataset.id.chunk_iter(found.append)  # 2 us per chunk; to ask for each by its number takes 40
-    size = int(np.prod(chunk, dtype=np.int64)) * dtype.itemsize
-    if not found:
+
+    def keep(chunk: tuple[tuple[int, ...], int, int, int]) -> bool | None:
+        found.append(chunk)
+        return True if len(found) > count else None  # True ends what may have no end
+
+    dataset.id.chunk_iter(keep)  # 2 us per chunk; to ask for each by its number takes 40
+    if len(found) != count:
         return None
     offsets, masks, places, sizes = zip(*found, strict=True)
-    numbers = np.array(offsets, np.int64)[:, 0] // chunk[0]
-    starts = np.full(-(-shape[0] // chunk[0]), -1, np.int64)
-    if any(masks) or set(sizes) != {size} or numbers.max() >= len(starts):
+    numbers = np.array(offsets, np.int64)[:, 0] // dataset.chunks[0]
+    if any(masks) or set(sizes) != {_chunk_bytes(dataset)} or numbers.max() >= count:
         return None
+    starts = np.full(count, -1, np.int64)
     starts[numbers] = places
-    return None if (starts < 0).any() else place_runs(path, stamp, shape, dtype, starts, chunk[0])
+    return None if (starts < 0).any() else starts
 
 
 def _load(dataset: Any, rows: Rows | None) -> NDArray[Any]:
