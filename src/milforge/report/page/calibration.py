@@ -11,6 +11,7 @@ from milforge.report.analysis.chosen_on_validation import (
     is_multilabel,
     temperature_scaled,
 )
+from milforge.report.analysis.measures import known_pairs
 from milforge.report.gather import Results
 from milforge.report.page.charts import UNIT, Series, chart
 from milforge.report.page.html import Section, interval, number, table
@@ -86,7 +87,8 @@ def targets(predictions: Predictions) -> list[Target]:
     if is_multilabel(predictions):
         p = np.clip(predictions.predicted("probability"), 0, 1)
         names = predictions.class_names or tuple(map(str, range(p.shape[1])))
-        return [Target(name, y[:, c], p[:, c]) for c, name in enumerate(names)]
+        pairs = zip(names, known_pairs(y, p), strict=True)
+        return [Target(name, *pair) for name, pair in pairs if len(pair[0])]
     if not is_classification(predictions):
         return []
     p = np.clip(predictions.predicted("probability"), 0, 1)
