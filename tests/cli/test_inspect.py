@@ -266,3 +266,24 @@ def test_prints_what_a_folder_of_images_holds(here, tmp_path):
     assert "broken.tif" in text
     assert "expected a label for image 'broken', got none" in text
     assert "expected an image 'c', found no file" in text
+
+
+def test_forecasts_a_step(here, tmp_path):
+    root = plain_folder(tmp_path / "bags", [3, 30, 45, 2000])
+    labels = write_labels(tmp_path / "l.csv", {"b0": "a", "b1": "b", "b2": "c", "b3": "a"})
+    arguments = (str(root), "--labels", str(labels), "--step")
+    outcome = here("inspect", *arguments, "model=sm_abmil", "graph=grid", "loader.batch_size=2")
+    assert outcome.returncode == 0
+    step = rows(outcome).index(next(row for row in rows(outcome) if row.startswith("step")))
+    text = " ".join(line.strip() for line in rows(outcome)[step : step + 5])
+    assert " on the device for 2 bags of 2,045 instances, the largest batch: " in text
+    assert "; 81.8 kB in the memory of the machine for 5 batches of the loader not counted" in text
+    for arguments, said in (
+        ((str(root), "--step", "model=no"), "--step: there is no model=no"),
+        ((str(root), "--step", "model=sm_abmil"), "--step: the model smooths over a graph"),
+    ):
+        assert said in here("inspect", *arguments).error()
+    images = tmp_path / "images"
+    images.mkdir()
+    tifffile.imwrite(images / "a.tif", np.zeros((64, 64, 3), np.uint8), tile=(64, 64))
+    assert "expected bags of features" in here("inspect", str(images), "--step").error()

@@ -1,11 +1,17 @@
 """What a label means, by the real commands: numbers, several labels, classes, covariates."""
 
+import json
+from dataclasses import replace
+from functools import wraps
+
 import numpy as np
 import pyarrow as pa
 import pytest
 import torch
 from sklearn.metrics import mean_absolute_error, r2_score, roc_auc_score
 
+import milforge
+import milforge.data
 from bag_folders import labelled_bags, write_labels
 from predicted import bags, tables
 
@@ -268,6 +274,40 @@ def test_covariates_reach_the_head_and_another_cohort_needs_them(
     told = here("evaluate", f"ckpt_path={best(run)}", *other).failure()
     assert told.startswith("expected data.covariates among the columns ")
     assert told.endswith(", got stage")
+
+
+class Carrying:
+    """Bags that have covariates of their own, rather than columns of a label table."""
+
+    def __init__(self, bags):
+        self.inner, self.labels = bags, bags.labels
+
+    def __len__(self):
+        return len(self.inner)
+
+    def __getitem__(self, number):
+        return replace(self.inner[number], covariates=torch.tensor([number / 10, 1.0]))
+
+
+def test_covariates_that_bags_carry_are_known_to_evaluation(train, here, monkeypatch):
+    draw = milforge.data.digits_bags
+
+    @wraps(draw)
+    def carrying(*args, **kwargs):
+        splits = draw(*args, **kwargs)
+        parts = {name: Carrying(getattr(splits, name)) for name in ("train", "val", "test")}
+        return replace(splits, **parts)
+
+    monkeypatch.setattr(milforge.data, "digits_bags", carrying)
+    trained = train("model.covariates=true", "trainer.max_epochs=1")
+    assert trained.returncode == 0, trained.stderr
+    checkpoint = trained.run() / "checkpoints" / "best.ckpt"
+    before = json.loads((trained.run() / "summary.json").read_text())["metrics"]["test/loss"]
+    evaluated = here("evaluate", f"ckpt_path={checkpoint}", *QUIET)
+    assert evaluated.returncode == 0, evaluated.stderr
+    summary = json.loads((evaluated.run("evaluate") / "summary.json").read_text())
+    assert summary["metrics"]["test/loss"] == pytest.approx(before, rel=1e-6)
+    assert milforge.load(checkpoint).network.covariates == 2
 
 
 def test_a_head_that_is_to_see_covariates_needs_some(here, cohort):

@@ -2,12 +2,15 @@
 
 import errno
 import os
+from time import time
 
 import pytest
 import torch
 
+from milforge.data import content_cache
 from milforge.data.content_cache import ContentCache
-from milforge.data.files import atomic_path, read_json
+from milforge.data.files import atomic_path, read_json, remove_left_over
+from milforge.processes.file_lock import lock
 
 
 class Full:
@@ -93,3 +96,45 @@ def test_json_that_cannot_be_read_is_named(tmp_path, text):
     (tmp_path / "a.json").write_bytes(text)
     with pytest.raises(ValueError, match=r"^a\.json is damaged \("):
         read_json(tmp_path / "a.json")
+
+
+def test_what_is_left_of_killed_processes_is_removed_and_nothing_else(tmp_path):
+    with atomic_path(tmp_path / "whole.pt") as path:
+        path.write_text("whole")
+
+    def partial(name, hours):
+        path = tmp_path / f".{name}.partial"
+        path.write_text("half")
+        os.utime(path, (time() - 3600 * hours,) * 2)
+        return path
+
+    left, fresh, written = partial("left", 2), partial("fresh", 0.5), partial("written", 2)
+    # A lock is of one process: another one holds it.
+    held, holds = os.pipe()
+    done, ends = os.pipe()
+    if not (child := os.fork()):
+        with written.open("r+b") as file:
+            lock(file)
+            os.write(holds, b"1")
+            os.read(done, 1)
+        os._exit(0)
+    os.read(held, 1)
+    remove_left_over(tmp_path)
+    os.write(ends, b"1")
+    os.waitpid(child, 0)
+    assert [each.exists() for each in (left, fresh, written)] == [False, True, True]
+    remove_left_over(tmp_path)
+    assert not written.exists()
+    assert (tmp_path / "whole.pt").read_text() == "whole"
+
+
+def test_a_cache_removes_what_is_left_and_locks_what_it_writes(tmp_path, monkeypatch):
+    left = tmp_path / ".key.0123.partial"
+    left.touch()
+    os.utime(left, (0, 0))
+    cache = ContentCache(tmp_path, "data.cache")
+    assert not left.exists()
+    locked = []
+    monkeypatch.setattr(content_cache, "lock", lambda file: locked.append(file.name))
+    cache.put("0" * 32, {"x": torch.zeros(2)})
+    assert [name.endswith(".partial") for name in locked] == [True]

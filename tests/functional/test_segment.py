@@ -10,6 +10,7 @@ from torch.testing import assert_close
 
 import reference
 from milforge.functional import (
+    segment,
     segment_index,
     segment_max,
     segment_mean,
@@ -17,6 +18,7 @@ from milforge.functional import (
     segment_sum,
     segment_weighted_sum,
 )
+from milforge.functional.attention import weighted_sums
 
 REDUCTIONS = {
     "sum": (segment_sum, reference.segment_sum),
@@ -252,3 +254,20 @@ def test_shapes_in_signatures_are_checked_under_pytest():
         segment_weighted_sum(torch.zeros(3, 2), torch.zeros(4), torch.tensor([0, 3]))
     with pytest.raises(TypeCheckError):
         segment_sum(torch.zeros(3, 2), torch.tensor([0.0, 3.0]))
+
+
+def test_a_single_bag_is_summed_by_dense_products_alone(monkeypatch):
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randn(50, 6, generator=generator, dtype=torch.float64, requires_grad=True)
+    weights = torch.rand(50, 3, generator=generator, dtype=torch.float64, requires_grad=True)
+
+    def summed(*bounds):
+        """The sums by one head and by three, and their gradients."""
+        ptr = torch.tensor(bounds)
+        parts = segment_weighted_sum(x, weights[:, 0], ptr), weighted_sums(x, weights, ptr)
+        total = sum(part.sin().sum() for part in parts)
+        return [part[0] for part in parts], torch.autograd.grad(total, (x, weights))
+
+    beside_an_empty_one = summed(0, 50, 50)
+    monkeypatch.setattr(segment, "_csr", None)
+    assert_close(summed(0, 50), beside_an_empty_one)

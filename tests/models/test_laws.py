@@ -4,6 +4,7 @@ A model that depends on the order of the instances says so by `permutation = "or
 draws at random for each of them by `permutation = "random"`.
 """
 
+from copy import deepcopy
 from dataclasses import replace
 from itertools import pairwise
 

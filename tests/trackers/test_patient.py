@@ -2,12 +2,27 @@
 
 import logging
 import os
+import pickle
 import threading
 
 import pytest
+from lightning.pytorch.loggers import CSVLogger
 
 from milforge.trackers import patient as module
 from milforge.trackers.patient import Patient, guard, wait_for
+
+
+class Kept:
+    """Keeps what it is told, and cannot take None."""
+
+    def __init__(self, folder):
+        self.told = []
+
+    def log_metrics(self, metrics, step):
+        self.told.append((dict(metrics), step))
+
+    def finalize(self, status):
+        self.told.append(status)
 
 
 class Tracker:
@@ -128,6 +143,32 @@ def test_an_error_of_a_guarded_tracker_is_warned_of_once(caplog):
         "logger.wandb lacks some of this run: its process is gone"
     ]
     assert tracker.told == [({"a": 2.0}, 2)]
+
+
+@pytest.mark.parametrize("kind", [CSVLogger, Kept])
+def test_a_guarded_tracker_can_be_handed_to_a_process_that_is_spawned(kind, tmp_path, caplog):
+    guarded = guard("mine", kind(tmp_path))
+    again = pickle.loads(pickle.dumps(guarded))
+    again.log_metrics({"a": 1.0}, 1)
+    assert caplog.records == []
+    again.log_metrics(None, 2)  # fails
+    again.finalize(None)
+    assert [each.getMessage()[:36] for each in caplog.records] == [
+        "logger.mine lacks some of this run: "
+    ]
+    assert again.log_metrics.logger is again
+    assert not guarded.log_metrics.failures.failed
+
+
+def test_so_can_a_patient_one():
+    patient = Patient("mine", lambda: Kept("folder"))
+    patient.log_metrics({"a": 1.0}, 1)
+    patient.finalize("success")
+    again = pickle.loads(pickle.dumps(patient))
+    again.log_metrics({"a": 2.0}, 2)
+    again.finalize("success")
+    assert patient._logger.told == [({"a": 1.0}, 1), "success"]
+    assert again._logger.told == [({"a": 1.0}, 1), "success", ({"a": 2.0}, 2), "success"]
 
 
 def test_an_end_that_hangs_is_not_waited_for(caplog):

@@ -151,31 +151,53 @@ def make_network(
         ValueError: where it takes images and the data are bags, or the other way round, it needs
             a graph and the bags have none, or it cannot look at an image.
     """
-    builder = class_of(make(config.model))
-    takes_images = getattr(builder, "batch_type", BagBatch) is ImageBatch
-    if takes_images and data.batch_type is BagBatch:
-        raise ValueError(
-            "the model looks at large images, and the data are bags of instances: choose "
-            "data=megapixel_digits or other images, or a model of bags, such as model=gated_abmil"
-        )
-    if not takes_images and data.batch_type is ImageBatch:
-        raise ValueError(
-            "the model takes bags of instances, and the data are large images: choose "
-            "model=attention_sampling, or data of bags, such as data=digits_bags"
-        )
+    check_batch_type(config, data.batch_type)
     taken = data.num_covariates if num_covariates is None else num_covariates
     network = build_network(config, data.instance_shape, data.task.num_outputs, taken)
-    if getattr(network, "needs_adjacency", False) and not data.has_graphs:
-        raise ValueError(
-            "the model smooths over a graph of the instances, and the bags have none: choose "
-            "graph=grid, radius or knn; where there are no coords, graph=feature_knn or chain"
-        )
+    check_graph(network, data.has_graphs)
     check: Callable[[list[ImageSource]], None] | None = getattr(network, "check_sources", None)
     if check is not None:
         parts = data.parts.values()
         sources = [image_source(part, i) for part in parts for i in range(len(part))]
         check([source for source in sources if source is not None])
     return network
+
+
+def check_batch_type(config: DictConfig, batch_type: type) -> None:
+    """Checks that the network of a config looks at such batches.
+
+    Args:
+        config: of the run.
+        batch_type: `BagBatch` or `ImageBatch`.
+
+    Raises:
+        ValueError: where it takes images and these are bags, or the other way round.
+    """
+    builder = class_of(make(config.model))
+    takes_images = getattr(builder, "batch_type", BagBatch) is ImageBatch
+    if takes_images and batch_type is BagBatch:
+        raise ValueError(
+            "the model looks at large images, and the data are bags of instances: choose "
+            "data=megapixel_digits or other images, or a model of bags, such as model=gated_abmil"
+        )
+    if not takes_images and batch_type is ImageBatch:
+        raise ValueError(
+            "the model takes bags of instances, and the data are large images: choose "
+            "model=attention_sampling, or data of bags, such as data=digits_bags"
+        )
+
+
+def check_graph(network: nn.Module, has_graphs: bool) -> None:
+    """Checks that there are graphs for a network that needs them.
+
+    Raises:
+        ValueError: where there are none.
+    """
+    if getattr(network, "needs_adjacency", False) and not has_graphs:
+        raise ValueError(
+            "the model smooths over a graph of the instances, and the bags have none: choose "
+            "graph=grid, radius or knn; where there are no coords, graph=feature_knn or chain"
+        )
 
 
 def build_network(

@@ -254,6 +254,7 @@ def make_module(config: DictConfig, data: MILDataModule, learning: Learning) -> 
             "task": task.state(),
             "class_names": list(task.class_names),
             "covariates": data.covariates,
+            "num_covariates": data.num_covariates,
             "fingerprints": data.fingerprints(),
         },
         seed=config.seed,

@@ -25,8 +25,14 @@ _STEPS = (1, 2, 5)  # of the sizes in a decade
 _WIDTH = 100  # characters of a line of names
 
 
-def describe(found: Inspection, labels: Sequence[str]) -> list[str]:
-    """What was found, line by line; `labels` are the lines on these."""
+def describe(found: Inspection, labels: Sequence[str], step: Sequence[str] = ()) -> list[str]:
+    """What was found, line by line.
+
+    Args:
+        found: the bags.
+        labels: the lines on their labels.
+        step: those on the memory of a training step.
+    """
     reader, headers = found.reader, list(found.headers.values())
     lines = [f"{reader.root}: {reader.layout}, {_count(len(reader.ids), 'bag')}"]
     if headers:
@@ -41,6 +47,7 @@ def describe(found: Inspection, labels: Sequence[str]) -> list[str]:
             name = f" {stream}" if len(reader.streams) > 1 else ""
             lines.append(f"features{name}   {_tally(kinds)}")
         lines.append(f"memory     {memory([header.nbytes for header in headers], sizes)}")
+        lines += step
         lines += _columns(reader)
         lines.append(f"coords     {_coords(found)}")
         known = sum(header.has_instance_labels for header in headers)
@@ -67,12 +74,18 @@ def memory(nbytes: Sequence[int], sizes: NDArray[np.int64]) -> str:
     all_bytes = sum(nbytes)
     each = all_bytes / int(sizes.sum())
     return (
-        f"{_size(all_bytes)} for all (loader.keep), {_size(max(nbytes))} for the largest bag, "
-        f"{_size(1000 * each)} for 1,000 instances"
+        f"{in_words(all_bytes)} for all (loader.keep), {in_words(max(nbytes))} for the largest "
+        f"bag, {in_words(1000 * each)} for 1,000 instances"
     )
 
 
-def _size(nbytes: float) -> str:
+def in_words(nbytes: float) -> str:
+    """Bytes as kB, MB or GB.
+
+    Example:
+        >>> in_words(2_500_000)
+        '2.5 MB'
+    """
     units = ((1e9, "GB"), (1e6, "MB"))
     unit, name = next((each for each in units if nbytes >= each[0]), (1e3, "kB"))
     return f"{nbytes / unit:,.1f} {name}"
@@ -83,7 +96,9 @@ def _columns(reader: BagReader) -> list[str]:
     if not isinstance(reader, TableReader):
         return []
     said = [line for _, line in describe_columns(reader.root, reader.columns, most=None)]
-    lines = [line for each in said for line in _wrapped(each.removeprefix(f"{reader.root}: "))]
+    lines = [
+        line for each in said for line in wrapped("columns", each.removeprefix(f"{reader.root}: "))
+    ]
     try:
         moments = feature_moments([reader.x])
     except ValueError:  # a value is missing, which --deep names
@@ -91,15 +106,15 @@ def _columns(reader: BagReader) -> list[str]:
     few = hardly_varying(*moments).nonzero()[:, 0].tolist()
     if few:
         names = ", ".join(reader.feature_names[number] for number in few)
-        lines += _wrapped(f"{len(few)} hardly vary: {names}")
+        lines += wrapped("columns", f"{len(few)} hardly vary: {names}")
     return lines
 
 
-def _wrapped(text: str) -> list[str]:
-    """A line on the columns, which a table may have thousands of."""
+def wrapped(head: str, text: str) -> list[str]:
+    """Lines on what would be too long for one, under their head."""
     indent = " " * 11
     lines = textwrap.wrap(text, _WIDTH - len(indent), break_long_words=False)
-    return [f"{indent if i else 'columns    '}{line}" for i, line in enumerate(lines)]
+    return [f"{indent if i else head.ljust(11)}{line}" for i, line in enumerate(lines)]
 
 
 def _coords(found: Inspection) -> str:
@@ -162,6 +177,16 @@ def _encoded(
         rest = labels.take([row for row in range(len(labels)) if row not in error.problems])
         task = Auto(classes).resolve(rest)
         return task, task.encode(rest), error.problems
+
+
+def outputs_of(table: LabelTable | None, classes: Sequence[str] | None) -> int:
+    """How many logits a network has for what labels seem to mean; 1 where that is not known."""
+    if table is None or table.labels is None or not table.ids:
+        return 1
+    try:
+        return _encoded(table.labels, classes)[0].num_outputs
+    except LabelError:
+        return 1
 
 
 def _groups(table: LabelTable) -> list[str]:

@@ -15,8 +15,8 @@ _DESCRIPTION = """\
 Prints what a folder of bags holds: bags and their sizes, features, coords, labels and groups;
 then one line for each fault: its file, what is wrong, and what to do about it. Without --deep
 features are read only of bags of one size, to find the same slide under two names. The exit code
-is 1 where there is a fault. Of a folder of large images it prints how many, their sizes, levels and
-the size of a pixel."""
+is 1 where there is a fault. --step says what memory the largest training step will take. Of a
+folder of large images it prints how many, their sizes, levels and the size of a pixel."""
 
 _EPILOG = """\
 layouts:
@@ -32,6 +32,7 @@ examples:
   milforge-inspect slides --labels labels.csv
   milforge-inspect features --labels labels.csv
   milforge-inspect trident_processed --streams uni_v1 conch_v15 --labels labels.csv --deep
+  milforge-inspect features --step model=transmil loader.batch_size=4
   milforge-inspect stamp --labels clinical.csv --slide-table slides.csv --label-column isMSIH"""
 
 
@@ -59,6 +60,12 @@ def _parser() -> argparse.ArgumentParser:
     add("root", metavar="ROOT", type=Path, help="folder of the bags, or a table of instances")
     add("--layout", choices=_LAYOUTS, help="how the folder is laid out (default: found out)")
     add("--deep", action="store_true", help="read all features, and look for NaN and infinity")
+    add(
+        "--step",
+        nargs="*",
+        metavar="KEY=VALUE",
+        help="forecast the memory of a training step, of milforge-train with these overrides",
+    )
     files = parser.add_argument_group("what stands where in the files")
     add = files.add_argument
     add(
@@ -149,6 +156,11 @@ def _inspect(arguments: argparse.Namespace) -> bool:
     except (ValueError, OSError):
         if arguments.layout is not None or not holds_images(arguments.root):
             raise
+        if arguments.step is not None:
+            raise ValueError(
+                f"--step: expected bags of features, got large images in {arguments.root}: leave "
+                "it out"
+            ) from None
         known = None if arguments.labels is None else table_of_labels()
         meaning, faults = label_lines(known, arguments.classes)
         names = None if known is None else known.ids
@@ -162,7 +174,12 @@ def _inspect(arguments: argparse.Namespace) -> bool:
     found = inspect_folder(reader, labels, deep=arguments.deep, progress=progress)
     meaning, faults = label_lines(labels, arguments.classes)
     found = replace(found, faults=(*found.faults, *faults))
-    for line in describe(found, meaning):
+    step: list[str] = []
+    if arguments.step is not None:
+        from milforge.cli.describe_step import describe_step
+
+        step = describe_step(found, arguments.step, arguments.classes)
+    for line in describe(found, meaning, step):
         print(line)
     return bool(found.faults)
 

@@ -2,13 +2,15 @@
 
 import hashlib
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from zipfile import ZipFile
 
 import torch
 from torch import Tensor
 
-from milforge.data.files import atomic_path
+from milforge.data.files import atomic_path, remove_left_over
+from milforge.processes.file_lock import lock
 from milforge.processes.system_errors import refusal
 
 
@@ -19,7 +21,8 @@ class ContentCache:
     on: it can be wrong for nothing, so runs, data sets and options may share the folder, and one
     that holds all may be read-only. A file that is not whole, or not what its name says, is made
     again. Any number of processes may read
-    and write at once: a file is whole or not there. Tensors are mapped into memory, and of some
+    and write at once: a file is whole or not there, and what a process that was killed had begun to
+    write is removed by a later one. Tensors are mapped into memory, and of some
     rows only these are read; what is changed in memory does not reach the file.
 
     Args:
@@ -47,6 +50,7 @@ class ContentCache:
         self.option = option
         self.checksums = checksums
         self.folder.mkdir(parents=True, exist_ok=True)
+        remove_left_over(self.folder)
 
     def get(self, key: str, make: Callable[[], Mapping[str, Tensor]]) -> dict[str, Tensor]:
         """The tensors of that key by their names.
@@ -88,6 +92,8 @@ class ContentCache:
         stored = {"key": key, "tensors": {name: _alone(each) for name, each in tensors.items()}}
         try:
             with atomic_path(self._path(key)) as partial, partial.open("wb") as file:
+                with suppress(OSError):  # where there are no locks, its age protects it
+                    lock(file)
                 torch.save(stored, file)
         except (OSError, RuntimeError) as error:  # torch makes an error of its own of it
             raise OSError(

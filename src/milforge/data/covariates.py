@@ -105,6 +105,18 @@ class CovariateEncoder:
         return self.columns
 
 
+def num_covariates(stored: Mapping[str, Any]) -> int:
+    """How many covariates of a bag the network of a checkpoint was built for.
+
+    They come from columns of the label table, whose statistics it keeps, or with the bags.
+
+    Args:
+        stored: what the checkpoint keeps under `milforge`.
+    """
+    count = stored.get("num_covariates")  # earlier versions knew the columns alone
+    return len(CovariateEncoder(stored["covariates"] or []).names) if count is None else int(count)
+
+
 def _numbers(texts: Sequence[str]) -> NDArray[np.float64] | None:
     """The texts as finite numbers; None where one is none."""
     try:

@@ -7,9 +7,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from secrets import token_hex
+from time import time
 from typing import Any
 
+from milforge.processes.file_lock import lock
 from milforge.processes.system_errors import WRITING, refusal
+
+_LEFT = 3600.0  # seconds after which a file that nobody writes to is left over
 
 
 @contextmanager
@@ -46,6 +50,31 @@ def atomic_path(path: Path) -> Iterator[Path]:
     finally:
         with suppress(OSError):
             partial.unlink(missing_ok=True)
+
+
+def remove_left_over(folder: Path) -> None:
+    """Removes what processes that were killed had begun to write by `atomic_path`.
+
+    That is what nobody has written to for an hour, and what no process holds a lock of.
+
+    Args:
+        folder: of the files; those in folders within it are left.
+    """
+    for path in folder.glob(".*.partial"):
+        with suppress(OSError):  # another process was faster, or may do more
+            if time() - path.stat().st_mtime > _LEFT and not _is_locked(path):
+                path.unlink()
+
+
+def _is_locked(path: Path) -> bool:
+    with path.open("r+b") as file:
+        try:
+            lock(file)
+        except (BlockingIOError, PermissionError):
+            return True
+        except OSError:  # a file system without locks: its age has to do
+            return False
+    return False
 
 
 def kind_of(path: Path) -> str:

@@ -101,9 +101,9 @@ def focal_loss(logits: Tensor, y: Tensor, gamma: float = 2.0) -> Tensor:
         return known_mean(target * there + (1 - target) * absent, y)
     _check_classes(logits, y)
     log_p = logits.log_softmax(1)
-    true = F.one_hot(y, logits.shape[1]).bool()
-    log_rest = log_p.masked_fill(true, -torch.inf).logsumexp(1)
-    return -(gamma * log_rest).exp() * log_p[true]
+    # Not by `one_hot`, which waits for a device to know the classes.
+    log_rest = log_p.scatter(1, y[:, None], -torch.inf).logsumexp(1)
+    return -(gamma * log_rest).exp() * log_p.gather(1, y[:, None])[:, 0]
 
 
 def mean_squared_error(logits: Tensor, y: Tensor) -> Tensor:

@@ -1,8 +1,9 @@
 """Reductions over the bags of a packed batch.
 
 A packed batch is one table of `N` instances and a pointer `ptr` of `B + 1` integers; bag `b` is
-the rows `ptr[b]:ptr[b + 1]`. Reductions use CSR matrix products, which read the table once and
-never write a copy of it; nothing here synchronises a GPU.
+the rows `ptr[b]:ptr[b + 1]`. Reductions use CSR matrix products, of a single bag dense ones, which
+take half the time; both read the table once and never write a copy of it. Nothing here synchronises
+a GPU.
 """
 
 import warnings
@@ -88,8 +89,11 @@ def segment_weighted_sum(
                 [10., 12.]])
     """
     dtype = torch.promote_types(torch.promote_types(x.dtype, weights.dtype), torch.float32)
+    x, weights = x.to(dtype), weights.to(dtype)
     with torch.autocast(x.device.type, enabled=False):
-        out: Tensor = _SegmentWeightedSum.apply(x.to(dtype), weights.to(dtype), ptr)  # type: ignore[no-untyped-call]
+        if len(ptr) == 2:  # a single bag, of which a CSR product would be one long row
+            return (weights @ x)[None]
+        out: Tensor = _SegmentWeightedSum.apply(x, weights, ptr)  # type: ignore[no-untyped-call]
     return out
 
 

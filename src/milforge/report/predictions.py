@@ -11,6 +11,7 @@ from milforge.data.predictions_file import NEEDED
 
 Floats = NDArray[np.float64]
 Texts = NDArray[np.object_]
+MULTILABEL = "Multilabel"  # the task of labels that are there together
 
 
 @dataclass(frozen=True)
@@ -64,11 +65,12 @@ class Predictions:
 
     @property
     def labelled(self) -> "Predictions":
-        """The bags of which every label is known."""
-        known = np.ones(len(self), bool)
-        for each in self.labels.values():
-            known &= np.isfinite(each)
-        return self.take(known)
+        """The bags of which every label is known; where each stands by itself, any of them."""
+        known = [np.isfinite(each) for each in self.labels.values()]
+        if not known:
+            return self
+        enough = np.any if self.task == MULTILABEL else np.all
+        return self.take(enough(known, axis=0))
 
     @property
     def clusters(self) -> Texts:

@@ -6,7 +6,6 @@ import threading
 from argparse import Namespace
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future, wait
-from functools import wraps
 from time import monotonic
 from typing import Any
 
@@ -62,6 +61,16 @@ class Patient(Logger):
         self._wait_for(made)
         if made.done() and not made.exception():
             self._logger = made.result()
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Without the thread and what it works on: another process has one of its own."""
+        own = ("_calls", "_thread", "_since")
+        return {name: each for name, each in self.__dict__.items() if name not in own}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """With a thread as soon as there is a call."""
+        self.__dict__.update(state)
+        self._calls, self._thread, self._since = queue.SimpleQueue(), None, None
 
     @property
     def name(self) -> str:
@@ -170,25 +179,43 @@ def guard(name: str, logger: Logger) -> Logger:
         name: of the tracker.
         logger: its methods are replaced.
     """
-    failed = False
-
-    def guarded(method: Callable[..., Any]) -> Callable[..., Any]:
-        @wraps(method)
-        def call(*args: Any, **kwargs: Any) -> Any:
-            nonlocal failed
-            try:
-                return method(*args, **kwargs)
-            except Exception as error:
-                if not failed:
-                    log.warning("logger.%s lacks some of this run: %s", name, first_line(error))
-                failed = True
-
-        return call
-
+    failures = _Failures(name)
     for method in METHODS:
         if hasattr(logger, method):
-            setattr(logger, method, guarded(getattr(logger, method)))
+            setattr(logger, method, _Guarded(logger, method, failures))
     return logger
+
+
+class _Failures:
+    """Warns of the first error of a tracker."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.failed = False
+
+    def tell(self, error: Exception) -> None:
+        if not self.failed:
+            log.warning("logger.%s lacks some of this run: %s", self.name, first_line(error))
+        self.failed = True
+
+
+class _Guarded:
+    """A method of a logger, whose errors are warned of.
+
+    An object, not a function in a function: processes that are spawned get the logger pickled.
+    """
+
+    def __init__(self, logger: Logger, method: str, failures: _Failures) -> None:
+        self.logger = logger
+        self.method = method
+        self.failures = failures
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        try:
+            # That of the class: the one of the object is this.
+            return getattr(type(self.logger), self.method)(self.logger, *args, **kwargs)
+        except Exception as error:
+            self.failures.tell(error)
 
 
 def first_line(error: BaseException) -> str:

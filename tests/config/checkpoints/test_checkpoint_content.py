@@ -35,6 +35,7 @@ def test_what_a_run_writes_is_right():
         "instance_shape": {"a": [3], "b": [4]},
         "split": {"train": ["a"], "val": [], "test": ["b"]},
         "covariates": [{"name": "age", "mean": 3.0, "std": 1}, {"name": "sex", "values": ["f"]}],
+        "num_covariates": 2,
     }
     check_content(more, "a.ckpt")
 
@@ -113,3 +114,10 @@ def test_errors_that_no_user_was_meant_to_see_are_a_sentence():
             raise error
     with pytest.raises(OSError, match=r"^disk$"), name_odd_values("a.ckpt"):
         raise OSError("disk")
+
+
+@pytest.mark.parametrize("value", [None, True, -1, 10**9, 1.5, "2"])
+def test_an_odd_number_of_covariates_is_named(value):
+    damaged = {**GOOD, "milforge": {**GOOD["milforge"], "num_covariates": value}}
+    with pytest.raises(ValueError, match=r"holds .* as 'milforge.num_covariates', expected a num"):
+        check_content(damaged, "a.ckpt")

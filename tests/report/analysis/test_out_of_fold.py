@@ -8,12 +8,16 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from sklearn.metrics import average_precision_score, roc_auc_score
+from scipy.special import expit, logit
+from sklearn.metrics import average_precision_score, brier_score_loss, log_loss, roc_auc_score
 
 import survival_oracles as oracle
 from milforge.report.analysis import pooled
+from milforge.report.analysis.chosen_on_validation import temperature_scaled
 from milforge.report.files import write_report
 from milforge.report.gather import gather
+from milforge.report.page.calibration import targets
+from milforge.report.page.discrimination import _one_against_rest
 from milforge.report.page.reproducibility import methods
 from milforge.report.survey import survey
 from report_runs import (
@@ -258,6 +262,43 @@ def test_other_tasks(cohort, tmp_path, task):
     for row in rows.values():
         assert 0 < row.p <= 1
         assert row.difference.low <= row.difference.value <= row.difference.high
+
+
+def test_a_bag_counts_for_the_labels_that_it_has(cohort, tmp_path):
+    generator = np.random.default_rng(0)
+    y = ((cohort.patient[:, None] >> np.arange(3)) % 2).astype(float)
+    p = 0.02 + 0.3 * y + 0.6 * generator.random(y.shape)
+    y[generator.random(y.shape) < 0.3] = np.nan
+    y[0] = np.nan
+    for number, part in enumerate(("test", "val")):
+        rows = rows_of(cohort, np.arange(cohort.n), part, cohort.logits(1, 0))
+        rows = {k: v for k, v in rows.items() if not k.startswith(("label", "prob", "logit"))}
+        rows |= {f"probability_{c}": p[:, c] for c in range(3)}
+        rows |= {f"label_{c}": y[:, c] for c in range(3)}
+        both = rows if not number else {k: [*both[k], *rows[k]] for k in both}
+    folder = tmp_path / "runs" / "0"
+    write_config(folder, "m", **{"split.folds": None})
+    write_predictions(folder, both, task="Multilabel", class_names=("a", "b", "c"))
+    write_summary(folder, {"test/loss": 0.7})
+    results = gather(survey([tmp_path / "runs"]), ["test/loss"])
+    found = {row.measure: row for row in results.pooled_rows}
+    known = ~np.isnan(y)
+    assert {row.bags for row in found.values()} == {known.any(1).sum()}
+    each = [(y[known[:, c], c], p[known[:, c], c]) for c in range(3)]
+    aurocs = [roc_auc_score(*pair) for pair in each]
+    assert found["auroc"].estimate.value == pytest.approx(np.mean(aurocs))
+    briers = [brier_score_loss(*pair) for pair in each]
+    assert found["brier"].estimate.value == pytest.approx(np.mean(briers))
+    (pooled,) = results.pooled
+    assert [len(target.y) for target in targets(pooled.predictions)] == known.sum(0).tolist()
+    # One temperature of all labels that are known.
+    (temperature,) = temperature_scaled(pooled).temperatures
+    logits = logit(p[known])
+    around = temperature * np.array([0.99, 1, 1.01])
+    losses = [log_loss(y[known], expit(logits / each)) for each in around]
+    assert losses[1] == min(losses)
+    shown = [len(points) for _, points, _ in _one_against_rest(pooled)]
+    assert shown == known.sum(0).tolist()
 
 
 def test_risks_of_all_folds_are_measured_together_and_beside_the_mean_of_the_runs(cohort, tmp_path):

@@ -20,7 +20,7 @@ from milforge.config.checkpoints.checkpoint_config import (
 from milforge.config.checkpoints.checkpoint_content import name_odd_values
 from milforge.config.checkpoints.checkpoint_paths import check_alike, different_parts
 from milforge.config.keys.key_check import check_targets
-from milforge.data import CovariateEncoder
+from milforge.data.covariates import num_covariates
 from milforge.tasks import Task
 from milforge.training import Ensemble, MILDataModule, MILModule
 
@@ -103,8 +103,7 @@ def make_member(
     """
     stored = checkpoint["milforge"]
     check_fit(stored, data.instance_shape, data.task.class_names)
-    covariates = len(CovariateEncoder(stored["covariates"] or []).names)
-    build = partial(make_network, config, data, covariates)
+    build = partial(make_network, config, data, num_covariates(stored))
     with name_odd_values(f"ckpt_path: {path}"):
         module = learning.build(
             within_its_weights(build, checkpoint["state_dict"], path),

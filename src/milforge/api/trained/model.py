@@ -34,12 +34,12 @@ from milforge.config.keys.key_check import check_targets
 from milforge.data import (
     Bag,
     BagDataset,
-    CovariateEncoder,
     ImageDataset,
     LargeImage,
     collate_bags,
     collate_images,
 )
+from milforge.data.covariates import num_covariates
 from milforge.data.wrappers.graph_bags import lay_graph
 from milforge.tasks import Task
 from milforge.training import MILModule
@@ -145,8 +145,7 @@ def _module(config: DictConfig, checkpoint: Mapping[str, Any], path: str) -> MIL
         if isinstance(shape, dict)
         else tuple(shape)
     )
-    encoder = CovariateEncoder(stored["covariates"] or [])
-    build = partial(build_network, config, shape, task.num_outputs, len(encoder.names))
+    build = partial(build_network, config, shape, task.num_outputs, num_covariates(stored))
     network = within_its_weights(build, checkpoint["state_dict"], path)
     standardise = empty_standardiser(shape) if stored["standardised"] else None
     module = module_builder(config)(network, task, stored=stored, standardise=standardise)

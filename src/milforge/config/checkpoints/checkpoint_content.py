@@ -47,6 +47,8 @@ def check_content(checkpoint: Mapping[str, Any], origin: str) -> None:
                 "give a file from a run's checkpoints/ folder"
             )
         _expect(origin, f"milforge.{key}", stored[key], fits, expected)
+    count = stored.get("num_covariates", 0)  # earlier versions did not write it
+    _expect(origin, "milforge.num_covariates", count, _is_width, "a number of covariates")
 
 
 def _expect(origin: str, key: str, value: Any, fits: Callable[[Any], bool], expected: str) -> None:
@@ -77,6 +79,10 @@ def _is_mapping(value: Any) -> bool:
 
 def _is_count(value: Any) -> bool:
     return type(value) is int and 0 <= value < _MOST_STEPS
+
+
+def _is_width(value: Any) -> bool:
+    return type(value) is int and 0 <= value <= _MOST_NUMBERS
 
 
 def _are_words(value: Any) -> bool:

@@ -18,6 +18,8 @@ from milforge.data.loading.tables import Tables
 
 # Batches that are read, or being read, beside the one that is used.
 AHEAD = 2
+# With the one in use, the one that Lightning fetches before it, and one that is given back.
+HELD = AHEAD + 3
 
 
 class ReadAhead:

@@ -35,7 +35,8 @@ def discrete_survival_nll(
         `(B,)`.
 
     Raises:
-        ValueError: for other shapes, bins outside the K, or an `alpha` outside [0, 1].
+        ValueError: for other shapes, an `alpha` outside [0, 1], or, in host memory, bins outside
+            the K.
 
     Example:
         >>> discrete_survival_nll(torch.zeros(2, 4), torch.tensor([1, 1]), torch.tensor([1.0, 0.0]))
@@ -48,7 +49,8 @@ def discrete_survival_nll(
         )
     if bins.dtype != torch.int64:
         raise ValueError(f"expected bins of int64, got {bins.dtype}")
-    if len(bins) and (int(bins.min()) < 0 or int(bins.max()) >= logits.shape[1]):
+    on_cpu = bins.device.type == "cpu"  # a GPU would have to be waited for
+    if on_cpu and len(bins) and (int(bins.min()) < 0 or int(bins.max()) >= logits.shape[1]):
         raise ValueError(
             f"expected bins from 0 to {logits.shape[1] - 1}, got {int(bins.min())} to "
             f"{int(bins.max())}"

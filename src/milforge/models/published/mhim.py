@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from copy import deepcopy
-from math import cos, pi
+from math import pi
 
 import torch
 from torch import Tensor, nn
@@ -148,12 +148,15 @@ class MHIM(FeatureNetwork):
         """`(N,)` bool: what is not seen, by the teacher's attention weights."""
         ptr, size = batch.ptr, len(weights)
         high, low, random = self.shares
+        easiest: float | Tensor = high
         if self.decay_steps is not None:
-            done = min(1.0, int(self.step) / self.decay_steps)
-            high *= 0.5 * (1 + cos(pi * done))
+            # On the device, which is not asked for the step; in single precision a cosine of 0 is
+            # less, and one instance fewer is hidden.
+            done = (self.step.double() / self.decay_steps).clamp(max=1.0)
+            easiest = (0.5 * high * (1 + (pi * done).cos())).float()
         bag = segment_index(ptr, size)
         sizes = ptr.diff()
-        highest, lowest = (sizes * high).floor(), (sizes * low).floor()
+        highest, lowest = (sizes * easiest).floor(), (sizes * low).floor()
         rank = segment_rank(weights, ptr)
         easy = (rank < highest[bag]) | (rank >= (sizes - lowest)[bag])
         drawn = keyed_uniform(self.seeds(batch), ptr, size)[:, 0]

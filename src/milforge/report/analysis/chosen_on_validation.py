@@ -72,11 +72,12 @@ def is_classification(predictions: Predictions) -> bool:
 
 
 def is_multilabel(predictions: Predictions) -> bool:
-    """Whether each bag has several labels of 0 and 1, with a probability each."""
+    """Whether each bag has several labels of 0 and 1, or some of them, with a probability each."""
     y = predictions.y
     if not predictions.has("probability") or y.ndim != 2:
         return False
-    return y.shape == predictions.predicted("probability").shape and bool(np.isin(y, (0, 1)).all())
+    fits = y.shape == predictions.predicted("probability").shape
+    return fits and bool((np.isin(y, (0, 1)) | np.isnan(y)).all())
 
 
 def temperature_scaled(each: OutOfFold) -> Scaled | None:
@@ -85,7 +86,10 @@ def temperature_scaled(each: OutOfFold) -> Scaled | None:
     for part in each.parts:
         if not len(part.val):
             return None
-        temperature = fit_temperature(_logits(part.val), part.val.y)
+        logits, y = _logits(part.val), part.val.y
+        if y.ndim == 2:
+            logits, y = logits[~np.isnan(y)], y[~np.isnan(y)]
+        temperature = fit_temperature(logits, y)
         scaled.append(divided(part.test, temperature))
         temperatures.append(temperature)
     return Scaled(averaged(scaled)[0], temperatures)

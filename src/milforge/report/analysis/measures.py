@@ -164,16 +164,30 @@ def _macro(
 
     def value(y: NDArray[Any], p: NDArray[Any]) -> float:
         each = y if y.ndim == 2 else y[:, None] == np.arange(p.shape[1])
-        found = [one(each[:, c], p[:, c]) for c in range(p.shape[1])]
+        found = [one(*pair) for pair in known_pairs(each, p)]
         known = [number for number in found if np.isfinite(number)]
         return float(np.mean(known)) if known else float("nan")
 
     return value
 
 
+def known_pairs(
+    y: NDArray[Any], p: NDArray[np.float64]
+) -> list[tuple[NDArray[Any], NDArray[np.float64]]]:
+    """Each label and its probability, of the bags of which it is known.
+
+    Args:
+        y: `(n, C)`, NaN where unknown.
+        p: `(n, C)`.
+    """
+    known = ~np.isnan(y.astype(np.float64))
+    return [(y[known[:, c], c], p[known[:, c], c]) for c in range(p.shape[1])]
+
+
 def _brier(y: NDArray[Any], p: NDArray[Any]) -> float:
     if y.ndim == 2:
-        return float(np.mean((p - y) ** 2))
+        found = [np.mean((q - label) ** 2) for label, q in known_pairs(y, p) if len(label)]
+        return float(np.mean(found)) if found else float("nan")
     return float(((p - (y[:, None] == np.arange(p.shape[1]))) ** 2).sum(1).mean())
 
 

@@ -89,7 +89,12 @@ def targets(predictions: Predictions) -> list[Target]:
     if is_multilabel(predictions):
         p = np.clip(predictions.predicted("probability"), 0, 1)
         names = predictions.class_names or tuple(map(str, range(p.shape[1])))
-        return [Target(name, y[:, c], p[:, c], patients) for c, name in enumerate(names)]
+        found = []
+        for name, label, q in zip(names, y.T, p.T, strict=True):
+            known = ~np.isnan(label.astype(float))
+            if known.any():
+                found.append(Target(name, label[known], q[known], patients[known]))
+        return found
     if not is_classification(predictions):
         return []
     p = np.clip(predictions.predicted("probability"), 0, 1)

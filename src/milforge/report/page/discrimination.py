@@ -4,6 +4,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from milforge.markup import join, paragraph, tag
+from milforge.report.analysis.measures import known_pairs
 from milforge.report.analysis.out_of_fold import OutOfFold
 from milforge.report.gather import Results
 from milforge.report.page.charts import UNIT, Series, chart
@@ -63,7 +64,8 @@ def _one_against_rest(
     p, y, names = predictions.predicted("probability"), predictions.y, predictions.class_names
     if y.ndim == 1 and p.shape[1] == 2:
         return [(names[1] if len(names) == 2 else "positive", y == 1, p[:, 1])]
-    labels = [y[:, c] == 1 if y.ndim == 2 else y == c for c in range(p.shape[1])]
+    each_label = y if y.ndim == 2 else (y[:, None] == np.arange(p.shape[1])).astype(float)
     return [
-        (names[c] if c < len(names) else str(c), labels[c], p[:, c]) for c in range(len(labels))
+        (names[c] if c < len(names) else str(c), label == 1, q)
+        for c, (label, q) in enumerate(known_pairs(each_label, p))
     ]

@@ -147,7 +147,9 @@ class Ordinal(Task):
         numbers = [number(name) for name in self.class_names]
         if any(each is None or each != int(each) for each in numbers):
             return y
-        return torch.tensor([int(each) for each in numbers if each is not None], device=y.device)[y]
+        # No table of the numbers: to copy it to a device would be waited for.
+        grades = [int(each) for each in numbers if each is not None]
+        return torch.stack([(y == place) * grade for place, grade in enumerate(grades)]).sum(0)
 
     def average(self, members: Sequence[Columns]) -> tuple[Tensor, dict[str, Tensor]]:
         """The mean of the members' probabilities, and the logits that stand for it.

@@ -65,6 +65,7 @@ class Survival(Task):
     learns_from_outputs = True
     centre: Tensor
     median_risk: Tensor
+    report_times: Tensor
 
     def __init__(self, times: Sequence[float] | None = None, unit: str | None = None) -> None:
         super().__init__()
@@ -84,6 +85,9 @@ class Survival(Task):
         self.num_outputs = self._outputs()
         for name in ("centre", "median_risk"):
             self.register_buffer(name, torch.zeros(()))
+        # On the device beforehand: to copy them to it in each step would be waited for.
+        known = torch.tensor(self.times, dtype=torch.float64)
+        self.register_buffer("report_times", known, persistent=False)
 
     @abstractmethod
     def _outputs(self) -> int:
@@ -127,8 +131,7 @@ class Survival(Task):
     def predict(self, logits: Tensor) -> dict[str, Tensor]:
         """`risk`, `survival_<t>` for each of the times, `median_time`; `(B,)` each."""
         logits = logits.detach()
-        times = torch.tensor(self._times, dtype=torch.float64, device=logits.device)
-        survival = self.survival(logits.double(), times).float()
+        survival = self.survival(logits.double(), self.report_times.double()).float()
         columns = {"risk": (self.risk(logits) - self.centre).float()}
         columns |= dict(zip(self._names, survival.unbind(1), strict=True))
         columns["median_time"] = self.median_time(logits.double()).float()
