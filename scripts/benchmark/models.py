@@ -12,8 +12,8 @@ The step is forward and backward of the bags' logits, of the penalty and of the 
 measurement has a process of its own, forked from one that has loaded everything: processor time,
 the least of the repetitions, and memory at the peak of a step above what the process held before,
 the batch and PyTorch included. The first step, of which the memory is that, warms up and is not
-timed; bags of 10,000 and more have that step alone, which is timed. With `--rows FILE` rows are kept in a table,
-and only what is not in it is measured.
+timed; bags of 10,000 and more have that step alone, which is then timed. With `--rows FILE` rows
+are kept in a table, and only what is not in it is measured.
 
 `--ways` sets packed batches beside one bag a step and beside padded ones, which are as long as
 their largest bag and have a mask: ours, and with `--peers` those of torchmil. Ways take turns in
