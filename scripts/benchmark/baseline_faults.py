@@ -9,6 +9,7 @@ median over networks and the largest one.
 """
 
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import numpy as np
 import torch
@@ -123,6 +124,30 @@ def cut_gradient() -> str:
     return f"{np.median(norms):.0%} of the encoder's gradient is missing"
 
 
+def across_bags() -> str:
+    """Rows of the regions of a bag that attend to those of all bags of its batch."""
+    found = []
+    with torch.no_grad():
+        for network in networks(RRT):
+            tables: list[Tensor] = []
+            heads_of = network.across.heads_of
+
+            def keep(qkv: Tensor, to: list[Tensor] = tables, of: Any = heads_of) -> Any:
+                to.append(qkv)
+                return of(qkv)
+
+            def of_all(qkv: Tensor, seen: list[Tensor] = tables, of: Any = heads_of) -> Any:
+                return of(qkv)[0], *of(torch.cat(seen, dim=1))[1:]
+
+            network.across.heads_of = keep
+            before = network(batch_of(bags())).logits
+            network.across.heads_of = of_all
+            after = network(batch_of(bags())).logits
+            found.append(((after - before).abs() / before.std()).flatten())
+    each = torch.cat(found)
+    return f"logits change by {each.median():.3f} SD, at most {each.max():.2f}"
+
+
 def interactions() -> str:
     """The published product of sums against the inner product, at equal weights."""
     pairs = []
@@ -171,6 +196,7 @@ FAULTS: tuple[tuple[str, str, Callable[[], str]], ...] = (
     ("`dsmil`", "order of the instances, for comparison", lambda: tell_changes(DSMIL, shuffled)),
     ("`mambamil`", "softmax over one element at batch size above 1", one_element),
     ("`dtfd`", "`maxmins` cuts the gradient of tier 2", cut_gradient),
+    ("`rrt`", "attention across regions runs over all bags of a batch", across_bags),
     ("`wikg`", "the einsum is a product of two sums", interactions),
     ("`transmil`", "attention as heads x N x N", attention_tables),
     ("`dtfd`, `mhim`", "threshold tuned on the bags that are evaluated", tuned_threshold),

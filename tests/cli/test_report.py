@@ -13,6 +13,7 @@ from matplotlib.image import imread
 from omegaconf import OmegaConf
 
 from milforge.config.planned_jobs import planned_jobs
+from milforge.report.groups import group_runs
 from milforge.report.runs import QUIET_SECONDS, read_run
 from thinned import thinned
 
@@ -213,6 +214,29 @@ def test_by_and_baseline_within_each_value_of_the_rest(here, tmp_path):
     assert list(rows) == ["train=50", "train=99"]
     assert float(rows["train=99"]["diff"]) == pytest.approx((0.2 + 0.15) / 2)
     assert rows["train=99"]["pairs"] == "4"
+
+
+def test_runs_before_and_after_an_update_are_no_pair_and_are_named(tmp_path):
+    runs = []
+    # The first run was made before the models but the last had the key.
+    for job, (model, key) in enumerate([("abmil", {}), ("gated_abmil", {"model.aem": 0.0})] * 2):
+        key = {"model.aem": 0.0} if job == 2 else key
+        write_run(
+            tmp_path / str(job), metrics={"test/auroc": 0.8}, model=model, seed=job // 2, **key
+        )
+        os.utime(tmp_path / str(job) / "summary.json", (job, job))
+        runs.append(read_run(tmp_path / str(job)))
+    grouping = group_runs(runs, ["model"])
+    plain, gated = (set(group.runs) for group in grouping.groups)
+    assert len(plain & gated) == 1
+    (note,) = (each for each in grouping.notes if "in no pair" in each)
+    assert note.startswith("model.aem: only some runs")
+    assert note.endswith(f"runs them again: {tmp_path / '0'}.")
+
+    write_run(tmp_path / "4", metrics={"test/auroc": 0.8}, seed=0, **{"model.aem": 0.0})
+    again = group_runs([read_run(tmp_path / "4"), *runs[1:]], ["model"])
+    assert not any("in no pair" in each for each in again.notes)
+    assert set(again.groups[0].runs) == set(again.groups[1].runs)
 
 
 def test_a_survey_of_a_sweep(sweep, here):

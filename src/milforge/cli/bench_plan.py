@@ -75,8 +75,8 @@ class Plan:
     def controls(self) -> list[list[str]]:
         """The sweeps of what can be told without instances, and of shuffled labels.
 
-        The former have one number per bag, for which the simplest network will do; what is said of
-        models and graphs is not meant for it.
+        The runs of the first sweep see one number per bag. The simplest network is enough for that,
+        and overrides of the model and of the graph are left out.
         """
         runs = self.command()[-3 if self.folds is not None else -2 : -1]
         plain = [each for each in self.overrides if not re.match(r"[+~]*(model|graph)\b", each)]

@@ -103,6 +103,7 @@ def group_runs(runs: Sequence[Run], by: Sequence[str] | None = None) -> Grouping
     if others:
         names = ", ".join(short_name(name, table) for name in others)
         notes.append(f"Runs of a group differ in more than seed and fold: {names}.")
+        notes += _of_other_versions(runs, list(zip(*chosen.values(), strict=True)), others)
     older = [
         str(run.folder) for values, repeat, run in members if newest[values][repeat] is not run
     ]
@@ -126,6 +127,41 @@ def group_runs(runs: Sequence[Run], by: Sequence[str] | None = None) -> Grouping
         for values in dict.fromkeys(values for values, _, _ in members)
     ]
     return Grouping(groups, {name: key for key, name in shown.items()}, notes)
+
+
+def _of_other_versions(
+    runs: Sequence[Run], groups: Sequence[object], columns: Mapping[str, Sequence[str]]
+) -> list[str]:
+    """A sentence on runs of a group of which some have a key that the others have not.
+
+    An update has added or removed it. The present default does not stand in for it, because nobody
+    knows whether the code without the key did what the default does.
+
+    Args:
+        runs: all of them.
+        groups: the group of each.
+        columns: values of each run by key, of the keys that tell no groups apart.
+    """
+    keys: list[str] = []
+    older: list[str] = []
+    for key, column in columns.items():
+        for group in dict.fromkeys(groups):
+            sides: dict[bool, list[Run]] = {}
+            for run, its, value in zip(runs, groups, column, strict=True):
+                if its == group:
+                    sides.setdefault(value == MISSING, []).append(run)
+            if len(sides) == 2:
+                first = min(sides.values(), key=lambda side: min(run.written for run in side))
+                keys.append(key)
+                older += [str(run.folder) for run in first]
+    if not keys:
+        return []
+    return [
+        f"{listed([*dict.fromkeys(keys)])}: only some runs of a group have this key, as after an "
+        "update of the code, and runs with it are in no pair with runs without it. To compare "
+        "them, remove the older ones and repeat the command, which runs them again: "
+        f"{listed([*dict.fromkeys(older)])}."
+    ]
 
 
 def baselines(grouping: Grouping, terms: Sequence[str]) -> Sequence[Group | None]:
