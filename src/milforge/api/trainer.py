@@ -77,6 +77,9 @@ def make_trainer(
         callbacks = [each for each in callbacks if not isinstance(each, LearningRateMonitor)]
     # What it saves holds the state of those that save checkpoints: behind them, wherever it stands.
     callbacks.sort(key=lambda each: isinstance(each, Interruption))
+    for each in callbacks:
+        if isinstance(each, Interruption):
+            each.again = launch.again
     options = {"callbacks": callbacks, "logger": loggers or False}
     trainer: L.Trainer = make(config.trainer, **options, **without_mps(config.trainer))
     _check_launch(trainer, launch)

@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from time import monotonic
 from typing import Any
@@ -72,6 +73,7 @@ def infer(
             several do not fit each other.
     """
     start = monotonic()
+    launch = replace(launch, again="the same command begins it anew")
     check_memory_limit()
     seed_run(config)
     paths = checkpoint_list(config.ckpt_path)
@@ -89,7 +91,7 @@ def infer(
         config.loader.eval_batch_size = 1  # which members predict differs from bag to bag
     leave_with_parent()
     check_relative(config, stored["config"])
-    with ExitOnSignal(), quiet_run(config), report_lost_process():
+    with ExitOnSignal(launch.again), quiet_run(config), report_lost_process(launch.again):
         mine, its = resolved(config)["data"], stored["config"]["data"]
         whole = is_other_cohort(mine, its, launch.overrides)
         with name_odd_values(f"ckpt_path: {paths[0]}"):
