@@ -232,7 +232,8 @@ def quiet_run(config: DictConfig) -> Iterator[None]:
 
     A W&B run that is not finished would be continued by the next job of a multirun.
     """
-    before = {name: os.environ.get(name) for name in ("WANDB_MODE", "WANDB_DATA_DIR")}
+    ours = ("WANDB_MODE", "WANDB_DATA_DIR", "WANDB_CACHE_DIR")
+    before = {name: os.environ.get(name) for name in ours}
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
     logging.getLogger("lightning.fabric").setLevel(logging.WARNING)
     with warnings.catch_warnings():
