@@ -27,6 +27,9 @@ ONE_EACH := $(if $(word 2,$(KERNELS)),0,$(WORKERS))
 
 .PHONY: train test quick release nightly numeric $(OLDER) lint format docs wheel try-wheel versions audit clean
 
+# The first run of many a user shares its machine with a browser, beside which threads that spin make
+# it many times slower.
+train: export OMP_WAIT_POLICY ?= passive
 train: $(STAMP)
 	@$(BIN)/milforge-train $(ARGS)
 

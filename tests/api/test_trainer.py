@@ -160,6 +160,17 @@ def test_a_tracker_that_is_not_installed_is_left_out(monkeypatch, caplog, tmp_pa
         assert f'pip install "milforge[{name}]"' in line
 
 
+class Locked(CSVLogger):
+    def __init__(self):
+        raise OSError("runs.db: database is locked")
+
+
+def test_what_a_tracker_cannot_begin_for_is_told_in_its_own_words(caplog):
+    make_loggers(OmegaConf.create({"mine": {"_target_": f"{__name__}.Locked"}}))
+    (record,) = caplog.records
+    assert record.getMessage().endswith("left out from here on: runs.db: database is locked")
+
+
 def test_wandb_that_cannot_start_its_process_is_left_out(monkeypatch, caplog, tmp_path):
     def fail(*_, **__):
         raise OSError("Cannot allocate memory")

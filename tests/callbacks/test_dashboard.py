@@ -193,7 +193,9 @@ def test_trackio_gets_values_pictures_and_tables(monkeypatch, tmp_path):
     )
     begun = []
     package = SimpleNamespace(
-        init=lambda **options: begun.append((options["name"], options["resume"])) or run,
+        init=lambda **options: (
+            begun.append((options["name"], options["resume"], options["config"])) or run
+        ),
         Image=lambda value, caption=None: ("image", np.shape(value), caption),
         Table=lambda columns, data: ("table", columns, data),
     )
@@ -214,7 +216,9 @@ def test_trackio_gets_values_pictures_and_tables(monkeypatch, tmp_path):
     ]
     logger.log_metrics({"test/loss": 0.25})  # of a test, after the end of training
     Trackio(name="other", id_file=tmp_path / "trackio_name").log_metrics({"loss": 0.4})
-    assert begun == [(None, "never"), ("cosy", "allow"), ("cosy", "allow")]
+    assert begun == [
+        (None, "never", {"seed": 1}), ("cosy", "allow", {"seed": 1}), ("cosy", "allow", {}),
+    ]  # fmt: skip
 
 
 def test_wandb_gets_pictures_at_their_epoch(tmp_path):

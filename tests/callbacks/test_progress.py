@@ -39,6 +39,13 @@ def test_an_epoch_is_one_plain_line(capsys):
     assert err.isascii()
 
 
+def test_a_run_that_goes_on_inside_an_epoch_counts_from_there(capsys):
+    lines = EpochLines()
+    lines.on_train_start(make_trainer())
+    lines.on_train_epoch_end(make_trainer())
+    assert "epoch   4 of 30    0.0 s" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("task", "monitor", "shown"),
     [

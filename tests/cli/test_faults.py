@@ -78,12 +78,16 @@ def test_a_checkpoint_is_not_called_damaged_where_memory_or_handles_lack(
 
 def test_wandb_gathers_in_the_run_where_it_may_not_in_the_home(tmp_path, monkeypatch):
     monkeypatch.setenv("WANDB_DATA_DIR", str(tmp_path / "home"))
+    monkeypatch.setenv("WANDB_CACHE_DIR", "")  # to be put back
+    monkeypatch.delenv("WANDB_CACHE_DIR")
     stage_in(tmp_path / "run")
     assert wandb.env.get_data_dir() == str(tmp_path / "home")
+    assert "WANDB_CACHE_DIR" not in os.environ
     monkeypatch.setattr(os, "mkdir", refuse(errno.EROFS))
     monkeypatch.setenv("WANDB_DATA_DIR", str(tmp_path / "read_only"))
     stage_in(tmp_path / "run")
     assert wandb.env.get_data_dir() == str(tmp_path / "run")
+    assert os.environ["WANDB_CACHE_DIR"] == str(tmp_path / "run" / "cache")
 
 
 @pytest.mark.slow

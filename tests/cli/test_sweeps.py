@@ -22,6 +22,7 @@ from bag_folders import labelled_bags
 from milforge.api.launch import Launch
 from milforge.api.trainer import _check_launch
 from milforge.api.training import Run
+from milforge.callbacks import Interruption
 from milforge.cli.common import sweep
 from milforge.config import run_folders, search_metric
 from milforge.config.hydra_versions import VERSION_BASE
@@ -358,6 +359,27 @@ def test_a_search_has_a_plan_too(tmp_path, monkeypatch):
     monkeypatch.setattr(sweep, "_quieten_optuna", lambda: None)  # importing it warns, of SQL
     sweep.Sweep().on_multirun_start(hydra_config("search=optuna"))
     assert planned_jobs(tmp_path / "logs" / "train" / "multiruns" / "demo") == 20
+
+
+@pytest.mark.parametrize(
+    ("arguments", "named"),
+    [
+        (("-m", "sweep=cv", "seed=0,1"), "and sweep=cv"),
+        (("run=a/b",), "and run=a/b"),
+        (("hydra.run.dir=mine",), ""),  # the command names the folder itself
+    ],
+)
+def test_what_is_typed_for_a_run_to_go_on(here, monkeypatch, arguments, named):
+    monkeypatch.setattr(
+        Interruption, "on_train_start", lambda *_: signal.raise_signal(signal.SIGTERM)
+    )
+    flags, keys = arguments[:1], arguments[1:]
+    if not flags[0].startswith("-"):
+        flags, keys = (), arguments
+    outcome = here("train", *flags, *RUN, *keys)
+    assert outcome.returncode == 128 + signal.SIGTERM
+    sentence = f"; it goes on with the same command {named}".rstrip()
+    assert [line for line in outcome.stdout.splitlines() if line.endswith(sentence)]
 
 
 def test_slurm_is_needed_where_it_is_asked_for(here, monkeypatch):

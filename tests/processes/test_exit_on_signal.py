@@ -11,11 +11,11 @@ from milforge.processes.exit_on_signal import ExitOnSignal
 @pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGUSR1])
 def test_it_ends_and_puts_back_what_was_there(signum, caplog):
     before = signal.getsignal(signum)
-    with pytest.raises(SystemExit) as end, ExitOnSignal():
+    with pytest.raises(SystemExit) as end, ExitOnSignal("it goes on with sweep=cv"):
         signal.raise_signal(signum)
     assert end.value.code == 128 + signum
     assert signal.getsignal(signum) is before
-    assert "run=NAME" in caplog.text
+    assert "stopped; it goes on with sweep=cv" in caplog.text
 
 
 def test_handlers_of_others_stay():

@@ -1,6 +1,8 @@
-"""What lies around the code: workflows, recipes, forms. None of them can be run here."""
+"""What lies around the code: workflows, recipes, forms; those for SLURM run with stand-ins."""
 
+import os
 import re
+import signal
 import subprocess
 import tomllib
 
@@ -64,6 +66,62 @@ def test_the_citation_agrees_with_the_project():
     assert PROJECT["license"].split(" AND ")[0] == citation["license"]
     assert citation["authors"] == [{"name": "MilForge contributors"}]
     assert f"## {PROJECT['version']}" in (ROOT / "CHANGELOG.md").read_text()
+
+
+@pytest.fixture
+def on_slurm(tmp_path):
+    """Begins a script in a folder where `said` holds what each stand-in was called with."""
+    (tmp_path / ".venv" / "bin").mkdir(parents=True)
+    (tmp_path / ".venv" / "bin" / "activate").touch()
+    tell = 'echo "${0##*/} $@" >> said\n'
+    # It saves itself, as the run does, and tells when it listens.
+    train = f"trap 'echo saved >> said; exit 143' TERM\n{tell}echo ready\n"
+    train += 'while [ "$WAITS" ]; do sleep 0.05; done\n'
+    for name, body in (("scontrol", tell), ("srun", tell), ("milforge-train", train)):
+        (tmp_path / name).write_text(f"#!/bin/bash\n{body}")
+        (tmp_path / name).chmod(0o755)
+
+    def begin(script, *arguments, **env):
+        return subprocess.Popen(
+            ["bash", ROOT / "scripts" / script, *arguments],
+            cwd=tmp_path,
+            env={**os.environ, "PATH": f"{tmp_path}:{os.environ['PATH']}", **env},
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+
+    return begin, tmp_path / "said"
+
+
+def test_a_task_of_an_array_that_is_out_of_time_is_saved_and_queued_again(on_slurm):
+    begin, said = on_slurm
+    task = {"SLURM_ARRAY_JOB_ID": "7", "SLURM_ARRAY_TASK_ID": "3", "WAITS": "1"}
+    with begin("recipes/slurm_array.sh", "data=digits", **task) as process:
+        assert process.stdout.readline() == "ready\n"
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(30) == 128 + signal.SIGTERM
+    assert said.read_text().splitlines() == [
+        "milforge-train trainer=gpu split.fold=3 run=cv_3 data=digits",
+        "saved",
+        "scontrol requeue 7_3",
+    ]
+    said.unlink()
+    with begin("recipes/slurm_array.sh", **{**task, "WAITS": ""}) as process:
+        assert process.wait(30) == 0
+    assert "scontrol" not in said.read_text()
+
+
+@pytest.mark.parametrize(("given", "run"), [((), "run=slurm_42"), (("run=mine",), "run=mine")])
+def test_a_job_that_is_queued_again_goes_on_in_its_folder(on_slurm, given, run):
+    begin, said = on_slurm
+    job = {"SLURM_JOB_ID": "42", "SLURM_NTASKS_PER_NODE": "4", "SLURM_NNODES": "2"}
+    with begin("slurm_train.sh", *given, **job) as process:
+        assert process.wait(30) == 0
+    (line,) = said.read_text().splitlines()
+    words = line.split()
+    assert words[:3] == ["srun", "--kill-on-bad-exit=1", "milforge-train"]
+    assert {"trainer.devices=4", "trainer.num_nodes=2", run} <= set(words)
+    assert sum(word.startswith("run=") for word in words) == 1
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,7 @@
 """The trackers of a run, such as W&B, and what they learn of it: name and config."""
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -113,13 +113,21 @@ def make_loggers(group: DictConfig | None) -> list[Logger]:
             loggers.append(build())
             continue
         if not target.endswith(ON_THIS_MACHINE):
-            loggers.append(Patient(str(name), build))
+            loggers.append(Patient(str(name), partial(_by_its_cause, build)))
             continue
         try:
             loggers.append(guard(str(name), build()))
         except ModuleNotFoundError as error:
             log.warning("logger.%s is left out: %s", name, error)
     return loggers
+
+
+def _by_its_cause(build: Callable[[], Logger]) -> Logger:
+    """The logger; what went wrong in its class is raised as it was there."""
+    try:
+        return build()
+    except InstantiationException as error:
+        raise error.__cause__ or error from None
 
 
 def _make_tracker(name: str, node: DictConfig) -> Logger:

@@ -77,6 +77,9 @@ def make_trainer(
         callbacks = [each for each in callbacks if not isinstance(each, LearningRateMonitor)]
     # What it saves holds the state of those that save checkpoints: behind them, wherever it stands.
     callbacks.sort(key=lambda each: isinstance(each, Interruption))
+    for each in callbacks:
+        if isinstance(each, Interruption):
+            each.again = launch.again
     options = {"callbacks": callbacks, "logger": loggers or False}
     trainer: L.Trainer = make(config.trainer, **options, **without_mps(config.trainer))
     _check_launch(trainer, launch)
@@ -229,7 +232,8 @@ def quiet_run(config: DictConfig) -> Iterator[None]:
 
     A W&B run that is not finished would be continued by the next job of a multirun.
     """
-    before = {name: os.environ.get(name) for name in ("WANDB_MODE", "WANDB_DATA_DIR")}
+    ours = ("WANDB_MODE", "WANDB_DATA_DIR", "WANDB_CACHE_DIR")
+    before = {name: os.environ.get(name) for name in ours}
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
     logging.getLogger("lightning.fabric").setLevel(logging.WARNING)
     with warnings.catch_warnings():

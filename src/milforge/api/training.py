@@ -107,7 +107,12 @@ def fit(config: DictConfig, launch: Launch = Launch()) -> Run:  # noqa: B008
     leave_with_parent()
     is_fresh = forget_peak()
     # Held as long as anything is written: a second run must not touch the W&B run of the first.
-    with ExitOnSignal(), only_writer(folder), quiet_run(config), report_lost_process():
+    with (
+        ExitOnSignal(launch.again),
+        only_writer(folder),
+        quiet_run(config),
+        report_lost_process(launch.again),
+    ):
         given = None if config.ckpt_path == "last" else config.ckpt_path
         own = checkpoint_to_go_on_from(folder)
         path = own or given

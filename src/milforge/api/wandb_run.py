@@ -101,6 +101,8 @@ def stage_in(folder: Path) -> None:
         writable = False
     if not writable:
         os.environ["WANDB_DATA_DIR"] = str(folder)
+        # Its process writes its log there, and to the terminal where it may not.
+        os.environ.setdefault("WANDB_CACHE_DIR", str(folder / "cache"))
 
 
 def wandb_folder(trainer: L.Trainer) -> str | None:

@@ -11,7 +11,7 @@ import lightning as L
 import torch
 from lightning.pytorch.callbacks import Checkpoint
 
-from milforge.processes.exit_on_signal import SIGNALS, ExitOnSignal, Interrupted, leave
+from milforge.processes.exit_on_signal import GOES_ON, SIGNALS, ExitOnSignal, Interrupted, leave
 from milforge.processes.lightning_private import (
     checkpoint_before_validation,
     restore_handlers,
@@ -43,9 +43,13 @@ class Interruption(Checkpoint):
 
     Args:
         dirpath: folder of the checkpoints.
+
+    Attributes:
+        again: how the run goes on, as a clause for the user; whoever makes the trainer knows it.
     """
 
     uses_coords = False  # of a batch; see milforge.training.data.used_coords
+    again = GOES_ON
 
     def __init__(self, dirpath: str) -> None:
         self.path = Path(dirpath) / "last.ckpt"
@@ -203,7 +207,7 @@ class Interruption(Checkpoint):
         if trainer.is_global_zero:
             name = signal.Signals(signum).name
             what = f"the run is saved in {self.path}" if saved else "stopped"
-            logger.warning("%s: %s; it goes on with the same command and run=NAME", name, what)
+            logger.warning("%s: %s; %s", name, what, self.again)
         handler = self._before[signum]
         if _is_of_another(handler):
             handler(signum, None)

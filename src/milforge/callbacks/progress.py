@@ -24,6 +24,10 @@ class EpochLines(ProgressBar):
         """Speaks again."""
         self._enabled = True
 
+    def on_train_start(self, trainer: L.Trainer, *_: Any) -> None:
+        """Starts the clock; a run that goes on may do so inside an epoch."""
+        self._start = monotonic()
+
     def on_train_epoch_start(self, trainer: L.Trainer, *_: Any) -> None:
         """Starts the clock of the epoch."""
         self._start = monotonic()

@@ -12,7 +12,7 @@ def evaluate(config: DictConfig) -> None:
     check_targets(config)
     from milforge.api.trained.evaluation import infer
 
-    infer(config, evaluate=True, launch=launched())
+    infer(config, evaluate=True, launch=launched(config))
 
 
 def main() -> None:

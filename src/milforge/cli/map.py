@@ -16,7 +16,7 @@ def draw_maps(config: DictConfig) -> None:
     check_targets(config)
     from milforge.api.trained.evaluation import infer
 
-    infer(config, evaluate=False, launch=launched())
+    infer(config, evaluate=False, launch=launched(config))
 
 
 def prepare_names() -> None:

@@ -12,7 +12,7 @@ def predict(config: DictConfig) -> None:
     check_targets(config)
     from milforge.api.trained.evaluation import infer
 
-    infer(config, evaluate=False, launch=launched())
+    infer(config, evaluate=False, launch=launched(config))
 
 
 def main() -> None:

@@ -22,7 +22,7 @@ def train(config: DictConfig) -> float | None:
     # Imported here because a wrong key is to be reported before Lightning, which takes seconds.
     from milforge.api.training import fit
 
-    metrics = fit(config, launched()).metrics
+    metrics = fit(config, launched(config)).metrics
     name = goal(config)
     value = metrics.get(name)
     if value is not None and math.isfinite(value):

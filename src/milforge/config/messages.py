@@ -99,7 +99,10 @@ def _explain_system(error: OSError) -> str:
     lacking = shortage(error)
     remedy = WRITING.get(error.errno or 0) or (lacking[1] if lacking else None)
     what = f"{error.filename}: {error.strerror}" if error.filename else str(error)
-    after = " (paths.log_dir is where runs are written; one goes on with run=NAME)"
+    after = (
+        " (paths.log_dir is where runs are written; one goes on with run=NAME, a job of a sweep "
+        "with sweep=NAME)"
+    )
     return " ".join(what.split()) + (f": {remedy}{after}" if remedy else "")
 
 

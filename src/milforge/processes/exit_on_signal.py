@@ -16,6 +16,8 @@ logger = logging.getLogger(__name__)
 
 # What a person or a queue sends, and what `#SBATCH --signal=USR1@120` sends before the time is up.
 SIGNALS = there(TERM, USR1)
+# What a user is told of a run whose name is not known here.
+GOES_ON = "it goes on with the same command and run=NAME"
 
 
 class Interrupted(SystemExit):
@@ -48,9 +50,13 @@ class ExitOnSignal:
 
     On the same signals as `Interruption`, which takes over in training and in tests. Handlers that
     are there already, such as submitit's, stay.
+
+    Args:
+        again: how what is ended goes on, or begins anew, as a clause for the user.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, again: str = GOES_ON) -> None:
+        self.again = again
         self._before: dict[int, Any] = {}
         self._process = os.getpid()
 
@@ -81,5 +87,5 @@ class ExitOnSignal:
         first = rank_zero_only.rank == 0  # type: ignore[attr-defined]
         if first:
             name = signal.Signals(signum).name
-            logger.warning("%s: stopped; it goes on with the same command and run=NAME", name)
+            logger.warning("%s: stopped; %s", name, self.again)
         leave(signum, first=first)

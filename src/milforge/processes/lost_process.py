@@ -6,6 +6,7 @@ from contextlib import contextmanager
 
 import torch
 
+from milforge.processes.exit_on_signal import GOES_ON
 from milforge.processes.system_errors import shortage
 
 # How torch's backends, and its DataLoader, begin their messages that a process is gone.
@@ -17,10 +18,13 @@ IN_WORKER = "Caught {} in DataLoader worker process"
 
 
 @contextmanager
-def report_lost_process() -> Iterator[None]:
+def report_lost_process(again: str = GOES_ON) -> Iterator[None]:
     """Says in a sentence that a process of the run, or of its loaders, has died.
 
     An error for the user that a process of a loader raised is raised as it was there.
+
+    Args:
+        again: how the run goes on, or begins anew, as a clause for the user.
     """
     try:
         yield
@@ -34,7 +38,7 @@ def report_lost_process() -> Iterator[None]:
         if isinstance(error, torch.distributed.DistError) or re.search(LOST_PROCESS, text):
             raise ConnectionError(
                 f"another process of this run has ended, see above, or cannot be reached ({text}); "
-                "start it again: training goes on from its last checkpoint with run=NAME"
+                f"start it again: {again}"
             ) from error
         if text.startswith("Too many open files"):  # torch's, as another process hands a batch over
             what, remedy = shortage(error) or (text, "")
@@ -50,7 +54,7 @@ def report_lost_process() -> Iterator[None]:
                 )
             raise ChildProcessError(
                 f"a process that reads the data has died ({text}), usually because {why} and "
-                "start it again: training goes on with run=NAME"
+                f"start it again: {again}"
             ) from error
         raise
 

@@ -44,7 +44,8 @@ class WholeCheckpointIO(TorchCheckpointIO):
             cause = str(refusal(error) or error).splitlines()[0]
             raise OSError(
                 f"cannot write {path} ({cause}); the checkpoint before it is still there: "
-                "free some room, and the run goes on with the same command and run=NAME"
+                "free some room, and the run goes on with the same command and run=NAME, or "
+                "sweep=NAME"
             ) from error
 
     def load_checkpoint(

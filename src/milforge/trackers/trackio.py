@@ -55,6 +55,7 @@ class Trackio(Logger):
         known = read_id(id_file)
         self._name = known or name
         self._goes_on = known is not None
+        self._config: dict[str, Any] = {}
         self._run: Any = None
 
     @property
@@ -66,6 +67,7 @@ class Trackio(Logger):
                 project=self._project,
                 name=self._name,
                 group=self._group,
+                config=dict(self._config),  # that of the last part replaces the one before
                 space_id=self._space_id,
                 resume="allow" if self._goes_on else "never",
                 embed=False,
@@ -91,6 +93,7 @@ class Trackio(Logger):
     ) -> None:
         """Logs the config."""
         found = vars(params) if isinstance(params, Namespace) else params
+        self._config.update(found)
         self.experiment.config.update(found)
 
     @rank_zero_only

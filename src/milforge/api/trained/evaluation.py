@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from time import monotonic
 from typing import Any
@@ -75,6 +76,7 @@ def infer(
             do not fit each other, or another process writes to the folder.
     """
     start = monotonic()
+    launch = replace(launch, again="the same command begins it anew")
     check_memory_limit()
     seed_run(config)
     paths = checkpoint_list(config.ckpt_path)
@@ -94,7 +96,8 @@ def infer(
     leave_with_parent()
     check_relative(config, stored["config"])
     folder = Path(config.paths.output_dir)
-    with ExitOnSignal(), only_writer(folder), quiet_run(config), report_lost_process():
+    again = launch.again
+    with ExitOnSignal(again), only_writer(folder), quiet_run(config), report_lost_process(again):
         mine, its = resolved(config)["data"], stored["config"]["data"]
         whole = is_other_cohort(mine, its, launch.overrides)
         with name_odd_values(f"ckpt_path: {paths[0]}"):

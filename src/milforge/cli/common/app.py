@@ -73,19 +73,28 @@ def run(task: Task, config_name: str, before: Callable[[], None] = lambda: None)
         sys.exit(f"error: {sentence}")
 
 
-def launched() -> Launch:
+def launched(config: DictConfig) -> Launch:
     """How Hydra has started this job."""
     hydra_config = HydraConfig.get()
+    in_sweep = hydra_config.mode == RunMode.MULTIRUN
+    runs = Path(config.paths.log_dir, config.task_name, "runs").absolute()
+    folder = Path(config.paths.output_dir)
+    name = ""  # of a folder that hydra.run.dir names in the command
+    if in_sweep:
+        name = f" and sweep={config.sweep}"
+    elif folder.is_relative_to(runs):
+        name = f" and run={folder.relative_to(runs)}"
     chosen = {str(group): str(option) for group, option in hydra_config.runtime.choices.items()}
     return Launch(
         overrides=tuple(hydra_config.overrides.task),
-        in_sweep=hydra_config.mode == RunMode.MULTIRUN,
+        in_sweep=in_sweep,
         by_slurm=hydra_config.launcher._target_.endswith("SlurmLauncher"),
         choices={
             group: option
             for group, option in chosen.items()
             if option != "None" and not group.startswith(("hydra", "paths", "local"))
         },
+        again=f"it goes on with the same command{name}",
     )
 
 
