@@ -166,7 +166,7 @@ def _find_places(path: Path, dataset: Any, stamp: Stamp) -> Places | None:
 
 
 def _chunk_bytes(dataset: Any) -> int:
-    return math.prod(dataset.chunks) * int(dataset.dtype.itemsize)
+    return int(math.prod(dataset.chunks) * dataset.dtype.itemsize)
 
 
 def _read_starts(path: Path, stamp: Stamp, dataset: Any, count: int) -> NDArray[np.int64] | None:
