@@ -9,11 +9,11 @@ from typing import Any, cast, get_args
 import lightning as L
 import torch
 
+from milforge.callbacks.mapping.bag_place import place_of
 from milforge.callbacks.mapping.bags_in_words import judged, shown_output
 from milforge.callbacks.mapping.map_faithfulness import measure_faithfulness
 from milforge.callbacks.mapping.tile_maps import Score, blocks_for, map_of, said_of
 from milforge.callbacks.records import BagRecord, RecordCollector
-from milforge.data.dataset import bag_tile
 from milforge.data.files import atomic_path
 from milforge.data.images.sources.formats.packages import require
 from milforge.maps.bag_folder import write_map, write_page
@@ -21,11 +21,11 @@ from milforge.maps.checks.faithfulness_files import areas_table, draw_curves, wr
 from milforge.maps.checks.written import written_rows
 from milforge.maps.choose import choose
 from milforge.maps.page import build_index
-from milforge.maps.places import Place, place_tiles
+from milforge.maps.places import Place
 from milforge.maps.scale import Scales, scales_of
 from milforge.maps.slide.ground import Ground, lay
 from milforge.maps.slide.slides import find_slides, open_slide
-from milforge.maps.tiles import TileMap, corners_of, folder_of
+from milforge.maps.tiles import TileMap, folder_of
 from milforge.markup import Markup
 from milforge.tasks import Task
 
@@ -51,6 +51,8 @@ class MapWriter(RecordCollector):
         slides: the folder of the slides; None: the tiles alone are drawn.
         mpp: micrometres of a pixel of level 0; None: as the slide tells.
         top: how many tiles stand in `map.geojson.gz`, those that say most; None: all.
+        bands: of how many bands of the score to write `bands.geojson.gz`, too, in which
+            neighbouring tiles of a band are one region; None: it is not written.
         tile_size: side of a tile in the units of the coords; None: as the files of the bag tell,
             or else the stride of the coords.
         ome_tiff: whether to write `map.ome.tif`, too.
@@ -71,6 +73,7 @@ class MapWriter(RecordCollector):
         slides: str | Path | None = None,
         mpp: float | None = None,
         top: int | None = 5000,
+        bands: int | None = None,
         tile_size: float | None = None,
         ome_tiff: bool = False,
         faithfulness: bool = False,
@@ -78,13 +81,17 @@ class MapWriter(RecordCollector):
         super().__init__()
         if top is not None and top < 1:
             raise ValueError(f"expected top of at least 1, or null for all tiles, got {top}")
+        if bands is not None and bands < 2:
+            raise ValueError(f"expected bands of at least 2, or null for none, got {bands}")
         for name, value in (("tile_size", tile_size), ("mpp", mpp)):
             if value is not None and not 0 < value < float("inf"):
                 raise ValueError(f"expected {name} above 0, got {value}")
         if score not in get_args(Score):
             raise ValueError(f"expected score to be {', '.join(get_args(Score))}, got {score!r}")
         if ome_tiff:
-            require("tifffile")
+            require("tifffile", "write OME-TIFF")
+        if bands is not None:
+            require("shapely", "merge tiles into bands")
         self.folder = Path(folder)
         self.checkpoints = [checkpoints] if isinstance(checkpoints, str) else list(checkpoints)
         several = isinstance(bags, Sequence) and not isinstance(bags, str)
@@ -95,6 +102,7 @@ class MapWriter(RecordCollector):
         self.slides = None if slides is None else find_slides(slides)
         self.mpp = mpp
         self.top = top
+        self.bands = bands
         self.tile_size = tile_size
         self.ome_tiff = ome_tiff
         self.faithfulness = faithfulness
@@ -159,10 +167,7 @@ class MapWriter(RecordCollector):
     ) -> Place:
         """Where the tiles of a bag lie."""
         folder_of(record.bag_id)
-        data: Any = trainer.datamodule  # type: ignore[attr-defined]
-        told = bag_tile(data.parts[record.part], number)
-        corners = corners_of(record.coords, record.slide)
-        return place_tiles(record.bag_id, corners, told, slides, self.mpp, self.tile_size)
+        return place_of(trainer, record, number, slides, self.mpp, self.tile_size)
 
     def _measure(
         self, trainer: L.Trainer, module: Any, records: Sequence[BagRecord]
@@ -202,7 +207,7 @@ class MapWriter(RecordCollector):
             note = f"Its slide is not drawn: {without[tiles.name]}"
             tiles = replace(tiles, notes=(*tiles.notes, note))
         folder = self.folder / folder_of(tiles.name)
-        write_map(folder, tiles, scales, ground, self.top, self.ome_tiff)
+        write_map(folder, tiles, scales, ground, self.top, self.ome_tiff, self.bands)
 
     def _write_index(
         self,
