@@ -77,7 +77,7 @@ def test_maps_add_up_to_what_was_predicted(here, run, grid, read_summary):
 def test_bags_are_named_and_others_are_missing(here, run, grid):
     first, second, *_ = [row["bag_id"] for row in rows_of(run) if row["part"] == "test"]
     wanted = f"bags={second},{first},no such"
-    outcome = here("map", f"ckpt_path={run}", wanted, "top=2", "run=named", folder=grid)
+    outcome = here("map", f"ckpt_path={run}", wanted, "top=2", "bands=4", "run=named", folder=grid)
     assert outcome.returncode == 0, outcome.stderr
     maps = grid / "logs" / "map" / "runs" / "named" / "maps"
     assert {each.name for each in maps.iterdir()} == {first, second, "index.html"}
@@ -92,6 +92,10 @@ def test_bags_are_named_and_others_are_missing(here, run, grid):
     assert "2 of " in outcome.stdout
     geojson = gzip.decompress((maps / first / "map.geojson.gz").read_bytes())
     assert len(json.loads(geojson)["features"]) == 2
+    bands = json.loads(gzip.decompress((maps / first / "bands.geojson.gz").read_bytes()))
+    sizes = [each["properties"]["measurements"]["tiles"] for each in bands["features"]]
+    assert sum(sizes) == pq.read_metadata(maps / first / "tiles.parquet").num_rows
+    assert 'href="bands.geojson.gz"' in (maps / first / "map.html").read_text("utf-8")
 
 
 def test_another_prediction_than_the_file_s_is_refused(here, run, grid, tmp_path):
@@ -217,11 +221,12 @@ def test_each_member_is_shown_and_a_model_without_scores_has_its_gradient(
         ("slides=none", "slides=none: expected a folder of slides, found none"),
         ("top=0", "expected top of at least 1, or null for all tiles, got 0"),
         ("tile_size=-1", "expected tile_size above 0, got -1.0"),
+        ("bands=1", "expected bands of at least 2, or null for none, got 1"),
     ],
 )
 def test_bad_options_are_refused(argument, message):
     key, text = argument.split("=")
-    value = {"tile_size": float, "mpp": float, "top": int}.get(key, str)(text)
+    value = {"tile_size": float, "mpp": float, "top": int, "bands": int}.get(key, str)(text)
     with pytest.raises((ValueError, FileNotFoundError), match=message):
         MapWriter("maps", "a.ckpt", **{key: value})
 

@@ -2,12 +2,14 @@
 
 import gzip
 import json
+from itertools import pairwise
 
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from milforge.maps.geojson import write_geojson
+from milforge.maps.bands import band_features
+from milforge.maps.geojson import tile_features, write_collection
 from milforge.maps.picture import GROUND, draw_map, raster, write_picture
 from milforge.maps.scale import Scale, scales_of
 from milforge.maps.table import write_tiles
@@ -20,7 +22,7 @@ def read_geojson(path):
 
 def test_geojson_holds_each_tile_as_a_detection(tmp_path):
     tiles = make_map()
-    write_geojson(tmp_path / "map.geojson.gz", tiles, None)
+    write_collection(tmp_path / "map.geojson.gz", tile_features(tiles, None))
     found = read_geojson(tmp_path / "map.geojson.gz")
     assert found["type"] == "FeatureCollection"
     assert len(found["features"]) == 12
@@ -43,26 +45,100 @@ def test_geojson_holds_each_tile_as_a_detection(tmp_path):
 
 def test_geojson_of_the_top_tiles_and_of_attention_alone(tmp_path):
     tiles = make_map(contributions=None, probability=None, outputs=("a", 'b"\\'), side=100.126)
-    write_geojson(tmp_path / "a", tiles, 3)
+    write_collection(tmp_path / "a", tile_features(tiles, 3))
     found = read_geojson(tmp_path / "a")["features"]
     best = [f"tile {i}" for i in np.argsort(-tiles.weights)[:3]]
     assert [each["properties"]["name"] for each in found] == best
     assert list(found[0]["properties"]["measurements"]) == ["attention (1 = uniform)"]
     nasty = make_map(outputs=('a"\\\n', "b"), classes=("<", ">"))
-    write_geojson(tmp_path / "b", nasty, None)
+    write_collection(tmp_path / "b", tile_features(nasty, None))
     said = read_geojson(tmp_path / "b")["features"][0]["properties"]["measurements"]
     assert 'contribution a"\\\n' in said
-    write_geojson(tmp_path / "c", nasty, None)
+    write_collection(tmp_path / "c", tile_features(nasty, None))
     assert (tmp_path / "b").read_bytes() == (tmp_path / "c").read_bytes()
 
 
 def test_what_is_not_finite_is_left_out_of_geojson(tmp_path):
     tiles = make_map()
     tiles.contributions[0, 0] = np.nan
-    write_geojson(tmp_path / "a", tiles, None)
+    write_collection(tmp_path / "a", tile_features(tiles, None))
     text = gzip.decompress((tmp_path / "a").read_bytes()).decode()
     assert "nan" not in text.lower()
     json.loads(text)
+
+
+@pytest.mark.parametrize("to_pixels", [None, 1 / 0.2527])
+def test_bands_hold_each_tile_once_as_regions_with_a_class(tmp_path, monkeypatch, to_pixels):
+    """Holes, touching corners and scores beyond the scale among them; merged in several parts."""
+    monkeypatch.setattr("milforge.maps.bands.AT_ONCE", 50)
+    rng = np.random.default_rng(1)
+    tiles = make_map(
+        n=400, columns=20, contributions=rng.normal(size=(400, 2)), to_pixels=to_pixels
+    )
+    scale = Scale("signed", -1.0, 1.0)
+    write_collection(tmp_path / "bands.geojson.gz", band_features(tiles, scale, 4))
+    found = read_geojson(tmp_path / "bands.geojson.gz")
+    assert found["type"] == "FeatureCollection"
+    ends, side = [-np.inf, -0.5, 0.0, 0.5, np.inf], 448 * (to_pixels or 1)
+    names = ["below -0.5", "-0.5 to 0", "0 to 0.5", "above 0.5"]
+    values = tiles.contributions[:, 1]
+    for feature, name, low, high in zip(found["features"], names, ends, ends[1:], strict=False):
+        own = (values >= low) & (values < high)
+        about = feature["properties"]
+        assert (feature["type"], about["objectType"]) == ("Feature", "annotation")
+        assert about["classification"]["name"] == f"contribution to yes {name}"
+        red, _, blue = about["classification"]["color"]
+        assert (red > blue) == (low >= 0)
+        said = about["measurements"]
+        assert said["tiles"] == own.sum()
+        assert said["mean contribution yes"] == pytest.approx(values[own].mean(), rel=1e-5)
+        assert said["mean probability alone no"] > 0
+        assert area_of(feature["geometry"]) == pytest.approx(own.sum() * side**2, rel=1e-4)
+        for x, y in (tiles.corners + 224)[own] * (to_pixels or 1):
+            assert lies_in(feature["geometry"], x, y)
+    assert len(found["features"]) == 4
+
+
+def test_a_region_has_no_more_corners_than_it_needs(tmp_path):
+    tiles = make_map(contributions=np.ones((12, 2)))
+    tiles.contributions[5] = np.nan  # a hole
+    (text,) = band_features(tiles, Scale("signed", -1.0, 1.0), 2)  # the other band is empty
+    found = json.loads(text)
+    assert found["properties"]["measurements"]["tiles"] == 11
+    outside, hole = found["geometry"]["coordinates"]
+    assert (len(outside), len(hole)) == (5, 5)
+    assert {tuple(each) for each in hole} == {
+        (x, y) for x in (1344.0, 1792.0) for y in (896.0, 1344.0)
+    }
+
+
+def polygons_of(geometry):
+    """The rings of each polygon."""
+    rings = geometry["coordinates"]
+    return {"Polygon": [rings], "MultiPolygon": rings}[geometry["type"]]
+
+
+def area_of(geometry):
+    """By Gauss's formula, without holes."""
+    total = 0.0
+    for outside, *holes in polygons_of(geometry):
+        areas = []
+        for ring in (outside, *holes):
+            (x, y), (u, v) = np.array(ring)[:-1].T, np.array(ring)[1:].T
+            areas.append(abs(float((x * v - u * y).sum())) / 2)
+        total += areas[0] - sum(areas[1:])
+    return total
+
+
+def lies_in(geometry, x, y):
+    """By how often a ray crosses an edge of any ring."""
+    crossed = 0
+    for rings in polygons_of(geometry):
+        for ring in rings:
+            for (a, b), (c, d) in pairwise(ring):
+                if (b > y) != (d > y):
+                    crossed += x < a + (y - b) / (d - b) * (c - a)
+    return crossed % 2 == 1
 
 
 def test_the_table_sums_to_the_logits(tmp_path):

@@ -43,6 +43,17 @@ class Scale:
             found = (values - self.low) / (self.high - self.low)
         return np.clip(found, 0, 1)
 
+    def values(self, places: Floats) -> Floats:
+        """The values at places from 0 to 1: what `place` undoes.
+
+        Example:
+            >>> Scale("log", 0.1, 10.0).values(np.array([0.0, 0.5])).round(6).tolist()
+            [0.1, 1.0]
+        """
+        if self.kind == "log":
+            return np.asarray(self.low * (self.high / self.low) ** places)
+        return np.asarray(self.low + (self.high - self.low) * places)
+
     @property
     def colours(self) -> NDArray[np.uint8]:
         """`(256, 3)`, from the first to the last."""
