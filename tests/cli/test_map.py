@@ -12,9 +12,10 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-from milforge.callbacks import MapWriter
+from milforge.callbacks import BagRecord, MapWriter
 from milforge.maps.scale import scales_of
 from milforge.maps.slide.slides import Slide
+from milforge.maps.tiles import TileMap
 
 GRID = ("data=digits_grid", "data.mean_side=4", "data.mean_blob=3", "logger=none")
 
@@ -89,6 +90,7 @@ def test_bags_are_named_and_others_are_missing(here, run, grid):
     assert index.index(second) < index.index(first)
     predicted = rows_of(maps.parent)
     assert {row["bag_id"] for row in predicted} == {first, second}  # no other is needed
+    assert not (maps.parent / "predictions" / "instances.parquet").exists()
     assert "2 of " in outcome.stdout
     geojson = gzip.decompress((maps / first / "map.geojson.gz").read_bytes())
     assert len(json.loads(geojson)["features"]) == 2
@@ -123,10 +125,15 @@ def test_slides_lie_behind_where_they_can(here, run, grid, tmp_path, monkeypatch
 
     def none_is_open(tiles):
         gc.collect()
-        assert not [each for each in gc.get_objects() if type(each) is Slide]
+        alive = gc.get_objects()
+        assert not [each for each in alive if type(each) in (Slide, TileMap)]
+        held = [each for each in alive if type(each) is BagRecord]
+        assert len(held) >= 3 * 2  # of the predictions, too
+        known = [each for each in held if each.coords is not None or each.weights is not None]
+        assert len(known) <= 1  # the last that was mapped
         return scales_of(tiles)
 
-    # Many slides would not fit into memory together.
+    # Many slides, or what is known of all their tiles, would not fit into memory together.
     monkeypatch.setattr("milforge.callbacks.mapping.maps.scales_of", none_is_open)
     instances = rows_of(run, "instances")
     first, second, third, *_ = [row["bag_id"] for row in rows_of(run) if row["part"] == "test"]

@@ -10,8 +10,10 @@ import pytest
 
 from milforge.maps.bands import band_features
 from milforge.maps.geojson import tile_features, write_collection
+from milforge.maps.kinds import Said
 from milforge.maps.picture import GROUND, draw_map, raster, write_picture
 from milforge.maps.scale import Scale, scales_of
+from milforge.maps.store import MapStore
 from milforge.maps.table import write_tiles
 from tile_maps import make_map
 
@@ -173,6 +175,44 @@ def test_all_maps_of_a_run_have_one_scale():
     assert scales_of([even]).get("contribution") is None
     silent = make_map(contributions=np.zeros((12, 2)))
     assert scales_of([silent])["contribution"].place(np.zeros(3)).tolist() == [0.5] * 3
+
+
+def test_a_scale_ends_where_so_many_tiles_of_all_models_lie_below():
+    rng = np.random.default_rng(0)
+    maps = [
+        make_map(
+            str(number),
+            n=size,
+            contributions=rng.normal(size=(size, 2)),
+            weights=rng.dirichlet(np.ones(size)),
+            members={"a": Said(contributions=5 * rng.normal(size=(size, 2)))},
+        )
+        for number, size in enumerate((3, 700, 40))
+    ]
+    maps[1].contributions[5, 0] = np.nan
+    scales = scales_of(maps)
+    values = np.concatenate(
+        [v.ravel() for m in maps for v in (m.contributions, m.members["a"].contributions)]
+    )
+    known = np.abs(values[np.isfinite(values)])
+    assert scales["contribution"].high == np.quantile(known, 0.995, method="higher")
+    weights = np.concatenate([m.weights * len(m) for m in maps])
+    assert scales["attention"].high == np.quantile(weights, 0.995, method="higher")
+    assert scales["attention"].low == 0.1
+
+
+def test_maps_are_kept_on_disk_until_they_are_written(tmp_path):
+    with MapStore(tmp_path / "maps") as store:
+        assert (len(store), scales_of(store)) == (0, {})
+        for name in "ab":
+            store.add(make_map(name))
+        for _ in range(2):
+            assert [tiles.name for tiles in store] == ["a", "b"]
+        (folder,) = (tmp_path / "maps").iterdir()
+        assert folder.name.startswith(".")
+        (_, second) = store
+        np.testing.assert_array_equal(second.contributions, make_map().contributions)
+    assert not list((tmp_path / "maps").iterdir())
 
 
 def test_an_outlier_does_not_flatten_the_colours():

@@ -1,7 +1,7 @@
 """Maps of the predicted bags: what each tile says, as pages, pictures, tables and GeoJSON."""
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast, get_args
@@ -13,7 +13,7 @@ from milforge.callbacks.mapping.bag_place import place_of
 from milforge.callbacks.mapping.bags_in_words import judged, shown_output
 from milforge.callbacks.mapping.map_faithfulness import measure_faithfulness
 from milforge.callbacks.mapping.tile_maps import Score, blocks_for, map_of, said_of
-from milforge.callbacks.records import BagRecord, RecordCollector
+from milforge.callbacks.records import BagRecord, RecordCollector, records_of
 from milforge.data.files import atomic_path
 from milforge.data.images.sources.formats.packages import require
 from milforge.maps.bag_folder import write_map, write_page
@@ -25,6 +25,7 @@ from milforge.maps.places import Place
 from milforge.maps.scale import Scales, scales_of
 from milforge.maps.slide.ground import Ground, lay
 from milforge.maps.slide.slides import find_slides, open_slide
+from milforge.maps.store import MapStore
 from milforge.maps.tiles import TileMap, folder_of
 from milforge.markup import Markup
 from milforge.tasks import Task
@@ -124,39 +125,44 @@ class MapWriter(RecordCollector):
         task = cast(Task, module.task)
         chosen, missing = choose(cast(Any, self.bags), judged(records, task))
         written = [written_rows(path) for path in self.checkpoints]
-        maps: list[TileMap] = []
         behind: set[str] = set()
         without: dict[str, str] = {}
-        for number in chosen:
-            record = records[number]
-            try:
-                place = self._place(trainer, record, number, self.slides)
-                batch = _batch_of(trainer, module, record, number)
-                maps.append(
-                    map_of(module, batch, record, place, self.score, self.checkpoints, written)
-                )
-            except ValueError as error:
-                missing[record.bag_id] = _sentence(error)
-                continue
-            if place.slide is not None:
-                behind.add(record.bag_id)
-            if place.missing is not None:
-                without[record.bag_id] = place.missing
-        scales = scales_of(maps)
-        for each in maps:
-            self._write(each, scales, without, drawn=each.name in behind)
-        self._write_index(maps, missing, without, len(records))
-        for name, reason in missing.items():
-            logger.warning("bag %s is not mapped: %s", name, reason)
-        for name, reason in without.items():
-            logger.warning("bag %s is mapped without its slide: %s", name, reason)
-        if missing and not maps:
-            name, reason = next(iter(missing.items()))
-            raise ValueError(f"no bag could be mapped: bag {name}: {reason}")
-        print(f"maps         {len(maps)} bags: {self.folder / 'index.html'}")
-        if self.faithfulness:
-            found = self._measure(trainer, module, records)
-            self._write_index(maps, missing, without, len(records), found)
+        with MapStore(self.folder) as maps:
+            for number in chosen:
+                name = records[number].bag_id
+                try:
+                    batch = _batch_of(trainer, module, records[number], number)
+                    record = _with_tiles(module, batch, records[number])
+                    place = self._place(trainer, record, number, self.slides)
+                    maps.add(
+                        map_of(module, batch, record, place, self.score, self.checkpoints, written)
+                    )
+                except ValueError as error:
+                    missing[name] = _sentence(error)
+                    continue
+                if place.slide is not None:
+                    behind.add(name)
+                if place.missing is not None:
+                    without[name] = place.missing
+            scales = scales_of(maps)
+            for each in maps:
+                self._write(each, scales, without, drawn=each.name in behind)
+            self._write_index(maps, missing, without, len(records))
+            for name, reason in missing.items():
+                logger.warning("bag %s is not mapped: %s", name, reason)
+            for name, reason in without.items():
+                logger.warning("bag %s is mapped without its slide: %s", name, reason)
+            if missing and not maps:
+                name, reason = next(iter(missing.items()))
+                raise ValueError(f"no bag could be mapped: bag {name}: {reason}")
+            print(f"maps         {len(maps)} bags: {self.folder / 'index.html'}")
+            if self.faithfulness:
+                found = self._measure(trainer, module, records)
+                self._write_index(maps, missing, without, len(records), found)
+
+    def keep_instances(self, module: L.LightningModule, record: BagRecord) -> bool:
+        """None: those that are mapped are predicted once more, or memory would grow with all."""
+        return False
 
     def _place(
         self,
@@ -175,7 +181,7 @@ class MapWriter(RecordCollector):
         """Measures how faithful the maps are, and writes it; what the index is to say of it."""
 
         def explained(number: int, batch: Any) -> Any:
-            record, blocks = records[number], None
+            record, blocks = _with_tiles(module, batch, records[number]), None
             if self.score == "occlusion":
                 blocks = blocks_for(self.score, self._place(trainer, record, number, None))
             return said_of(module, batch, record, self.score, blocks)[0]
@@ -211,7 +217,7 @@ class MapWriter(RecordCollector):
 
     def _write_index(
         self,
-        maps: Sequence[TileMap],
+        maps: Iterable[TileMap],
         missing: Mapping[str, str],
         without: Mapping[str, str],
         count: int,
@@ -237,6 +243,18 @@ def _batch_of(trainer: L.Trainer, module: Any, record: BagRecord, number: int) -
     # Not in inference mode, or there would be no gradients.
     with torch.inference_mode(False), torch.no_grad():
         return data.collate_fn([data.parts[record.part][number]]).to(module.device)
+
+
+def _with_tiles(module: Any, batch: Any, record: BagRecord) -> BagRecord:
+    """The record of the bag of a batch with what is known of its tiles, which was not kept.
+
+    What is predicted of the bag stays as it was, in the precision of the trainer.
+    """
+    with torch.inference_mode(False), torch.no_grad():
+        (found,) = records_of(module.predict_step(batch, 0), batch, record.part)
+    return replace(
+        record, scores=found.scores, weights=found.weights, coords=found.coords, slide=found.slide
+    )
 
 
 def _sentence(error: Exception) -> str:
