@@ -30,7 +30,7 @@ from sklearn.metrics import roc_auc_score
 TILE, SIDE, SMALL = 64, 14, 16  # pixels of a tile, tiles of a slide, pixels of a feature map
 PATCH = 64
 SCORES = ("contribution", "gradient", "occlusion", "attention")
-TILES, FEATURES = 5000, 64  # of a bag where many are mapped; float16
+TILES, FEATURES, FEW = 5000, 64, 12  # of a bag where many are mapped, float16; bags of the training
 
 
 def main() -> None:
@@ -148,9 +148,11 @@ def localisation(folder: Path, maps: Path) -> dict[str, float]:
 
 def measure_many(folder: Path, model: str, count: int, rng: np.random.Generator) -> None:
     """Prints seconds and memory of mapping all bags, a quarter of them, and a single one."""
-    if not (folder / "few.csv").is_file():
-        draw_features(folder, count, rng)
-    train = ("data=feature_bags", "data.root=features", "data.labels=few.csv", "split=random")
+    draw_features(folder / "features", count, rng)
+    draw_features(folder / "few", FEW, rng)
+    rows = [f"slide_{number:03},{number % 2}" for number in range(FEW)]
+    (folder / "few.csv").write_text("\n".join(["slide_id,label", *rows]) + "\n")
+    train = ("data=feature_bags", "data.root=few", "data.labels=few.csv", "split=random")
     call(
         folder, "train", *train, f"model={model}", "trainer.max_epochs=1", "logger=csv",
         "run=many", "callbacks.figures=null",
@@ -164,7 +166,8 @@ def measure_many(folder: Path, model: str, count: int, rng: np.random.Generator)
         with subprocess.Popen(
             [
                 sys.executable, "-m", "milforge.cli.map", "ckpt_path=logs/train/runs/many",
-                "data.labels=null", f"bags=[{','.join(names)}]", f"run=many_{number}",
+                "data.root=features", "data.labels=null",
+                f"bags=[{','.join(names)}]", f"run=many_{number}",
             ],
             cwd=folder,
             stdout=subprocess.DEVNULL,
@@ -183,20 +186,20 @@ def measure_many(folder: Path, model: str, count: int, rng: np.random.Generator)
         )
 
 
-def draw_features(folder: Path, count: int, rng: np.random.Generator) -> None:
-    """Features and coords as CLAM writes them, and the labels of twelve bags."""
+def draw_features(root: Path, count: int, rng: np.random.Generator) -> None:
+    """Features and coords of so many bags as CLAM writes them."""
     for name in ("pt_files", "h5_files"):
-        (folder / "features" / name).mkdir(parents=True, exist_ok=True)
+        (root / name).mkdir(parents=True, exist_ok=True)
     for number in range(count):
+        name = f"slide_{number:03}"
+        if (root / "h5_files" / f"{name}.h5").is_file():
+            continue
         side = int(np.sqrt(TILES * rng.uniform(1.0, 1.6)))
         places = np.argwhere(rng.random((side, side)) < 0.77)[:, ::-1]
         features = torch.from_numpy(rng.normal(size=(len(places), FEATURES))).half()
-        name = f"slide_{number:03}"
-        torch.save(features, folder / "features" / "pt_files" / f"{name}.pt")
-        with h5py.File(folder / "features" / "h5_files" / f"{name}.h5", "w") as file:
+        torch.save(features, root / "pt_files" / f"{name}.pt")
+        with h5py.File(root / "h5_files" / f"{name}.h5", "w") as file:
             file["coords"] = places * 256
-    rows = [f"slide_{number:03},{number % 2}" for number in range(12)]
-    (folder / "few.csv").write_text("\n".join(["slide_id,label", *rows]) + "\n")
 
 
 def call(folder: Path, command: str, *arguments: str) -> None:

@@ -246,6 +246,19 @@ def test_pixels_are_the_colours_of_the_tiles():
     assert raster(large, large.weights, Scale("linear", 0, 1)).shape == (1600, 1600, 3)
 
 
+def test_a_figure_that_is_written_holds_no_pixels(tmp_path, monkeypatch):
+    drawn = []
+
+    def draw(*parts):
+        drawn.append(draw_map(*parts))
+        return drawn[0]
+
+    monkeypatch.setattr("milforge.maps.picture.draw_map", draw)
+    tiles = make_map()
+    write_picture(tmp_path / "map.png", tiles, scales_of([tiles]))
+    assert not drawn[0].axes
+
+
 def test_the_picture_says_what_it_shows(tmp_path):
     tiles = make_map("a $x$ " * 20)
     figure = draw_map(tiles, scales_of([tiles]))

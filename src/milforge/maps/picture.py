@@ -135,4 +135,7 @@ def draw_map(tiles: TileMap, scales: Scales, ground: Ground | None = None) -> Fi
 
 def write_picture(path: Path, tiles: TileMap, scales: Scales, ground: Ground | None = None) -> None:
     """Writes the picture as PNG."""
-    draw_map(tiles, scales, ground).savefig(path, format="png", dpi=150)
+    figure = draw_map(tiles, scales, ground)
+    figure.savefig(path, format="png", dpi=150)
+    # A figure and its axes know each other: without this those of many maps wait to be collected.
+    figure.clear()
