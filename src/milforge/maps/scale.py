@@ -1,7 +1,7 @@
 """Colours: one scale for all bags of a run, so that a negative slide looks negative."""
 
 import math
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -9,6 +9,7 @@ from matplotlib import colormaps
 from numpy.typing import NDArray
 
 from milforge.maps.kinds import KINDS, Colours, Floats, Kind
+from milforge.maps.store import MapStore
 from milforge.maps.tiles import TileMap
 
 SHARE = 0.995  # of the tiles of a run that the colours tell apart; the rest look like the last
@@ -66,7 +67,7 @@ class Scale:
 Scales = Mapping[str, Scale]
 
 
-def scales_of(maps: Collection[TileMap]) -> Scales:
+def scales_of(maps: Sequence[TileMap] | MapStore) -> Scales:
     """One scale of each kind for all maps of a run, and for all models.
 
     A signed one ends at the value that 99.5% of the tiles stay below, without their sign; that of
@@ -93,7 +94,7 @@ def scales_of(maps: Collection[TileMap]) -> Scales:
     }
 
 
-def _sizes(maps: Collection[TileMap]) -> Iterator[tuple[str, Floats]]:
+def _sizes(maps: Sequence[TileMap] | MapStore) -> Iterator[tuple[str, Floats]]:
     """The key of a kind, and its finite values in a map, unsigned, by all and by each model."""
     for tiles in maps:
         for said in (tiles, *tiles.members.values()):
