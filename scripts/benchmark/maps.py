@@ -4,18 +4,25 @@ Draws slides of tissue-like ground on which handwritten digits lie, trains a mod
 with a 9, maps the test slides by each score, and prints how well each finds the tiles with a 9
 (AUROC within a slide) beside its deletion and insertion areas.
 
+With `--many` it measures time and memory instead: of mapping so many bags, a quarter of them, and
+one. They have about 5,000 tiles each, with random numbers as features, in CLAM's files.
+
     python scripts/benchmark/maps.py --model gated_abmil --folder /tmp/maps
+    python scripts/benchmark/maps.py --many 200 --folder /tmp/many
 """
 
 import argparse
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
+from time import perf_counter
 
 import h5py
 import numpy as np
 import pyarrow.parquet as pq
+import torch
 from PIL import Image
 from sklearn.datasets import load_digits
 from sklearn.metrics import roc_auc_score
@@ -23,6 +30,7 @@ from sklearn.metrics import roc_auc_score
 TILE, SIDE, SMALL = 64, 14, 16  # pixels of a tile, tiles of a slide, pixels of a feature map
 PATCH = 64
 SCORES = ("contribution", "gradient", "occlusion", "attention")
+TILES, FEATURES, FEW = 5000, 64, 12  # of a bag where many are mapped, float16; bags of the training
 
 
 def main() -> None:
@@ -31,8 +39,12 @@ def main() -> None:
     parser.add_argument("--slides", type=int, default=90)
     parser.add_argument("--folder", type=Path, required=True)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--many", type=int, metavar="BAGS", help="measure time and memory of these")
     options = parser.parse_args()
     folder: Path = options.folder
+    if options.many:
+        measure_many(folder, options.model, options.many, np.random.default_rng(options.seed))
+        return
     if not (folder / "labels.csv").is_file():
         draw_slides(folder, options.slides, np.random.default_rng(options.seed))
     run = folder / "logs" / "train" / "runs" / options.model
@@ -132,6 +144,62 @@ def localisation(folder: Path, maps: Path) -> dict[str, float]:
                     auroc = roc_auc_score(truth, tiles[names[0]].to_numpy())
                     found.setdefault(score, []).append(float(auroc))
     return {score: float(np.mean(each)) for score, each in found.items()}
+
+
+def measure_many(folder: Path, model: str, count: int, rng: np.random.Generator) -> None:
+    """Prints seconds and memory of mapping all bags, a quarter of them, and a single one."""
+    draw_features(folder / "features", count, rng)
+    draw_features(folder / "few", FEW, rng)
+    rows = [f"slide_{number:03},{number % 2}" for number in range(FEW)]
+    (folder / "few.csv").write_text("\n".join(["slide_id,label", *rows]) + "\n")
+    train = ("data=feature_bags", "data.root=few", "data.labels=few.csv", "split=random")
+    call(
+        folder, "train", *train, f"model={model}", "trainer.max_epochs=1", "logger=csv",
+        "run=many", "callbacks.figures=null",
+    )  # fmt: skip
+    print(
+        "| bags | tiles | seconds | of the processor | peak MB |\n| --- | --- | --- | --- | --- |"
+    )
+    for number in (1, count // 4, count):
+        names = [f"slide_{i:03}" for i in range(number)]
+        began = perf_counter()
+        with subprocess.Popen(
+            [
+                sys.executable, "-m", "milforge.cli.map", "ckpt_path=logs/train/runs/many",
+                "data.root=features", "data.labels=null",
+                f"bags=[{','.join(names)}]", f"run=many_{number}",
+            ],
+            cwd=folder,
+            stdout=subprocess.DEVNULL,
+        ) as process:  # fmt: skip
+            _, status, used = os.wait4(process.pid, 0)
+            process.returncode = os.waitstatus_to_exitcode(status)
+        if process.returncode:
+            raise SystemExit(f"milforge-map ended with {process.returncode}")
+        tiles = sum(
+            pq.read_metadata(each).num_rows
+            for each in folder.glob(f"logs/map/runs/many_{number}/maps/*/tiles.parquet")
+        )
+        print(
+            f"| {number} | {tiles:,} | {perf_counter() - began:.0f} "
+            f"| {used.ru_utime + used.ru_stime:.0f} | {used.ru_maxrss * 1024 / 1e6:,.0f} |"
+        )
+
+
+def draw_features(root: Path, count: int, rng: np.random.Generator) -> None:
+    """Features and coords of so many bags as CLAM writes them."""
+    for name in ("pt_files", "h5_files"):
+        (root / name).mkdir(parents=True, exist_ok=True)
+    for number in range(count):
+        name = f"slide_{number:03}"
+        if (root / "h5_files" / f"{name}.h5").is_file():
+            continue
+        side = int(np.sqrt(TILES * rng.uniform(1.0, 1.6)))
+        places = np.argwhere(rng.random((side, side)) < 0.77)[:, ::-1]
+        features = torch.from_numpy(rng.normal(size=(len(places), FEATURES))).half()
+        torch.save(features, root / "pt_files" / f"{name}.pt")
+        with h5py.File(root / "h5_files" / f"{name}.h5", "w") as file:
+            file["coords"] = places * 256
 
 
 def call(folder: Path, command: str, *arguments: str) -> None:

@@ -3,12 +3,16 @@
 from dataclasses import replace
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
 from lightning.pytorch.callbacks import ModelCheckpoint
+from PIL import Image
 
 from milforge.callbacks import BagRecord, FigureWriter
 from milforge.callbacks.figures import bag_strip, best_epoch, kinds_of, slug
+from milforge.callbacks.mapping.bag_place import Scene
+from milforge.data.dataset import Tile
 from milforge.tasks import Binary, Multiclass, Multilabel, Regression
 from thinned import thinned
 
@@ -193,7 +197,7 @@ def test_classes_whose_names_differ_only_in_signs_have_a_figure_each(tmp_path):
     ],
 )
 def test_a_strip_tells_truth_and_prediction(y, p, task, expected):
-    strip = bag_strip(make_record(0, y, p), task)
+    strip = bag_strip(make_record(0, y, p), Scene(), task)
     assert (strip.y, strip.prediction) == expected[:2]
     assert strip.probability == (expected[2] and pytest.approx(expected[2]))
 
@@ -230,12 +234,72 @@ def test_the_worst_and_the_best_bags_are_drawn(tmp_path, monkeypatch, bags, numb
     drawn = []
     monkeypatch.setattr(
         "milforge.callbacks.figures.plot_bags",
-        lambda records, task: drawn.append([each.bag_id for each in records]),
+        lambda records, *_: drawn.append([each.bag_id for each in records]),
     )
     records = [make_record(i, 1, p) for i, p in enumerate([0.4, 0.6, 0.2, 0.8])]
     with pytest.warns(UserWarning, match="was not drawn"):
         finish(tmp_path, records, bags=bags)
     assert drawn == [[f"bag {number}" for number in numbers]]
+
+
+@pytest.fixture
+def places(tmp_path, monkeypatch):
+    """What maps are drawn of for bags 0 and 1 with tiles of 50 pixels, by the options."""
+    folder = tmp_path / "slides"
+    folder.mkdir()
+    pixels = np.zeros((400, 200, 3), np.uint8)
+    pixels[100:150, 50:100] = 255
+    Image.fromarray(pixels).save(folder / "bag 0.png")
+    drawn = []
+    monkeypatch.setattr("milforge.callbacks.figures.plot_attention_maps", drawn.extend)
+    coords = torch.tensor([[0, 50], [50, 50], [50, 100]])
+    records = [replace(make_record(i, 1, 0.9 - i / 9), coords=coords) for i in range(2)]
+
+    def draw(tile, **options):
+        drawn.clear()
+        parts = {"test": SimpleNamespace(tile=lambda number: tile[number])}
+        trainer = SimpleNamespace(loggers=[], datamodule=SimpleNamespace(parts=parts))
+        writer = FigureWriter(tmp_path, 2, **options)
+        module = SimpleNamespace(task=BINARY)
+        with pytest.warns(UserWarning, match="bags_9 was not drawn"):
+            writer.finish(trainer, module, records, "test")
+        return sorted(drawn, key=lambda bag: bag.bag_id)
+
+    return draw
+
+
+@pytest.mark.parametrize(
+    ("tile", "mpp", "unit", "per_coord"),
+    [
+        (Tile("px", 50.0), None, "pixels", 1.0),
+        (Tile("px", 50.0), 0.25, "µm", 0.25),
+        (Tile("um", 50.0), None, "µm", 1.0),
+        (Tile("um", 50.0), 0.25, "µm", 1.0),
+        (Tile(), None, None, 1.0),
+    ],
+)
+def test_maps_have_the_unit_of_the_coords(places, tile, mpp, unit, per_coord):
+    for bag in places([tile, tile], mpp=mpp):
+        assert (bag.unit, bag.per_coord, bag.slide) == (unit, per_coord, None)
+
+
+def test_slides_are_shown_where_they_are(places, tmp_path, caplog):
+    tiles = [Tile("px", 50.0), Tile("px", 50.0)]
+    first, second = places(tiles, slides=tmp_path / "slides", mpp=0.5)
+    assert (first.slide.width, first.slide.height) == (200, 400)
+    assert first.slide.picture[125, 75].tolist() == [255] * 3
+    assert (first.unit, first.per_coord) == ("µm", 0.5)
+    assert second.slide is None
+    assert "bag 1 is drawn without its slide: there is no slide of its name" in caplog.text
+    first, _ = places([Tile("um", 25.0), Tile("um", 25.0)], slides=tmp_path / "slides", mpp=0.5)
+    assert (first.slide.width, first.slide.height) == (100, 200)
+
+
+def test_bad_options_of_figures_are_refused_before_training(tmp_path):
+    with pytest.raises(ValueError, match=r"callbacks.figures.mpp: expected mpp above 0, got 0"):
+        FigureWriter(tmp_path, mpp=0)
+    with pytest.raises(FileNotFoundError, match="expected a folder of slides"):
+        FigureWriter(tmp_path, slides=tmp_path / "none")
 
 
 def make_trainer(score, monitor="val/loss"):

@@ -58,6 +58,16 @@ def attention(*scores):
     return {"scores": scores, "weights": scores.softmax(0)}
 
 
+def test_instances_are_neither_written_nor_held_where_they_are_not_wanted(tmp_path):
+    writer = PredictionWriter(tmp_path, instances=False)
+    record = make_record("a", 2, 0.25, 0, **attention(1.0, 2.0))
+    assert not writer.keep_instances(None, record)
+    assert PredictionWriter(tmp_path).keep_instances(None, record)
+    trainer = SimpleNamespace(loggers=[], datamodule=None)
+    writer.finish(trainer, SimpleNamespace(task=BINARY), [record], "test")
+    assert [path.name for path in tmp_path.iterdir()] == ["bags.parquet"]
+
+
 def test_a_binary_task(tmp_path):
     records = [
         make_record(

@@ -12,9 +12,10 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-from milforge.callbacks import MapWriter
+from milforge.callbacks import BagRecord, MapWriter
 from milforge.maps.scale import scales_of
 from milforge.maps.slide.slides import Slide
+from milforge.maps.tiles import TileMap
 
 GRID = ("data=digits_grid", "data.mean_side=4", "data.mean_blob=3", "logger=none")
 
@@ -77,7 +78,7 @@ def test_maps_add_up_to_what_was_predicted(here, run, grid, read_summary):
 def test_bags_are_named_and_others_are_missing(here, run, grid):
     first, second, *_ = [row["bag_id"] for row in rows_of(run) if row["part"] == "test"]
     wanted = f"bags={second},{first},no such"
-    outcome = here("map", f"ckpt_path={run}", wanted, "top=2", "run=named", folder=grid)
+    outcome = here("map", f"ckpt_path={run}", wanted, "top=2", "bands=4", "run=named", folder=grid)
     assert outcome.returncode == 0, outcome.stderr
     maps = grid / "logs" / "map" / "runs" / "named" / "maps"
     assert {each.name for each in maps.iterdir()} == {first, second, "index.html"}
@@ -89,9 +90,14 @@ def test_bags_are_named_and_others_are_missing(here, run, grid):
     assert index.index(second) < index.index(first)
     predicted = rows_of(maps.parent)
     assert {row["bag_id"] for row in predicted} == {first, second}  # no other is needed
+    assert not (maps.parent / "predictions" / "instances.parquet").exists()
     assert "2 of " in outcome.stdout
     geojson = gzip.decompress((maps / first / "map.geojson.gz").read_bytes())
     assert len(json.loads(geojson)["features"]) == 2
+    bands = json.loads(gzip.decompress((maps / first / "bands.geojson.gz").read_bytes()))
+    sizes = [each["properties"]["measurements"]["tiles"] for each in bands["features"]]
+    assert sum(sizes) == pq.read_metadata(maps / first / "tiles.parquet").num_rows
+    assert 'href="bands.geojson.gz"' in (maps / first / "map.html").read_text("utf-8")
 
 
 def test_another_prediction_than_the_file_s_is_refused(here, run, grid, tmp_path):
@@ -119,10 +125,15 @@ def test_slides_lie_behind_where_they_can(here, run, grid, tmp_path, monkeypatch
 
     def none_is_open(tiles):
         gc.collect()
-        assert not [each for each in gc.get_objects() if type(each) is Slide]
+        alive = gc.get_objects()
+        assert not [each for each in alive if type(each) in (Slide, TileMap)]
+        held = [each for each in alive if type(each) is BagRecord]
+        assert len(held) >= 3 * 2  # of the predictions, too
+        known = [each for each in held if each.coords is not None or each.weights is not None]
+        assert len(known) <= 1  # the last that was mapped
         return scales_of(tiles)
 
-    # Many slides would not fit into memory together.
+    # Many slides, or what is known of all their tiles, would not fit into memory together.
     monkeypatch.setattr("milforge.callbacks.mapping.maps.scales_of", none_is_open)
     instances = rows_of(run, "instances")
     first, second, third, *_ = [row["bag_id"] for row in rows_of(run) if row["part"] == "test"]
@@ -217,11 +228,12 @@ def test_each_member_is_shown_and_a_model_without_scores_has_its_gradient(
         ("slides=none", "slides=none: expected a folder of slides, found none"),
         ("top=0", "expected top of at least 1, or null for all tiles, got 0"),
         ("tile_size=-1", "expected tile_size above 0, got -1.0"),
+        ("bands=1", "expected bands of at least 2, or null for none, got 1"),
     ],
 )
 def test_bad_options_are_refused(argument, message):
     key, text = argument.split("=")
-    value = {"tile_size": float, "mpp": float, "top": int}.get(key, str)(text)
+    value = {"tile_size": float, "mpp": float, "top": int, "bands": int}.get(key, str)(text)
     with pytest.raises((ValueError, FileNotFoundError), match=message):
         MapWriter("maps", "a.ckpt", **{key: value})
 

@@ -1,9 +1,11 @@
 import numpy as np
 import pytest
 from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.markers import CARETLEFTBASE, CARETRIGHTBASE
 
 from milforge.plots import GroupResult, plot_report
 
+ARROWS = (CARETLEFTBASE, CARETRIGHTBASE)
 LONG = "model=sm_abmil data/adjacency=radius optimizer.lr=0.0003 pool.att_dim=512 radius=1.5"
 
 
@@ -66,6 +68,39 @@ def test_an_outlier_does_not_squeeze_the_others():
     assert not plain.texts
 
 
+def arrows(ax):
+    return [
+        (*line.get_xdata(), line.get_marker()) for line in ax.lines if line.get_marker() in ARROWS
+    ]
+
+
+def test_differences_from_the_baseline_stand_beside_their_metric():
+    runs_of = {"m": [GroupResult("a", [0.7, 0.8]), GroupResult("b", [0.72, 0.83])]}
+    of = GroupResult("b", [0.02, 0.03], (0.01, 0.9))
+    panels = {**runs_of, "n": runs_of["m"]}
+    figure = plot_report(panels, {"m": [GroupResult("a", [], None, "baseline"), of]})
+    first, beside, last = figure.axes
+    assert [ax.get_title() for ax in figure.axes] == ["m", "m\ndifference from the baseline", "n"]
+    assert not [line for ax in (first, last) for line in ax.lines if line.get_marker() == "None"]
+    assert runs(beside)[1][:, 0].tolist() == [0.02, 0.03]
+    assert means(beside) == pytest.approx([0.025])
+    zero, bar = bars(beside)
+    assert (list(zero), tuple(bar)) == ([0, 0], (0.01, 0.9))
+    low, high = beside.get_xlim()
+    assert low < 0 < 0.03 < high < 0.05  # the interval does not squeeze the runs
+    assert arrows(beside) == [(high, CARETRIGHTBASE)]
+    assert [text.get_text().strip() for text in beside.texts] == ["baseline"]
+
+
+def test_an_outlier_does_not_squeeze_the_differences():
+    groups = [GroupResult("a", [0.01, 0.02, 0.03, 0.04, -0.7], (-0.5, 0.3))]
+    _, ax = plot_report({"m": [GroupResult("a", [0.5])]}, {"m": groups}).axes
+    low, high = ax.get_xlim()
+    assert -0.01 < low < 0
+    assert [text.get_text() for text in ax.texts] == ["◂ -0.7"]
+    assert arrows(ax) == [(low, CARETLEFTBASE), (high, CARETRIGHTBASE)]
+
+
 @pytest.mark.parametrize(("groups", "panels"), [(1, 1), (2, 3), (12, 8)])
 def test_no_text_runs_into_another(groups, panels):
     names = [f"{LONG} seed={number}" for number in range(groups)]
@@ -76,7 +111,8 @@ def test_no_text_runs_into_another(groups, panels):
                 GroupResult(name, runs) for name, runs in zip(names, values[panel], strict=True)
             ]
             for panel in range(panels)
-        }
+        },
+        {"test/metric_0": [GroupResult(name, [0.01, -0.02]) for name in names]},
     )
     canvas = FigureCanvasAgg(figure)
     canvas.draw()

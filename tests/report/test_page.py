@@ -6,13 +6,14 @@ from html.parser import HTMLParser
 
 import numpy as np
 import pytest
+from matplotlib.figure import Figure
 from sklearn.metrics import brier_score_loss
 
 from browser import CHROMIUM, Browser
 from milforge.cli.report import choose_metrics
 from milforge.report import gather as gathering
 from milforge.report.analysis.faithfulness import faithfulness_rows
-from milforge.report.files import write_page
+from milforge.report.files import write_page, write_report
 from milforge.report.page.charts import Series, chart, forest
 from milforge.report.page.html import table
 from milforge.report.survey import survey
@@ -249,6 +250,29 @@ def test_faithfulness_of_maps_goes_to_the_group_of_their_checkpoint(tmp_path):
     assert "maps_0: 1 maps" in parsed.text
 
 
+def test_the_figure_draws_the_differences_of_the_pairs(tmp_path, monkeypatch):
+    drawn = []
+
+    def draw(panels, differences):
+        drawn.append((panels, differences))
+        return Figure()
+
+    monkeypatch.setattr("milforge.plots.plot_report", draw)
+    write_cross_validation(tmp_path, Cohort(), {"one": 0.5, "two": 2.0}, folds=2, seeds=2)
+    found = survey([tmp_path])
+    results = gathering.gather(found, ["test/auroc"], baseline=["model=one"])
+    write_report(tmp_path / "report", results)
+    write_report(tmp_path / "report", gathering.gather(found, ["test/auroc"]))
+    (panels, differences), (_, none) = drawn
+    one, two = panels["test/auroc"]
+    pairs = np.array(two.values) - np.array(one.values)
+    baseline, compared = differences["test/auroc"]
+    assert (list(baseline.values), baseline.note) == ([], "baseline")
+    assert compared.values == pytest.approx(pairs)
+    assert compared.interval == results.rows[1].comparison.interval
+    assert not none
+
+
 def test_a_chart_places_its_points():
     series = [Series("a", [0, 1], [0, 0.5]), Series("b", [0.5], [1], [0.2], [1.2], kind="points")]
     parsed = Parsed(chart(series, title="T", x="x", y="y", xlim=(0, 1), ylim=(0, 1)))
@@ -260,6 +284,25 @@ def test_a_chart_places_its_points():
     plot = Parsed(forest([("one", 1, 0, 2), ("none", 1, float("nan"), 2)], title="T", x="x"))
     assert "one: 1 [0, 2]" in plot.text
     assert "none" not in plot.text
+
+
+def test_an_outlier_does_not_squeeze_a_forest_plot():
+    rows = [("a", 0.01, -0.02, 0.04), ("b", 0.03, 0.0, 0.05), ("c", -0.02, -1.4, 1.4)]
+    rows += [("d", -1.0, -1.1, -0.9), ("e", 0.0, -0.02, 0.02), ("f", 0.02, 0.01, 0.03)]
+    parsed = Parsed(forest(rows, title="T", x="x"))
+    lines = [attrs for tag, attrs in parsed.tags if tag == "line" and attrs["class"] == "s0"]
+    lengths = [float(each["x2"]) - float(each["x1"]) for each in lines]
+    assert lengths[0] > 150  # of 392
+    assert lengths[1] > 120
+    assert lengths[2] == 392
+    assert lengths[3] == 0
+    assert (
+        len([1 for tag, attrs in parsed.tags if attrs.get("class") == "f0" and tag == "path"]) == 3
+    )
+    squares = [attrs for tag, attrs in parsed.tags if attrs.get("class") == "f0" and tag == "rect"]
+    assert len(squares) == 5  # that of d lies beyond
+    assert "d: -1 [-1.1, -0.9]" in parsed.texts
+    assert "a" in parsed.texts
 
 
 def test_cells_carry_what_they_are_sorted_by():

@@ -13,9 +13,11 @@ import torch
 from matplotlib.figure import Figure
 
 from milforge.callbacks.best_epoch import best_epoch
+from milforge.callbacks.mapping.bag_place import Scene, scene_of
 from milforge.callbacks.mapping.bags_in_words import judged
 from milforge.callbacks.records import BagRecord, RecordCollector, stacked
 from milforge.callbacks.write_figure import write_figure
+from milforge.maps.slide.slides import find_slides
 from milforge.plots import (
     BagStrip,
     plot_attention_bars,
@@ -35,19 +37,36 @@ class FigureWriter(RecordCollector):
     weighed; after a test with labelled bags those of the task (`roc_pr.png`, `confusion.png` where
     there are classes), and `bags_<kind>.png` for each kind of bag that the task tells apart, such
     as its classes: bags with coords as maps of their attention beside the truth, bags of images as
-    strips, others as bars of their attention weights. W&B and TensorBoard receive the same
-    figures.
+    strips, others as bars of their attention weights. Maps have a scale bar where the unit of the
+    coords is known. W&B and TensorBoard receive the same figures.
 
     Args:
         folder: where to write.
         bags: how many test bags of each kind to draw, half of them the worst predicted and the
             others the best; 0 draws none.
+        slides: the folder of the slides, each named as its bag: their tiles are drawn beside maps;
+            None: they are not.
+        mpp: micrometres of a pixel of level 0, for the scale bar; None: as the slide tells.
+
+    Raises:
+        ValueError: for an mpp that is not above 0.
+        FileNotFoundError: where there is no such folder of slides.
     """
 
-    def __init__(self, folder: str | Path, bags: int = 3) -> None:
+    def __init__(
+        self,
+        folder: str | Path,
+        bags: int = 3,
+        slides: str | Path | None = None,
+        mpp: float | None = None,
+    ) -> None:
         super().__init__()
+        if mpp is not None and not 0 < mpp < float("inf"):
+            raise ValueError(f"callbacks.figures.mpp: expected mpp above 0, got {mpp}")
         self.folder = Path(folder)
         self.bags = bags
+        self.slides = None if slides is None else find_slides(slides)
+        self.mpp = mpp
         self._errors: defaultdict[str, list[float]] = defaultdict(list)
 
     def keep_images(self, module: L.LightningModule, record: BagRecord) -> bool:
@@ -88,14 +107,23 @@ class FigureWriter(RecordCollector):
         y = torch.stack([record.y for record in labelled if record.y is not None])
         for name, plot in task.figures().items():
             write_figure(trainer, self.folder, name, partial(plot, stacked(labelled), y))
+        numbers = {record: number for number, record in enumerate(records)}
         shown = [each for each in labelled if each.weights is not None and not each.sampled]
         kinds = [kinds_of(task, record) for record in shown]
         for kind, name in figure_names(kind for each in kinds for kind in each).items():
             of_kind = [r for r, each in zip(shown, kinds, strict=True) if kind in each]
             chosen = worst_and_best(errors_of(of_kind, task), self.bags)
             drawn = [of_kind[number] for number in chosen]
+
+            def draw(drawn: Sequence[BagRecord] = drawn) -> Figure:
+                scenes = [
+                    scene_of(trainer, record, numbers[record], self.slides, self.mpp)
+                    for record in drawn
+                ]
+                return plot_bags(drawn, task, scenes)
+
             if drawn:
-                write_figure(trainer, self.folder, name, partial(plot_bags, drawn, task))
+                write_figure(trainer, self.folder, name, draw)
 
 
 def errors_of(records: Sequence[BagRecord], task: Task) -> list[float]:
@@ -148,16 +176,16 @@ def slug(name: str) -> str:
     return re.sub(r"[^\w+-]+", "_", name).strip("_") or "_"
 
 
-def plot_bags(records: Sequence[BagRecord], task: Task) -> Figure:
+def plot_bags(records: Sequence[BagRecord], task: Task, scenes: Sequence[Scene]) -> Figure:
     """Bags with coords as maps, of images as strips, others as bars of their attention weights."""
-    bags = [bag_strip(record, task) for record in records]
+    bags = [bag_strip(*each, task) for each in zip(records, scenes, strict=True)]
     if all(bag.coords is not None for bag in bags):
         return plot_attention_maps(bags)
     images = all(bag.images is not None for bag in bags)
     return plot_bag_strips(bags) if images else plot_attention_bars(bags)
 
 
-def bag_strip(record: BagRecord, task: Task) -> BagStrip:
+def bag_strip(record: BagRecord, scene: Scene, task: Task) -> BagStrip:
     """A record in the words of the figure."""
     assert record.y is not None
     assert record.weights is not None
@@ -172,4 +200,7 @@ def bag_strip(record: BagRecord, task: Task) -> BagStrip:
         y_inst=record.y_inst,
         # Slides of a patient would lie upon each other on one map.
         coords=record.coords if record.slide is None or not record.slide.any() else None,
+        unit=scene.unit,
+        per_coord=scene.per_coord,
+        slide=scene.slide,
     )

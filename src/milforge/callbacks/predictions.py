@@ -37,24 +37,34 @@ class PredictionWriter(RecordCollector):
 
     Args:
         folder: where to write.
+        instances: whether to write `instances.parquet`, for which what is known of all instances
+            is held in memory until the end.
     """
 
-    def __init__(self, folder: str | Path) -> None:
+    def __init__(self, folder: str | Path, instances: bool = True) -> None:
         super().__init__()
         self.folder = Path(folder)
+        self.instances = instances
         self._parts: dict[str, list[BagRecord]] = {}
+
+    def keep_instances(self, module: L.LightningModule, record: BagRecord) -> bool:
+        """Where they are written."""
+        return self.instances
 
     def finish(
         self, trainer: L.Trainer, module: L.LightningModule, records: list[BagRecord], stage: str
     ) -> None:
-        """Writes both files, and the bags as a table to trackers that take tables."""
+        """Writes the files, and the bags as a table to trackers that take tables."""
         part = records[0].part if records else "test"
         self._parts[part] = records
         everything = [each for records in self._parts.values() for each in records]
         task = cast(Task, module.task)
         info = getattr(getattr(trainer, "datamodule", None), "info", None)
         bags = bags_table(everything, task, info)
-        for name, table in (("bags", bags), ("instances", instances_table(everything))):
+        tables = {"bags": bags}
+        if self.instances:
+            tables["instances"] = instances_table(everything)
+        for name, table in tables.items():
             with atomic_path(self.folder / f"{name}.parquet") as path:
                 pq.write_table(table, path)
         for logger in trainer.loggers:

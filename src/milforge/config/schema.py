@@ -141,6 +141,7 @@ class MapConfig(InferConfig):
     Args:
         bags: the bags that are mapped.
         top: tiles in the GeoJSON of each.
+        bands: bands of the score that are written as regions.
         score: what pictures show.
         slides: folder of the slides.
         mpp: micrometres of a pixel of level 0.
@@ -151,6 +152,7 @@ class MapConfig(InferConfig):
 
     bags: Any = None
     top: int | None = 5000
+    bands: int | None = None
     score: str = "auto"
     slides: str | None = None
     mpp: float | None = None

@@ -4,7 +4,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 from milforge.data.files import atomic_path
-from milforge.maps.geojson import write_geojson
+from milforge.maps.bands import band_features
+from milforge.maps.geojson import tile_features, write_collection
 from milforge.maps.ome_tiff import write_ome_tiff
 from milforge.maps.page import build_map_page
 from milforge.maps.picture import write_picture
@@ -21,6 +22,7 @@ def write_map(
     ground: Ground | None = None,
     top: int | None = None,
     ome_tiff: bool = False,
+    bands: int | None = None,
 ) -> None:
     """Writes `tiles.parquet`, `map.geojson.gz`, `map.png` and `map.html`.
 
@@ -31,15 +33,21 @@ def write_map(
         ground: the slide behind; None: the tiles alone are drawn.
         top: how many tiles stand in the GeoJSON; None: all.
         ome_tiff: whether to write `map.ome.tif`, too.
+        bands: of how many bands to write `bands.geojson.gz`, too; None: it is not written.
     """
+    scale = scales[tiles.main]
     writers: dict[str, Callable[[Path], None]] = {
         "tiles.parquet": lambda path: write_tiles(path, tiles),
-        "map.geojson.gz": lambda path: write_geojson(path, tiles, top),
+        "map.geojson.gz": lambda path: write_collection(path, tile_features(tiles, top)),
         "map.png": lambda path: write_picture(path, tiles, scales, ground),
     }
-    also = ["map.ome.tif"] if ome_tiff else []
+    also = []
+    if bands is not None:
+        also.append("bands.geojson.gz")
+        found = band_features(tiles, scale, bands)
+        writers["bands.geojson.gz"] = lambda path: write_collection(path, found)
     if ome_tiff:
-        scale = scales[tiles.main]
+        also.append("map.ome.tif")
         writers["map.ome.tif"] = lambda path: write_ome_tiff(path, tiles, scale, ground)
     for name, write in writers.items():
         with atomic_path(folder / name) as partial:

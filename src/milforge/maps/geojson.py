@@ -3,7 +3,7 @@
 import gzip
 import io
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +13,7 @@ from milforge.maps.tiles import TileMap
 DIGITS = 6  # significant ones of a measurement
 
 
-def features(tiles: TileMap, top: int | None) -> Iterator[str]:
+def tile_features(tiles: TileMap, top: int | None) -> Iterator[str]:
     """A feature per tile, as JSON, those that say most first.
 
     In pixels of the slide's level 0 where it is known how many a unit of the coords has.
@@ -40,10 +40,10 @@ def features(tiles: TileMap, top: int | None) -> Iterator[str]:
         )
 
 
-def write_geojson(path: Path, tiles: TileMap, top: int | None) -> None:
+def write_collection(path: Path, features: Iterable[str]) -> None:
     """Writes a compressed FeatureCollection, one feature at a time.
 
-    The same map gives the same bytes.
+    The same features give the same bytes.
     """
     with (
         path.open("wb") as raw,
@@ -51,7 +51,7 @@ def write_geojson(path: Path, tiles: TileMap, top: int | None) -> None:
         io.TextIOWrapper(packed, "utf-8") as out,
     ):
         out.write('{"type":"FeatureCollection","features":[')
-        for number, feature in enumerate(features(tiles, top)):
+        for number, feature in enumerate(features):
             out.write(",\n" if number else "\n")
             out.write(feature)
         out.write("\n]}\n")

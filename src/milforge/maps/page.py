@@ -2,7 +2,7 @@
 
 import base64
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from importlib.resources import files
 from typing import Any
@@ -125,7 +125,7 @@ def page_data(tiles: TileMap, scales: Scales, ground: Ground | None = None) -> d
 
 
 def build_index(
-    mapped: Sequence[TileMap],
+    mapped: Iterable[TileMap],
     missing: Mapping[str, str],
     about: str,
     without_slide: Mapping[str, str] | None = None,

@@ -9,6 +9,7 @@ from matplotlib.colors import ListedColormap, LogNorm, Normalize
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
+from milforge.lengths import bar_length, in_words
 from milforge.maps.kinds import Floats
 from milforge.maps.scale import Scale, Scales
 from milforge.maps.slide.ground import Ground
@@ -112,13 +113,14 @@ def draw_map(tiles: TileMap, scales: Scales, ground: Ground | None = None) -> Fi
     known = tiles.to_micrometres
     extent = float(extent_of(tiles, ground)[1][0])
     pixels_a_unit = width / extent / (known or 1.0)
-    units = nice(width / pixels_a_unit / 4)
+    units = bar_length(width / pixels_a_unit / 4)
+    unit = tiles.unit if known is None else "µm"
     y = height * 1.03 + 4
     axes.plot(
         [0, units * pixels_a_unit], [y, y],
         color="black", lw=2, clip_on=False, solid_capstyle="butt",
     )  # fmt: skip
-    axes.text(0, y * 1.01 + 3, length_in_words(units, tiles), fontsize=7, va="top")
+    axes.text(0, y * 1.01 + 3, in_words(units, unit), fontsize=7, va="top")
     axes.set_xlim(-0.5, width - 0.5)
     axes.set_ylim(height - 0.5, -0.5)
     norm = (LogNorm if scale.kind == "log" else Normalize)(scale.low, scale.high)
@@ -133,22 +135,7 @@ def draw_map(tiles: TileMap, scales: Scales, ground: Ground | None = None) -> Fi
 
 def write_picture(path: Path, tiles: TileMap, scales: Scales, ground: Ground | None = None) -> None:
     """Writes the picture as PNG."""
-    draw_map(tiles, scales, ground).savefig(path, format="png", dpi=150)
-
-
-def length_in_words(units: float, tiles: TileMap) -> str:
-    """A length, in micrometres or millimetres where they are known."""
-    if tiles.to_micrometres is None:
-        return f"{units:,g} {tiles.unit}"
-    return f"{units / 1000:g} mm" if units >= 1000 else f"{units:g} µm"
-
-
-def nice(value: float) -> float:
-    """The largest of 1, 2, 5, 10, ... that is no larger.
-
-    Example:
-        >>> nice(37.0), nice(0.6)
-        (20.0, 0.5)
-    """
-    decade = 10.0 ** np.floor(np.log10(value))
-    return float(decade * max(step for step in (1, 2, 5) if step * decade <= value * (1 + 1e-9)))
+    figure = draw_map(tiles, scales, ground)
+    figure.savefig(path, format="png", dpi=150)
+    # A figure and its axes know each other: without this those of many maps wait to be collected.
+    figure.clear()

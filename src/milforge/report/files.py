@@ -69,10 +69,18 @@ def _write_figures(out: Path, rows: Sequence[Row]) -> None:
     from milforge.plots import GroupResult, plot_report  # it waits for matplotlib
 
     panels: dict[str, list[GroupResult]] = {}
+    differences: dict[str, list[GroupResult]] = {}
     for row in rows:
-        result = GroupResult(row.group.label, row.values, row.interval)
-        panels.setdefault(row.metric, []).append(result)
-    figure = plot_report(panels)
+        name, compared = row.group.label, row.comparison
+        panels.setdefault(row.metric, []).append(GroupResult(name, row.values, row.interval))
+        note = "baseline" if row.is_baseline else "no pairs"
+        interval = None if compared is None else compared.interval
+        result = GroupResult(name, row.differences, interval, note)
+        differences.setdefault(row.metric, []).append(result)
+    compares = {row.metric for row in rows if row.comparison is not None}
+    figure = plot_report(
+        panels, {metric: each for metric, each in differences.items() if metric in compares}
+    )
     figure.draw_without_rendering()  # it is laid out once, not for each file
     figure.set_layout_engine("none")
     for kind in ("png", "pdf", "svg"):

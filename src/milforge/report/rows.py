@@ -32,6 +32,7 @@ class Row:
         baseline: the group compared with; None where there is none.
         comparison: with the baseline; None without one, or without a pair.
         adjusted: p of the comparison, corrected for the number of groups compared.
+        differences: of the pairs; none without a comparison.
         needed: number of pairs, or of folds where there are several, whose runs are not
             independent, that would tell the difference from noise with 80% power; None where that
             is not known.
@@ -46,6 +47,7 @@ class Row:
     baseline: Group | None = None
     comparison: Comparison | None = None
     adjusted: float | None = None
+    differences: Sequence[float] = ()
     needed: int | None = None
 
     @property
@@ -66,6 +68,7 @@ def make_row(group: Group, metric: str, baseline: Group | None) -> Row:
     }
     values, folds = list(found.values()), [repeat.fold for repeat in found]
     comparison, needed, within = None, None, range_of(metric)
+    differences: list[float] = []
     if baseline is not None and baseline is not group:
         others = {
             r: run.metrics[metric] for r, run in baseline.runs.items() if metric in run.metrics
@@ -87,6 +90,7 @@ def make_row(group: Group, metric: str, baseline: Group | None) -> Row:
         interval=bootstrap_interval(values, folds, within=within) if values else None,
         baseline=baseline,
         comparison=comparison,
+        differences=differences,
         needed=needed,
     )
 

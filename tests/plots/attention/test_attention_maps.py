@@ -10,11 +10,13 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.collections import EllipseCollection
 from matplotlib.colors import LogNorm, to_rgb
 from matplotlib.figure import Figure
+from mpl_toolkits.axes_grid1.anchored_artists import AnchoredSizeBar
 from scipy.ndimage import label
 from sklearn.datasets import load_digits
 from sklearn.metrics import roc_auc_score
 
 from milforge.plots import BagStrip, plot_attention_comparison, plot_attention_maps
+from milforge.plots.attention.bag_strips import Backdrop
 from milforge.plots.style import ORANGE, SILVER, VERMILION
 from thinned import thinned
 
@@ -72,6 +74,16 @@ def row_labels(figure):
 
 def scales(figure):
     return [ax for ax in figure.axes if ax.get_label() == "<colorbar>"]
+
+
+def scale_bars(figure):
+    """Each scale bar: its axes, its length in tiles and its text."""
+    return [
+        (ax, bar.size_bar.get_children()[0].get_width(), bar.txt_label.get_text())
+        for ax in figure.axes
+        for bar in ax.artists
+        if isinstance(bar, AnchoredSizeBar)
+    ]
 
 
 # places
@@ -292,6 +304,60 @@ def test_a_volume_of_one_slice_is_a_map():
 
 
 # colour
+
+
+@pytest.mark.parametrize(
+    ("stride", "unit", "per_coord", "tiles", "text"),
+    [
+        (448, "pixels", 1.0, 1000 / 448, "1,000 pixels"),
+        (448, "µm", 0.25, 200 / 112, "200 µm"),
+        (256, "µm", 4.0, 2000 / 1024, "2 mm"),
+    ],
+)
+def test_a_bar_says_how_long_it_is(stride, unit, per_coord, tiles, text):
+    bag = placed_bag(grid(6, 10, stride=stride), unit=unit, per_coord=per_coord, images=False)
+    figure = plot_attention_maps([bag])
+    ((ax, length, said),) = scale_bars(figure)
+    assert ax is panels(figure)[0]
+    assert (length, said) == (pytest.approx(tiles), text)
+    assert is_png(figure)
+
+
+def test_a_bar_of_dots_is_as_long_as_it_says():
+    coords = np.random.default_rng(0).uniform(0, 1000, (40, 2))
+    figure = plot_attention_maps([placed_bag(coords, unit="µm", images=False)])
+    ((_, length, said),) = scale_bars(figure)
+    across = dots(panels(figure)[0]).get_offsets()[:, 0]
+    assert said == "200 µm"
+    assert length / np.ptp(across) == pytest.approx(200 / np.ptp(coords[:, 0]))
+
+
+@pytest.mark.parametrize(
+    ("coords", "unit"),
+    [(grid(3, 3), None), (grid(1, 4), "µm"), (torch.zeros(2, 2), "µm")],
+)
+def test_no_bar_where_no_length_is_known(coords, unit):
+    assert not scale_bars(plot_attention_maps([placed_bag(coords, unit=unit, images=False)]))
+
+
+def test_the_slide_lies_below_the_tiles_that_were_cut_from_it():
+    """Three tiles of 50 pixels, whose slide of 200 x 400 is drawn at a fifth of its size."""
+    picture = np.zeros((80, 40, 3), np.uint8)
+    picture[20:30, 10:20] = 255  # x from 50 to 100, y from 100 to 150: the second tile
+    coords = [[0, 50], [50, 100], [100, 150]]
+    bag = placed_bag(coords, slide=Backdrop(picture, 200, 400), images=False)
+    other = placed_bag(coords, images=False)
+    figure = plot_attention_maps([bag, other])
+    assert titles(figure) == ["slide", "attention", "rank", "attention", "rank"]
+    ax = panels(figure, "slide")[0]
+    left, right, bottom, top = ax.images[0].get_extent()
+    place = np.array(
+        [(50 + 25) / 200 * (right - left) + left, (100 + 25) / 400 * (bottom - top) + top]
+    )
+    assert place == pytest.approx([1, 1])  # the middle of that tile on the map
+    assert (*ax.get_xlim(), *ax.get_ylim()) == (-0.5, 2.5, 2.5, -0.5)
+    volume_bag = placed_bag(volume(2, 2, 2), slide=bag.slide, images=False)
+    assert "slide" not in titles(plot_attention_maps([volume_bag]))
 
 
 def test_the_scale_reaches_from_a_tenth_to_the_largest():

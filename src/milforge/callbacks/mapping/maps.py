@@ -1,7 +1,7 @@
 """Maps of the predicted bags: what each tile says, as pages, pictures, tables and GeoJSON."""
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast, get_args
@@ -9,11 +9,11 @@ from typing import Any, cast, get_args
 import lightning as L
 import torch
 
+from milforge.callbacks.mapping.bag_place import place_of
 from milforge.callbacks.mapping.bags_in_words import judged, shown_output
 from milforge.callbacks.mapping.map_faithfulness import measure_faithfulness
 from milforge.callbacks.mapping.tile_maps import Score, blocks_for, map_of, said_of
-from milforge.callbacks.records import BagRecord, RecordCollector
-from milforge.data.dataset import bag_tile
+from milforge.callbacks.records import BagRecord, RecordCollector, records_of
 from milforge.data.files import atomic_path
 from milforge.data.images.sources.formats.packages import require
 from milforge.maps.bag_folder import write_map, write_page
@@ -21,11 +21,12 @@ from milforge.maps.checks.faithfulness_files import areas_table, draw_curves, wr
 from milforge.maps.checks.written import written_rows
 from milforge.maps.choose import choose
 from milforge.maps.page import build_index
-from milforge.maps.places import Place, place_tiles
+from milforge.maps.places import Place
 from milforge.maps.scale import Scales, scales_of
 from milforge.maps.slide.ground import Ground, lay
 from milforge.maps.slide.slides import find_slides, open_slide
-from milforge.maps.tiles import TileMap, corners_of, folder_of
+from milforge.maps.store import MapStore
+from milforge.maps.tiles import TileMap, folder_of
 from milforge.markup import Markup
 from milforge.tasks import Task
 
@@ -51,6 +52,8 @@ class MapWriter(RecordCollector):
         slides: the folder of the slides; None: the tiles alone are drawn.
         mpp: micrometres of a pixel of level 0; None: as the slide tells.
         top: how many tiles stand in `map.geojson.gz`, those that say most; None: all.
+        bands: of how many bands of the score to write `bands.geojson.gz`, too, in which
+            neighbouring tiles of a band are one region; None: it is not written.
         tile_size: side of a tile in the units of the coords; None: as the files of the bag tell,
             or else the stride of the coords.
         ome_tiff: whether to write `map.ome.tif`, too.
@@ -71,6 +74,7 @@ class MapWriter(RecordCollector):
         slides: str | Path | None = None,
         mpp: float | None = None,
         top: int | None = 5000,
+        bands: int | None = None,
         tile_size: float | None = None,
         ome_tiff: bool = False,
         faithfulness: bool = False,
@@ -78,13 +82,17 @@ class MapWriter(RecordCollector):
         super().__init__()
         if top is not None and top < 1:
             raise ValueError(f"expected top of at least 1, or null for all tiles, got {top}")
+        if bands is not None and bands < 2:
+            raise ValueError(f"expected bands of at least 2, or null for none, got {bands}")
         for name, value in (("tile_size", tile_size), ("mpp", mpp)):
             if value is not None and not 0 < value < float("inf"):
                 raise ValueError(f"expected {name} above 0, got {value}")
         if score not in get_args(Score):
             raise ValueError(f"expected score to be {', '.join(get_args(Score))}, got {score!r}")
         if ome_tiff:
-            require("tifffile")
+            require("tifffile", "write OME-TIFF")
+        if bands is not None:
+            require("shapely", "merge tiles into bands")
         self.folder = Path(folder)
         self.checkpoints = [checkpoints] if isinstance(checkpoints, str) else list(checkpoints)
         several = isinstance(bags, Sequence) and not isinstance(bags, str)
@@ -95,6 +103,7 @@ class MapWriter(RecordCollector):
         self.slides = None if slides is None else find_slides(slides)
         self.mpp = mpp
         self.top = top
+        self.bands = bands
         self.tile_size = tile_size
         self.ome_tiff = ome_tiff
         self.faithfulness = faithfulness
@@ -116,39 +125,44 @@ class MapWriter(RecordCollector):
         task = cast(Task, module.task)
         chosen, missing = choose(cast(Any, self.bags), judged(records, task))
         written = [written_rows(path) for path in self.checkpoints]
-        maps: list[TileMap] = []
         behind: set[str] = set()
         without: dict[str, str] = {}
-        for number in chosen:
-            record = records[number]
-            try:
-                place = self._place(trainer, record, number, self.slides)
-                batch = _batch_of(trainer, module, record, number)
-                maps.append(
-                    map_of(module, batch, record, place, self.score, self.checkpoints, written)
-                )
-            except ValueError as error:
-                missing[record.bag_id] = _sentence(error)
-                continue
-            if place.slide is not None:
-                behind.add(record.bag_id)
-            if place.missing is not None:
-                without[record.bag_id] = place.missing
-        scales = scales_of(maps)
-        for each in maps:
-            self._write(each, scales, without, drawn=each.name in behind)
-        self._write_index(maps, missing, without, len(records))
-        for name, reason in missing.items():
-            logger.warning("bag %s is not mapped: %s", name, reason)
-        for name, reason in without.items():
-            logger.warning("bag %s is mapped without its slide: %s", name, reason)
-        if missing and not maps:
-            name, reason = next(iter(missing.items()))
-            raise ValueError(f"no bag could be mapped: bag {name}: {reason}")
-        print(f"maps         {len(maps)} bags: {self.folder / 'index.html'}")
-        if self.faithfulness:
-            found = self._measure(trainer, module, records)
-            self._write_index(maps, missing, without, len(records), found)
+        with MapStore(self.folder) as maps:
+            for number in chosen:
+                name = records[number].bag_id
+                try:
+                    batch = _batch_of(trainer, module, records[number], number)
+                    record = _with_tiles(module, batch, records[number])
+                    place = self._place(trainer, record, number, self.slides)
+                    maps.add(
+                        map_of(module, batch, record, place, self.score, self.checkpoints, written)
+                    )
+                except ValueError as error:
+                    missing[name] = _sentence(error)
+                    continue
+                if place.slide is not None:
+                    behind.add(name)
+                if place.missing is not None:
+                    without[name] = place.missing
+            scales = scales_of(maps)
+            for each in maps:
+                self._write(each, scales, without, drawn=each.name in behind)
+            self._write_index(maps, missing, without, len(records))
+            for name, reason in missing.items():
+                logger.warning("bag %s is not mapped: %s", name, reason)
+            for name, reason in without.items():
+                logger.warning("bag %s is mapped without its slide: %s", name, reason)
+            if missing and not maps:
+                name, reason = next(iter(missing.items()))
+                raise ValueError(f"no bag could be mapped: bag {name}: {reason}")
+            print(f"maps         {len(maps)} bags: {self.folder / 'index.html'}")
+            if self.faithfulness:
+                found = self._measure(trainer, module, records)
+                self._write_index(maps, missing, without, len(records), found)
+
+    def keep_instances(self, module: L.LightningModule, record: BagRecord) -> bool:
+        """None: those that are mapped are predicted once more, or memory would grow with all."""
+        return False
 
     def _place(
         self,
@@ -159,10 +173,7 @@ class MapWriter(RecordCollector):
     ) -> Place:
         """Where the tiles of a bag lie."""
         folder_of(record.bag_id)
-        data: Any = trainer.datamodule  # type: ignore[attr-defined]
-        told = bag_tile(data.parts[record.part], number)
-        corners = corners_of(record.coords, record.slide)
-        return place_tiles(record.bag_id, corners, told, slides, self.mpp, self.tile_size)
+        return place_of(trainer, record, number, slides, self.mpp, self.tile_size)
 
     def _measure(
         self, trainer: L.Trainer, module: Any, records: Sequence[BagRecord]
@@ -170,7 +181,7 @@ class MapWriter(RecordCollector):
         """Measures how faithful the maps are, and writes it; what the index is to say of it."""
 
         def explained(number: int, batch: Any) -> Any:
-            record, blocks = records[number], None
+            record, blocks = _with_tiles(module, batch, records[number]), None
             if self.score == "occlusion":
                 blocks = blocks_for(self.score, self._place(trainer, record, number, None))
             return said_of(module, batch, record, self.score, blocks)[0]
@@ -202,11 +213,11 @@ class MapWriter(RecordCollector):
             note = f"Its slide is not drawn: {without[tiles.name]}"
             tiles = replace(tiles, notes=(*tiles.notes, note))
         folder = self.folder / folder_of(tiles.name)
-        write_map(folder, tiles, scales, ground, self.top, self.ome_tiff)
+        write_map(folder, tiles, scales, ground, self.top, self.ome_tiff, self.bands)
 
     def _write_index(
         self,
-        maps: Sequence[TileMap],
+        maps: Iterable[TileMap],
         missing: Mapping[str, str],
         without: Mapping[str, str],
         count: int,
@@ -232,6 +243,18 @@ def _batch_of(trainer: L.Trainer, module: Any, record: BagRecord, number: int) -
     # Not in inference mode, or there would be no gradients.
     with torch.inference_mode(False), torch.no_grad():
         return data.collate_fn([data.parts[record.part][number]]).to(module.device)
+
+
+def _with_tiles(module: Any, batch: Any, record: BagRecord) -> BagRecord:
+    """The record of the bag of a batch with what is known of its tiles, which was not kept.
+
+    What is predicted of the bag stays as it was, in the precision of the trainer.
+    """
+    with torch.inference_mode(False), torch.no_grad():
+        (found,) = records_of(module.predict_step(batch, 0), batch, record.part)
+    return replace(
+        record, scores=found.scores, weights=found.weights, coords=found.coords, slide=found.slide
+    )
 
 
 def _sentence(error: Exception) -> str:

@@ -25,6 +25,8 @@ from milforge.plots.attention.map_panels import (
     TRUTH,
     draw_images,
     draw_ranks,
+    draw_scale_bar,
+    draw_slide,
     draw_tiles,
     draw_truth,
     frame_panel,
@@ -66,7 +68,8 @@ def plot_attention_comparison(bags: Mapping[str, Sequence[BagStrip]]) -> Figure:
     """The same bags under several models: images, truth and one map of attention a model.
 
     A row a bag. The images stand at their places, white and black as in `plot_bag_strips`; the
-    truth is the instance labels. Images or truth that no bag has are left out. A map shows n times
+    truth is the instance labels. Slides, images or truth that no bag has are left out. A scale bar
+    stands where the unit of the coords is known, except in bands. A map shows n times
     the attention weight, so 1 is the uniform weight 1 / n, on a logarithmic scale that the maps
     of a row share; it reaches from 0.5 to 2 at least, so that even attention looks even, and less
     than 0.1 looks like 0.1. The title of a map has the AUROC of the weights within the bag, where
@@ -94,7 +97,8 @@ def plot_attention_comparison(bags: Mapping[str, Sequence[BagStrip]]) -> Figure:
     rows = [_row(under_each) for under_each in zip(*models, strict=True)]
     pictures = [row.images for row in rows if row.images is not None]
     black_white = value_range(pictures) if pictures else (0.0, 1.0)
-    kinds = ["images"] * bool(pictures) + ["truth"] * any(row.truth is not None for row in rows)
+    kinds = ["slide"] * any(_on_slide(row) for row in rows) + ["images"] * bool(pictures)
+    kinds += ["truth"] * any(row.truth is not None for row in rows)
     last = len(kinds) + len(models)
     panels = last + (len(models) == 1)
 
@@ -111,8 +115,12 @@ def plot_attention_comparison(bags: Mapping[str, Sequence[BagStrip]]) -> Figure:
         split = (panels, 1) if stacked else (1, panels)
         inner = outer[number, 1].subgridspec(*split, height_ratios=of_row)
         axes = []
-        if row.images is not None:
+        if _on_slide(row):
+            assert row.bags[0].slide is not None
             axes.append(figure.add_subplot(inner[0]))
+            draw_slide(axes[-1], row.places, row.bags[0].slide)
+        if row.images is not None:
+            axes.append(figure.add_subplot(inner[kinds.index("images")]))
             step = math.ceil(row.places.shape[1] / BAND_TILES[stacked][1])
             step = step if row.places.chain else 1
             draw_images(axes[-1], row.places, row.images, black_white, step)
@@ -127,12 +135,19 @@ def plot_attention_comparison(bags: Mapping[str, Sequence[BagStrip]]) -> Figure:
             draw_ranks(axes[-1], row.places, row.attention[0])
         for ax in axes:
             frame_panel(ax, row.places, stacked)
+        if row.bags[0].unit is not None:
+            draw_scale_bar(axes[0], row.places, row.bags[0].unit, row.bags[0].per_coord)
         _draw_scale(figure, axes, mappable, below=row.attention.min() < mappable.norm.vmin)
     shown = {code for row in rows if row.truth is not None for code in row.truth.tolist()}
     handles = [Patch(color=TRUTH[code][1], label=TRUTH[code][0]) for code in sorted(shown)[::-1]]
     if handles:
         top_legend(figure, handles)
     return figure
+
+
+def _on_slide(row: _Row) -> bool:
+    """Whether the part of the slide below the tiles is drawn."""
+    return row.bags[0].slide is not None and row.places.origin is not None
 
 
 def _check_same(names: Sequence[str], models: Sequence[Sequence[BagStrip]]) -> None:
@@ -191,6 +206,7 @@ def _heights(row: _Row, kinds: Sequence[str], maps: int, stacked: bool) -> list[
     rows, columns = row.places.shape
     if not stacked:
         title = 0.45 if len(row.bags) == 1 else 0.6
+        title += 0.25 * (row.bags[0].unit is not None)  # the scale bar
         return [max(title + PANEL_WIDTH * min(max(rows / columns, 0.3), 1.3), LOWEST_ROW)]
     fewest, most = BAND_TILES[stacked]
     tile = BAND_WIDTH / min(max(columns, fewest), most)

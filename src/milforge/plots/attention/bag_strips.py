@@ -37,6 +37,21 @@ MANY_INSTANCES = 50  # above this the ranks are drawn in logarithms
 
 
 @dataclass(frozen=True, eq=False)
+class Backdrop:
+    """A slide that the tiles of a bag were cut from.
+
+    Args:
+        picture: `(H, W, 3)` uint8, the whole slide.
+        width: of the slide in units of the coords; its corner is their origin.
+        height: the same.
+    """
+
+    picture: NDArray[np.uint8]
+    width: float
+    height: float
+
+
+@dataclass(frozen=True, eq=False)
 class BagStrip:
     """A bag as a figure shows it.
 
@@ -50,6 +65,9 @@ class BagStrip:
         y_inst: `(n,)` instance labels, 1 where positive, -1 where unknown.
         coords: `(n, 2)` or `(n, 3)` places of the instances: x to the right, y downwards, and the
             third axis across the slices of a volume.
+        unit: what a scale bar is in, such as `µm`; None: there is none.
+        per_coord: so many of that unit are one of the coords.
+        slide: what the tiles, whose upper left corners the coords are, lie on.
 
     Raises:
         ValueError: where the parts do not describe the same instances, or there are none.
@@ -63,6 +81,9 @@ class BagStrip:
     probability: float | None
     y_inst: Tensor | None = None
     coords: Tensor | None = None
+    unit: str | None = None
+    per_coord: float = 1.0
+    slide: Backdrop | None = None
 
     def __post_init__(self) -> None:
         where = f"bag {self.bag_id!r}"

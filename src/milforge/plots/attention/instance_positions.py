@@ -18,7 +18,12 @@ MOST_SLICES = 6
 
 @dataclass(frozen=True, eq=False)
 class Places:
-    """Where a bag's instances are drawn, in tiles: `x` and `y` from 0 to `width - 1`."""
+    """Where a bag's instances are drawn, in tiles: `x` and `y` from 0 to `width - 1`.
+
+    `tile` is the side of one in units of the coords, None where it has none: of instances in a
+    band, or at one place. `origin` is where the first column and row begin in the coords, None of a
+    volume too.
+    """
 
     index: NDArray[np.int64]  # the instances drawn, those on top last
     x: NDArray[np.float64]
@@ -26,6 +31,8 @@ class Places:
     gridded: bool
     chain: bool
     notes: tuple[str, ...] = ()
+    tile: float | None = None
+    origin: NDArray[np.float64] | None = None
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -44,7 +51,7 @@ def find_places(points: NDArray[np.float64], attention: NDArray[np.float64]) -> 
     axes = np.flatnonzero(np.ptp(points, axis=0))
     if len(axes) == 1:
         along = points[index][:, axes]
-        tiles = _in_tiles(along)
+        tiles, _ = _in_tiles(along)
         # Tiles far apart would be too thin to see, and others would overlap.
         x = np.unique(along, return_inverse=True)[1].ravel() if tiles is None else tiles[:, 0]
         return Places(index, x.astype(np.float64), np.zeros(len(x)), gridded=True, chain=True)
@@ -53,11 +60,21 @@ def find_places(points: NDArray[np.float64], attention: NDArray[np.float64]) -> 
         index, plane, notes = _side_by_side(points, attention, index)
     else:
         plane = points[index][:, axes if len(axes) else [0, 1]]
-    tiles = _in_tiles(plane)
+    tiles, side = _in_tiles(plane)
     gridded = tiles is not None
     if tiles is None:
-        tiles = (plane - plane.min(axis=0)) / _dot_size(plane)
-    return Places(index, tiles[:, 0], tiles[:, 1], gridded=gridded, chain=False, notes=notes)
+        side = _dot_size(plane)
+        tiles = (plane - plane.min(axis=0)) / side
+    return Places(
+        index,
+        tiles[:, 0],
+        tiles[:, 1],
+        gridded=gridded,
+        chain=False,
+        notes=notes,
+        tile=side,
+        origin=plane.min(axis=0) if axes.tolist() == [0, 1] else None,
+    )
 
 
 def _side_by_side(
@@ -81,17 +98,23 @@ def _side_by_side(
     return index, plane, (note,)
 
 
-def _in_tiles(points: NDArray[np.float64]) -> NDArray[np.float64] | None:
-    """The points in whole tiles from 0; None where they lie on no grid, or too thinly on one."""
+def _in_tiles(
+    points: NDArray[np.float64],
+) -> tuple[NDArray[np.float64] | None, float | None]:
+    """The points in whole tiles from 0, None where they lie on no grid, or too thinly on one.
+
+    And the side of a tile, None where all points are one.
+    """
     points = points - points.min(axis=0)
     if not points.any():
-        return points
-    tiles = points / stride_of(points)
+        return points, None
+    stride = float(stride_of(points))
+    tiles = points / stride
     whole = np.round(tiles)
     cells = float(np.prod(whole.max(axis=0) + 1))
     fit = np.abs(tiles - whole).max() <= OFF_GRID
     seen = cells <= PLAIN_CELLS or FEWEST_FILLED * cells <= len(points)
-    return whole if fit and seen and cells <= MOST_CELLS else None
+    return whole if fit and seen and cells <= MOST_CELLS else None, stride
 
 
 def _dot_size(points: NDArray[np.float64]) -> float:

@@ -9,9 +9,13 @@ from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
 from matplotlib.collections import EllipseCollection
 from matplotlib.colors import Colormap, ListedColormap, Normalize
+from matplotlib.font_manager import FontProperties
+from mpl_toolkits.axes_grid1.anchored_artists import AnchoredSizeBar
 from numpy.typing import NDArray
 from scipy.stats import rankdata
 
+from milforge.lengths import bar_length, in_words
+from milforge.plots.attention.bag_strips import Backdrop
 from milforge.plots.attention.instance_positions import Places
 from milforge.plots.style import INK, ORANGE, PALE, SILVER, SMALL, VERMILION
 
@@ -48,6 +52,40 @@ def draw_images(
         ax.vlines(np.arange(1, columns) * step - 0.5, -0.5, rows - 0.5, "white", linewidth=1)
         ax.hlines(np.arange(1, rows) - 0.5, -0.5, columns * step - 0.5, "white", linewidth=1)
     title_panel(ax, places, "images" if step == 1 else f"images (one in {step})")
+
+
+def draw_slide(ax: Axes, places: Places, slide: Backdrop) -> None:
+    """The part of the slide that the tiles were cut from."""
+    assert places.tile is not None
+    assert places.origin is not None
+    left, top = -places.origin / places.tile - 0.5
+    right, bottom = left + slide.width / places.tile, top + slide.height / places.tile
+    ax.imshow(slide.picture, extent=(left, right, bottom, top), interpolation="antialiased")
+    title_panel(ax, places, "slide")
+
+
+def draw_scale_bar(ax: Axes, places: Places, unit: str, per_coord: float) -> None:
+    """A bar below the panel, of about a quarter of its width; none where tiles have no size."""
+    if places.tile is None or places.chain:
+        return
+    per_tile = places.tile * per_coord
+    length = bar_length(max(places.shape[1] / 4, 0.5) * per_tile)
+    bar = AnchoredSizeBar(
+        ax.transData,
+        length / per_tile,
+        in_words(length, unit),
+        loc="upper left",
+        pad=0,
+        borderpad=0.4,
+        sep=2,
+        frameon=False,
+        size_vertical=0,
+        color=INK,
+        fontproperties=FontProperties(size=SMALL),
+        bbox_to_anchor=(0, 0),
+        bbox_transform=ax.transAxes,
+    )
+    ax.add_artist(bar)
 
 
 def draw_truth(ax: Axes, places: Places, truth: NDArray[np.int64]) -> None:

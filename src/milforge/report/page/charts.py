@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from milforge.markup import Markup, join, tag
+from milforge.statistics.outliers import main_range
 
 WIDTH, HEIGHT = 380, 320
 LEFT, RIGHT, TOP, BOTTOM = 50, 12, 12, 44
@@ -110,6 +111,10 @@ def forest(
 ) -> Markup:
     """Estimates with intervals, one below the other.
 
+    The axis shows the estimates and the ends of their intervals, without those that lie far from
+    all others, and zero: an interval beyond it ends in an arrow, an estimate beyond it is not drawn
+    and stands in the text.
+
     Args:
         rows: name, value, low and high of each; those without finite numbers are left out.
         title: of the figure.
@@ -119,13 +124,14 @@ def forest(
     known = [row for row in rows if all(map(math.isfinite, row[1:]))]
     if not known:
         return Markup("")
-    ends = _ends([v for row in known for v in row[1:]] + ([] if zero is None else [zero]))
+    shown = [*main_range([v for row in known for v in row[1:]]), *([] if zero is None else [zero])]
+    ends = _ends(shown)
     step, width, edge = 38, 420, 14
     height = step * len(known) + 46
     scale = (width - 2 * edge) / (ends[1] - ends[0])
 
     def place(value: float) -> float:
-        return round(edge + (value - ends[0]) * scale, 1)
+        return round(edge + (min(max(value, ends[0]), ends[1]) - ends[0]) * scale, 1)
 
     bottom = step * len(known) + 6
     parts = []
@@ -137,15 +143,24 @@ def forest(
         parts.append(tag("line", x1=place(zero), y1=2, x2=place(zero), y2=bottom, class_="zero"))
     for line, (name, value, low, high) in enumerate(known):
         y = step * line + 29
-        said = tag("title", f"{name}: {value:.4g} [{low:.4g}, {high:.4g}]")
+        numbers = f"{value:.4g} [{low:.4g}, {high:.4g}]"
+        said = tag("title", f"{name}: {numbers}")
+        beyond = [
+            tag("path", d=f"M{place(at)} {y - 5} l{side * 9} 5 l{-side * 9} 5 z", class_="f0")
+            for at, side, outside in ((low, -1, low < ends[0]), (high, 1, high > ends[1]))
+            if outside
+        ]
+        title = f"{name}: {numbers}" if beyond else name
         parts.append(
             tag(
                 "g",
                 tag("rect", x=0, y=y - 25, width=width, height=36, class_="hit"),
                 # Above its line, so that a narrow screen has room for both.
-                tag("text", _short(name, 60), x=edge, y=y - 12, class_="name"),
+                tag("text", _short(title, 60), x=edge, y=y - 12, class_="name"),
                 tag("line", x1=place(low), y1=y, x2=place(high), y2=y, class_="s0"),
-                tag("rect", x=place(value) - 4, y=y - 4, width=8, height=8, class_="f0"),
+                *[tag("rect", x=place(value) - 4, y=y - 4, width=8, height=8, class_="f0")]
+                * (ends[0] <= value <= ends[1]),
+                *beyond,
                 said,
             )
         )

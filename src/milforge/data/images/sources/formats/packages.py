@@ -1,11 +1,15 @@
-"""Packages that only some kinds of image need."""
+"""Packages of the `slides` extra: what only some kinds of image and of map need."""
 
 from importlib import import_module
 from typing import Any
 
 
-def require(name: str) -> Any:
+def require(name: str, purpose: str = "read this kind of image") -> Any:
     """A module of the `slides` extra, imported when a file first needs it.
+
+    Args:
+        name: of the module.
+        purpose: what it is needed for.
 
     Raises:
         ModuleNotFoundError: where it is not installed.
@@ -19,6 +23,6 @@ def require(name: str) -> Any:
         return import_module(name)
     except ModuleNotFoundError as error:
         raise ModuleNotFoundError(
-            f"expected {name} to read this kind of image, got none: pip install 'milforge[slides]'",
+            f"expected {name} to {purpose}, got none: pip install 'milforge[slides]'",
             name=name,
         ) from error
