@@ -62,7 +62,9 @@ def ddp_run(tmp_path):
     run = tmp_path / "logs" / "train" / "runs" / "a"
     process = start(tmp_path, "trainer=ddp_cpu", "run=a", "trainer.max_epochs=100000")
     try:
-        wait_for((run / "checkpoints" / "last.ckpt").exists)
+        saved = run / "checkpoints" / "last.ckpt"
+        wait_for(lambda: saved.exists() or process.poll() is not None)
+        assert process.poll() is None, process.output()
         (other,) = children(process.pid)
         yield process, run, other
     finally:
