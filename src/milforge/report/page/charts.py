@@ -150,13 +150,13 @@ def forest(
             for at, side, outside in ((low, -1, low < ends[0]), (high, 1, high > ends[1]))
             if outside
         ]
-        title = f"{name}: {numbers}" if beyond else name
+        label = f"{name}: {numbers}" if beyond else name
         parts.append(
             tag(
                 "g",
                 tag("rect", x=0, y=y - 25, width=width, height=36, class_="hit"),
                 # Above its line, so that a narrow screen has room for both.
-                tag("text", _short(title, 60), x=edge, y=y - 12, class_="name"),
+                tag("text", _short(label, 60), x=edge, y=y - 12, class_="name"),
                 tag("line", x1=place(low), y1=y, x2=place(high), y2=y, class_="s0"),
                 *[tag("rect", x=place(value) - 4, y=y - 4, width=8, height=8, class_="f0")]
                 * (ends[0] <= value <= ends[1]),
