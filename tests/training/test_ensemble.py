@@ -287,7 +287,12 @@ def test_of_attention_per_class_that_of_the_common_class_is_shown():
         assert [each.argmax().item() for each in told] == [0, 1, 0]
         scores = [member(member.prepared(batch)).scores[:, 0] for member in members]
         weights = both.predict_step(batch, 0)["weights"]
-    torch.testing.assert_close(weights, torch.stack([s.softmax(0) for s in scores]).mean(0))
+        said = both.explained(batch)
+    expected = [each.softmax(0) for each in scores]
+    torch.testing.assert_close(weights, torch.stack(expected).mean(0))
+    torch.testing.assert_close(said.weights, weights)
+    for member, its in zip(said.members, expected, strict=True):
+        torch.testing.assert_close(member.weights, its)
 
 
 def test_a_member_without_attention_leaves_none():
