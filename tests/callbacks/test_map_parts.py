@@ -12,7 +12,7 @@ from milforge.callbacks.mapping.map_faithfulness import measure_faithfulness
 from milforge.callbacks.mapping.tile_maps import said_of
 from milforge.callbacks.records import BagRecord
 from milforge.data import Labels
-from milforge.tasks import Ordinal
+from milforge.tasks import Multilabel, Ordinal
 from milforge.training.explain import Explained
 
 ADDED = torch.tensor([[3.0], [1.0], [-2.0]], dtype=torch.float64)
@@ -77,3 +77,12 @@ def test_a_grade_is_told_as_the_task_predicts_it():
     record = replace(make_record(), y=torch.tensor(1), columns={"probability": p})
     assert predicted_of(record, task) == predicted_of(replace(record, y=None), task) == "1 (0.250)"
     assert judged([record, replace(record, y=torch.tensor(0))], task).wrong.tolist() == [0, 1]
+
+
+def test_a_label_of_one_half_is_not_there_as_in_the_metrics():
+    task = Multilabel()
+    task.encode(Labels({"er": np.array(["0", "1"]), "pr": np.array(["1", "0"])}))
+    columns = {"probability": torch.tensor([0.5, 0.75])}
+    record = replace(make_record(), y=torch.tensor([0, 1]), columns=columns)
+    assert predicted_of(record, task) == "pr"
+    assert judged([record], task).wrong.tolist() == [0]

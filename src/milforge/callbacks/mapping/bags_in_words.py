@@ -27,7 +27,7 @@ def judged(records: Sequence[BagRecord], task: Task) -> Judged:
                 wrong[i] = float(words.prediction != words.truth)
             elif y is not None:
                 error[i] = float((p - y).abs().mean())
-                wrong[i] = float(bool(((p >= 0.5) != (y >= 0.5)).any()))
+                wrong[i] = float(bool(((p > 0.5) != (y == 1)).any()))
         number = record.columns.get("prediction")
         if y is not None and number is not None and number.numel() == y.numel():
             error[i] = float((number.double() - y.double()).abs().mean())
@@ -80,5 +80,5 @@ def predicted_of(record: BagRecord, task: Task) -> str:
 
 
 def _named(values: torch.Tensor, task: Task) -> str:
-    found = [n for n, v in zip(task.class_names, values.tolist(), strict=True) if v >= 0.5]
+    found = [n for n, v in zip(task.class_names, values.tolist(), strict=True) if v > 0.5]
     return ", ".join(found) or "none of them"
