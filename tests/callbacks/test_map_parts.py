@@ -1,13 +1,18 @@
 """What a map is made of, and what is measured of it, with models that say too little."""
 
+from dataclasses import replace
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
 
+from milforge.callbacks.mapping.bags_in_words import judged, predicted_of
 from milforge.callbacks.mapping.map_faithfulness import measure_faithfulness
 from milforge.callbacks.mapping.tile_maps import said_of
 from milforge.callbacks.records import BagRecord
+from milforge.data import Labels
+from milforge.tasks import Multilabel, Ordinal
 from milforge.training.explain import Explained
 
 ADDED = torch.tensor([[3.0], [1.0], [-2.0]], dtype=torch.float64)
@@ -62,3 +67,22 @@ def test_numbers_of_several_scales_have_no_mean():
     for score in ("contribution", "gradient", "auto"):
         with pytest.raises(ValueError, match="each in its own way"):
             said_of(module, None, make_record(), score)
+
+
+def test_a_grade_is_told_as_the_task_predicts_it():
+    """Above grade 0 and not above 1 with more than one half, though 0 is the most probable."""
+    task = Ordinal("corn")
+    task.encode(Labels({"grade": np.array(["0", "1", "2"])}))
+    p = torch.tensor([0.4, 0.25, 0.35])
+    record = replace(make_record(), y=torch.tensor(1), columns={"probability": p})
+    assert predicted_of(record, task) == predicted_of(replace(record, y=None), task) == "1 (0.250)"
+    assert judged([record, replace(record, y=torch.tensor(0))], task).wrong.tolist() == [0, 1]
+
+
+def test_a_label_of_one_half_is_not_there_as_in_the_metrics():
+    task = Multilabel()
+    task.encode(Labels({"er": np.array(["0", "1"]), "pr": np.array(["1", "0"])}))
+    columns = {"probability": torch.tensor([0.5, 0.75])}
+    record = replace(make_record(), y=torch.tensor([0, 1]), columns=columns)
+    assert predicted_of(record, task) == "pr"
+    assert judged([record], task).wrong.tolist() == [0]

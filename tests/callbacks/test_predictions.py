@@ -1,5 +1,6 @@
 """The two Parquet files of predictions."""
 
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -11,7 +12,8 @@ from lightning.pytorch.loggers import WandbLogger
 
 from milforge.callbacks import BagRecord, PredictionWriter
 from milforge.data.labels import Labels
-from milforge.report.read_predictions import read_targets
+from milforge.report.analysis.measures import measures, values_of
+from milforge.report.read_predictions import read_predictions, read_targets
 from milforge.tasks import Binary, Multi, Multiclass, Multilabel, Ordinal, Regression
 from milforge.training.data.labelled_parts import BagInfo
 
@@ -145,6 +147,21 @@ def test_a_regression(tmp_path, outputs):
         assert bags["label_1"].to_pylist() == [2.5, None, None]
     assert bags.schema.field(columns[0]).type == pa.float32()
     assert bags.schema.metadata[b"task"] == b"Regression"
+
+
+def test_bags_of_which_a_network_is_sure_are_ranked_in_a_report(tmp_path):
+    """In float32 all of these probabilities are 1."""
+    columns = BINARY.columns(torch.tensor([[20.0], [22.0], [25.0], [30.0]]))
+    records = [
+        replace(
+            make_record(str(i), 1, 0.5, int(i > 1)), columns={n: v[i] for n, v in columns.items()}
+        )
+        for i in range(4)
+    ]
+    write(tmp_path / "predictions", records)
+    found = read_predictions(tmp_path)
+    values = {m.name: m.of(found.y, values_of(found, m)) for m in measures(found)}
+    assert values["auroc"] == values["ap"] == 1
 
 
 def test_several_targets_are_named(tmp_path):

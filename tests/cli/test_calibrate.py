@@ -97,7 +97,7 @@ def test_a_calibrated_task_comes_back_from_its_state():
     logits = torch.tensor([[4.0, 0.0, -4.0]])
     columns = again.columns(logits)
     torch.testing.assert_close(columns["logits"], logits / 2)
-    torch.testing.assert_close(columns["probability"], (logits / 2).softmax(1))
+    torch.testing.assert_close(columns["probability"], (logits / 2).double().softmax(1))
     assert columns["in_set"].tolist() == [[True, False, True]]
 
 

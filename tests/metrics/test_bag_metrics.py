@@ -244,6 +244,25 @@ def test_half_precision_probabilities():
     assert computed["auroc"].item() == pytest.approx(expected, rel=1e-6)
 
 
+@pytest.mark.parametrize("task", TASKS)
+def test_bags_of_which_a_network_is_sure_are_ranked(task):
+    """In float32 all of these probabilities are 1. Also where metrics are moved to a device."""
+    logits = torch.tensor([20.0, 22.0, 25.0, 30.0])[:, None].expand(4, CLASSES[task])
+    y, table = torch.tensor([0, 0, 1, 1]), logits
+    if task == "binary":
+        preds = Binary().predict(logits[:, :1])["probability"][:, 1]
+    elif task == "multilabel":
+        preds, y = Multilabel().predict(table)["probability"], y[:, None].expand(4, 3)
+    else:  # the first class against one that is far below, and two that are never there
+        table = torch.stack([logits[:, 0], *torch.full((3, 4), -9.0)], dim=1)
+        preds, y = Multiclass().predict(table)["probability"], 1 - y
+    assert (preds.float() == 1).any()
+    metrics = bag_metrics(task).to("cpu")
+    metrics.update(preds=preds, target=y)
+    computed = metrics.compute()
+    assert computed["auroc"] == computed["ap"] == 1
+
+
 def test_direction_of_each_metric():
     metrics = bag_metrics("multiclass")
     directions = {key: metric.higher_is_better for key, metric in metrics.items()}

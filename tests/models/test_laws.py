@@ -74,6 +74,21 @@ def test_a_bag_does_not_feel_the_others(model):
 
 
 @EACH_MODEL
+def test_a_bag_without_instances_is_predicted_and_not_felt(model):
+    """Files of such bags are refused; bags of a data set of one's own may be."""
+    network, bags = make_network(model, 3).eval(), make_bags((9, 4))
+    with torch.no_grad():
+        expected = network(batch_of(bags)).logits
+        nothing = torch.zeros(0, 0, dtype=torch.float64).to_sparse_csr()
+        first = bags[0]
+        empty = Bag(first.x[:0], first.y, nothing, first.coords[:0], bag_id="2")
+        for among in ([empty, *bags], [bags[0], empty, bags[1]], [*bags, empty]):
+            logits = network(batch_of(among)).logits
+            assert logits.isfinite().all()
+            assert_close(logits[[i for i, bag in enumerate(among) if bag is not empty]], expected)
+
+
+@EACH_MODEL
 @pytest.mark.parametrize("kind", ["binary", "multiclass"])
 def test_nor_does_its_gradient_in_training(model, kind):
     """All that is lost, and every gradient, is the sum of those of the bags alone."""

@@ -12,7 +12,10 @@ from torch.testing import assert_close
 
 import reference
 from milforge.data import Bag, BagBatch, collate_bags
+from milforge.functional import segment_softmax
 from milforge.models import BagNetwork
+from milforge.models.feature_network import entropy_penalty
+from milforge.models.streams import mean_attention
 from milforge.nn import (
     AttentionPool,
     ConcatStreams,
@@ -343,3 +346,13 @@ def test_covariates_beside_several_streams(fusion, fuse):
     zero = [replace(bag, covariates=torch.zeros(2, dtype=torch.float64)) for bag in bags]
     added = torch.stack([bag.covariates for bag in bags]) @ network.head.weight[:, -2:].T
     assert_close(out.logits, network(collate_bags(zero)).logits + added)
+
+
+def test_weights_of_nothing_in_all_streams_have_finite_gradients():
+    """Scores 200 apart, whose smaller weights float32 rounds to 0."""
+    scores = [torch.tensor([0.0, 200.0]).requires_grad_(), torch.tensor([3.0, 210.0])]
+    ptr = torch.tensor([0, 2])
+    mean = mean_attention(scores, ptr)
+    assert_close(segment_softmax(mean, ptr), torch.tensor([0.0, 1.0]))
+    entropy_penalty(mean, ptr, 1.0).backward()
+    assert_close(scores[0].grad, torch.zeros(2))

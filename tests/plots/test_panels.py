@@ -47,6 +47,16 @@ def test_the_confusion_of_several_labels():
         assert rows[4 * number : 4 * number + 4] == mine
 
 
+def test_a_single_label_is_that_of_its_presence():
+    """Not the second of two classes, of which `(n, 1)` probabilities are."""
+    p, y, names = problem("multilabel")
+    alone, among = class_panels(p[:, :1], y[:, :1], names[:1]), class_panels(p, y, names)
+    assert alone["confusion"].rows == among["confusion"].rows[:4]
+    assert alone["per_class"].rows == among["per_class"].rows[:1]
+    for kind in ("roc", "pr"):
+        assert alone[kind].rows == [row for row in among[kind].rows if row[0] == names[0]]
+
+
 @pytest.mark.parametrize("kind", ["binary", "multiclass", "multilabel"])
 def test_the_metrics_of_each_class(kind):
     p, y, names = problem(kind)

@@ -14,10 +14,11 @@ from torch import nn
 from torchmetrics.classification import BinaryRecall
 
 from milforge.data import Bag, LargeImage, TensorSource, collate_bags, collate_images
-from milforge.models import BagNetwork, SamplingNetwork
+from milforge.models import CLAM, BagNetwork, SamplingNetwork
 from milforge.nn import (
     AttentionCNN,
     AttentionPool,
+    IdentityEncoder,
     MeanPool,
     MLPEncoder,
     PatchCNN,
@@ -124,7 +125,7 @@ def test_columns_and_weights_are_the_mean_of_the_members(task, dtype):
     np.testing.assert_allclose(told["scores"], np.log(mean(members, batch, "weights")), atol=1e-6)
     torch.testing.assert_close(told["y_inst"], batch.y_inst)
     for name in (column, "logits", "weights", "scores"):
-        assert told[name].dtype == torch.float32
+        assert told[name].dtype == (torch.float64 if name == "probability" else torch.float32)
 
 
 def test_members_of_other_folds_have_other_scales():
@@ -269,6 +270,31 @@ def test_of_several_heads_the_weights_are_averaged_too():
 
 
 @torch.no_grad()
+def test_of_attention_per_class_that_of_the_common_class_is_shown():
+    """Also of a member that predicts another one by itself."""
+    members = [make_member("multiclass", number, standardise=False) for number in range(2)]
+    for member, bias in zip(members, (40.0, 20.0), strict=True):
+        number = members.index(member)
+        with torch.random.fork_rng():
+            torch.manual_seed(number)
+            network = CLAM((4,), 3, encoder=IdentityEncoder, multi_branch=True, att_dim=8)
+        nn.init.normal_(network.attention.fc2.weight, std=5.0)
+        network.head.bias.data[number] += bias
+        member.network = network.eval()
+    both, batch = ensemble(*members), collate_bags(make_bags("multiclass", 1))
+    with torch.no_grad():
+        told = [each.predict_step(batch, 0)["columns"]["probability"] for each in (*members, both)]
+        assert [each.argmax().item() for each in told] == [0, 1, 0]
+        scores = [member(member.prepared(batch)).scores[:, 0] for member in members]
+        weights = both.predict_step(batch, 0)["weights"]
+        said = both.explained(batch)
+    expected = [each.softmax(0) for each in scores]
+    torch.testing.assert_close(weights, torch.stack(expected).mean(0))
+    torch.testing.assert_close(said.weights, weights)
+    for member, its in zip(said.members, expected, strict=True):
+        torch.testing.assert_close(member.weights, its)
+
+
 def test_a_member_without_attention_leaves_none():
     members = [make_member("binary", 0), make_member("binary", 1, pool=MeanPool())]
     batch = collate_bags(make_bags("binary"))

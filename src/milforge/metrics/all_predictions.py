@@ -12,9 +12,9 @@ from torchmetrics.utilities import dim_zero_cat
 class AllPredictions(Metric):
     """A figure of all predictions and labels of an epoch.
 
-    Both are kept flat and in the metric's own dtype (float32): so a process without a bag can
-    stand in for its share with the empty tensor that torchmetrics gathers from it. Without any
-    bag, and with NaN among the predictions, the result is NaN.
+    Both are kept flat and in the metric's own dtype, float32 unless a subclass says otherwise: so
+    a process without a bag can stand in for its share with the empty tensor that torchmetrics
+    gathers from it. Without any bag, and with NaN among the predictions, the result is NaN.
 
     Args:
         columns: predictions of a bag.

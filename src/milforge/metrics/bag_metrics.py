@@ -41,6 +41,14 @@ class _Probabilities(AllPredictions):
         self.num_classes = num_classes
 
     @property
+    def dtype(self) -> torch.dtype:
+        """Float64, in which bags of large logits do not tie.
+
+        Not set by `set_dtype`, which the next move to a device undoes.
+        """
+        return torch.float64
+
+    @property
     def keeps(self) -> Hashable:
         """Probabilities of a task of so many columns."""
         return "probabilities", self.task, self.columns
@@ -170,7 +178,8 @@ class CalibrationError(_Probabilities):
 
     def figure(self, preds: Tensor, target: Tensor) -> Tensor:
         """The error."""
-        target = target.long()
+        # Torchmetrics makes its bins in the dtype of the probabilities: float32, as elsewhere.
+        preds, target = preds.float(), target.long()
         if self.task == "multiclass":
             return multiclass_calibration_error(
                 preds, target, self.num_classes, n_bins=15, norm="l1", validate_args=False

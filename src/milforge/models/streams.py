@@ -97,7 +97,7 @@ def mean_attention(scores: Sequence[Tensor], ptr: Tensor) -> Tensor:
     """Attention scores of bags that each stream attends to by itself.
 
     `f_n = log(1/S sum_s softmax(f_s)_n)`, so that the softmax of them is the mean over the streams
-    of the attention weights.
+    of the attention weights. A mean that is 0 counts as the smallest number above it.
 
     Args:
         scores: S times `(N,)`.
@@ -106,8 +106,9 @@ def mean_attention(scores: Sequence[Tensor], ptr: Tensor) -> Tensor:
     Returns:
         `(N,)`.
     """
-    weights = torch.stack([segment_softmax(each, ptr) for each in scores])
-    return weights.mean(0).log()
+    mean = torch.stack([segment_softmax(each, ptr) for each in scores]).mean(0)
+    # A weight of 0 would give a gradient of infinity times 0.
+    return mean.clamp(min=torch.finfo(mean.dtype).tiny).log()
 
 
 def check_instances(x: Tensor | Mapping[str, Tensor], expected: Shape | Shapes) -> None:

@@ -58,7 +58,7 @@ def class_panels(
     from sklearn.metrics import precision_recall_curve, roc_curve
 
     scores, labels = check_predictions(probabilities, y, class_names)
-    if scores.shape[1] == 1:  # of two classes
+    if scores.shape[1] < len(class_names):  # of two classes the second alone
         scores = np.concatenate([1 - scores, scores], axis=1)
     if labels.ndim == 2:
         truth, predicted = labels == 1, scores > 0.5

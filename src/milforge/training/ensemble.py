@@ -25,7 +25,8 @@ class Ensemble(MILModule):
     The columns of the task are averaged (`Task.average`), never the logits, because each member may
     scale its labels otherwise. The members see each batch one after the other, and each
     standardises it by its own statistics. The scores are `log s`, whose softmax is `s`; there are
-    none where a member's pooling has none. What all members log, such as the weights of streams,
+    none where a member's pooling has none; of attention per class they are those of the class that
+    all predict together. What all members log, such as the weights of streams,
     is averaged too. So are attention maps of large images, and the entropy is that of the mean; the
     patches that predictions and figures show are those of the first member. An ensemble
     evaluates and predicts; it is not to be trained.
@@ -83,9 +84,12 @@ class Ensemble(MILModule):
             if "attention_entropy" in details:
                 details["attention_entropy"] = torch.special.entr(attention).sum((1, 2))
             return BagOutput(logits, outputs[0].scores, details=details)
-        # Several heads are averaged with those of the other members, in float64.
+        # Several heads are averaged with those of the other members, in float64; of several classes
+        # that counts which all predict together, whatever a member says.
         shown = [
-            output.scores if output.scores_of == "heads" else attention_scores(batch, output)
+            output.scores
+            if output.scores_of == "heads"
+            else attention_scores(batch, output._replace(logits=logits))
             for output in outputs
         ]
         scores = [each for each in shown if each is not None]

@@ -52,7 +52,8 @@ def explain(
     """What the instances of a bag say to modules that predict it together.
 
     All that they say is averaged. The contributions sum to the mean logit, which is not the logit
-    of the mean probability.
+    of the mean probability. Of attention per class the weights are those of the class that they
+    predict together.
 
     Args:
         members: each a `MILModule` in evaluation with the batch, of one bag, as it is to see it.
@@ -63,7 +64,15 @@ def explain(
     Raises:
         ValueError: for a single block, without which nothing is left.
     """
-    each = tuple(_explain_one(member, batch, gradient, blocks) for member, batch in members)
+    outputs: list[BagOutput] = [member(batch) for member, batch in members]
+    together = outputs[0].logits
+    if len(members) > 1:
+        told = [member.columns(out) for (member, _), out in zip(members, outputs, strict=True)]
+        together, _ = members[0][0].task.average(told)
+    each = tuple(
+        _explain_one(member, batch, output, together, gradient, blocks)
+        for (member, batch), output in zip(members, outputs, strict=True)
+    )
     if len(each) == 1:
         return each[0]
     # The logits of members that scale their labels otherwise have no mean that means anything.
@@ -88,12 +97,20 @@ def explain(
     )
 
 
-def _explain_one(member: Any, batch: BagBatch, gradient: bool, blocks: Tensor | None) -> Explained:
-    output: BagOutput = member(batch)
+def _explain_one(
+    member: Any,
+    batch: BagBatch,
+    output: BagOutput,
+    together: Tensor,
+    gradient: bool,
+    blocks: Tensor | None,
+) -> Explained:
+    """What one says; of attention per class that of the class of the logits `together`."""
     found = contributions_of(member.network, batch)
     contributions, offset = (None, None) if found is None else (each.cpu() for each in found)
     alone = probability_alone(member, batch)
-    predicted = member.predictions(batch, output, member.columns(output))
+    shown = output._replace(logits=together)
+    predicted = member.predictions(batch, shown, member.columns(output))
     logits = output.logits[0].detach().double().cpu()
     return Explained(
         logits,

@@ -53,6 +53,17 @@ def test_curves_are_those_of_the_tiles_that_are_left():
     )
 
 
+def test_tiles_that_are_left_stay_in_their_order():
+    """A model that looks at the order says of all of them what it says of the bag."""
+    weight = np.arange(37.0)
+
+    def logits_of(parts):
+        return np.array([ADDED[part] @ weight[: len(part)] for part in parts])
+
+    for each in curves_of({"contribution": ADDED}, logits_of).values():
+        assert each[-1] == pytest.approx(ADDED @ weight)
+
+
 def test_random_orders_are_the_same_again_and_others_with_another_seed():
     one, same, other = (make_curves(seed)["random", "deletion"] for seed in (0, 0, 1))
     assert one.tolist() == same.tolist() == make_curves()["random", "insertion"].tolist()

@@ -31,6 +31,13 @@ def theirs(layer):
     return twin.train()  # its fast path of evaluation warns
 
 
+def test_the_last_bag_may_have_no_instance():
+    network = published.build(Transformer, heads=2, mlp_dim=5, readout="mean")
+    logits, alone = (network(published.batch_of(sizes)).logits for sizes in ((4, 0), (4,)))
+    assert_close(logits[:1], alone)
+    assert_close(logits[1], network.head.bias)
+
+
 @pytest.mark.parametrize("readout", ["token", "mean"])
 def test_layers_are_those_of_pytorch(readout):
     network = published.build(Transformer, heads=2, mlp_dim=5, readout=readout)

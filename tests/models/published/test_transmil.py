@@ -7,7 +7,9 @@ from torch.nn import functional as F
 from torch.testing import assert_close
 
 import published
+from milforge.data import Bag, collate_bags
 from milforge.models import TransMIL
+from milforge.models.published.instance_order import instance_order
 from milforge.models.published.transmil import PPEG
 
 
@@ -76,6 +78,18 @@ def test_coords_give_the_order():
     turned = network(replace(ordered, x=batch.x[turn], coords=ordered.coords[turn]))
     assert_close(turned.logits, expected.logits)
     assert_close(turned.scores, expected.scores[turn])
+
+
+def test_one_slide_of_a_patient_comes_after_the_other():
+    """Their coords begin anew with each, and would be interleaved."""
+    coords = torch.tensor([[1, 0], [0, 0], [0, 1]])
+    slide = torch.tensor([0, 0, 0, 1, 1, 1])
+    bags = [
+        Bag(torch.zeros(6, 2), 0, coords=coords.repeat(2, 1), slide=slide),
+        Bag(torch.zeros(3, 2), 0, coords=coords, slide=slide[:3]),
+    ]
+    rows = instance_order(collate_bags(bags), "coords")
+    assert rows.tolist() == [1, 0, 2, 4, 3, 5, 7, 6, 8]
 
 
 def test_what_cannot_be_is_refused():

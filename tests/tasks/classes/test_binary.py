@@ -120,9 +120,9 @@ def test_options_are_checked(options, message):
 
 def test_both_probabilities_keep_their_digits():
     (told,) = Binary().predict(torch.tensor([[0.0], [40.0], [-40.0]])).values()
-    small = torch.tensor(40.0).exp().reciprocal()
+    small = torch.tensor(40.0).double().exp().reciprocal()
     torch.testing.assert_close(
-        told, torch.tensor([[0.5, 0.5], [small, 1.0], [1.0, small]]), rtol=1e-5, atol=0
+        told, torch.tensor([[0.5, 0.5], [small, 1.0], [1.0, small]]).double(), rtol=1e-5, atol=0
     )
 
 
@@ -130,7 +130,7 @@ def test_what_metrics_are_fed():
     task, y = encoded("a", "b")
     columns = task.predict(torch.tensor([[-1.0], [2.0]]))
     fed = task.inputs(columns, task.target(torch.as_tensor(y)))
-    torch.testing.assert_close(fed["preds"], torch.tensor([-1.0, 2.0]).sigmoid())
+    torch.testing.assert_close(fed["preds"], torch.tensor([-1.0, 2.0]).double().sigmoid())
     assert fed["target"].tolist() == [0, 1]
 
 

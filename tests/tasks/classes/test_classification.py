@@ -96,7 +96,7 @@ def test_probabilities_and_loss(kind):
     logits = make_logits(task, y).requires_grad_()
     columns = task.predict(logits)
     assert list(columns) == ["probability"]
-    assert columns["probability"].dtype == torch.float32
+    assert columns["probability"].dtype == torch.float64
     assert not columns["probability"].requires_grad
     expected = probabilities(task, logits.detach())
     np.testing.assert_allclose(columns["probability"], expected, rtol=1e-5)

@@ -23,10 +23,11 @@ def judged(records: Sequence[BagRecord], task: Task) -> Judged:
             certainty[i] = float(p.max() if one_class else torch.maximum(p, 1 - p).min())
             if y is not None and one_class:
                 error[i] = 1 - float(p[int(y)])
-                wrong[i] = float(int(p.argmax()) != int(y))
+                words = task.describe(record.columns, y)
+                wrong[i] = float(words.prediction != words.truth)
             elif y is not None:
                 error[i] = float((p - y).abs().mean())
-                wrong[i] = float(bool(((p >= 0.5) != (y >= 0.5)).any()))
+                wrong[i] = float(bool(((p > 0.5) != (y == 1)).any()))
         number = record.columns.get("prediction")
         if y is not None and number is not None and number.numel() == y.numel():
             error[i] = float((number.double() - y.double()).abs().mean())
@@ -67,8 +68,10 @@ def predicted_of(record: BagRecord, task: Task) -> str:
     if p is not None and p.ndim == 1 and len(p) == len(task.class_names):
         if not _is_one_class(task):
             return _named(p, task)
-        best = int(p.argmax())
-        return f"{task.class_names[best]} ({float(p[best]):.3f})"
+        # Not the most probable class: a grade is one that half of the probability lies above.
+        words = task.describe(record.columns, p.new_zeros(()) if record.y is None else record.y)
+        sure = "" if words.probability is None else f" ({words.probability:.3f})"
+        return f"{words.prediction}{sure}"
     shown = [(name, each) for name, each in record.columns.items() if name != "logits"][:3]
     return "; ".join(
         f"{name} {', '.join(f'{float(value):.4g}' for value in each.flatten()[:4])}"
@@ -77,5 +80,5 @@ def predicted_of(record: BagRecord, task: Task) -> str:
 
 
 def _named(values: torch.Tensor, task: Task) -> str:
-    found = [n for n, v in zip(task.class_names, values.tolist(), strict=True) if v >= 0.5]
+    found = [n for n, v in zip(task.class_names, values.tolist(), strict=True) if v > 0.5]
     return ", ".join(found) or "none of them"

@@ -23,7 +23,9 @@ def shares() -> Floats:
 
 
 def kept(order: Order, curve: str) -> list[Order]:
-    """The numbers of the tiles that are left at each share, at least one.
+    """The numbers of the tiles that are left at each share, at least one, rising.
+
+    In the order in which they stand in the bag, because it may matter to a model.
 
     Args:
         order: `(N,)` the tiles, those that say most first.
@@ -31,14 +33,14 @@ def kept(order: Order, curve: str) -> list[Order]:
 
     Example:
         >>> [each.tolist() for each in kept(np.array([2, 0, 1]), "deletion")][-3:]
-        [[0, 1], [2, 0, 1], [2, 0, 1]]
+        [[0, 1], [0, 1, 2], [0, 1, 2]]
         >>> [each.tolist() for each in kept(np.array([2, 0, 1]), "insertion")][:2]
         [[2], [2]]
     """
     counts = np.maximum(1, np.rint(shares() * len(order))).astype(int).tolist()
     if curve == "insertion":
-        return [order[:count] for count in counts]
-    return [order[len(order) - count :] for count in counts]
+        return [np.sort(order[:count]) for count in counts]
+    return [np.sort(order[len(order) - count :]) for count in counts]
 
 
 def curves_of(

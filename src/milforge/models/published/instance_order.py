@@ -17,7 +17,8 @@ def instance_order(batch: BagBatch, order: Order) -> Tensor:
     Args:
         batch: the bags.
         order: `file`, as they came; or `coords`, line by line: by the last coordinate, then by the
-            one before it. So the order in the file does not matter, unless two lie in one place.
+            one before it. So the order in the file does not matter, unless two lie in one place. Of
+            a bag of several slides, each with coords of its own, one slide comes after the other.
 
     Raises:
         ValueError: where they are to be ordered by coords and there are none.
@@ -31,6 +32,8 @@ def instance_order(batch: BagBatch, order: Order) -> Tensor:
         )
     for axis in batch.coords.unbind(1):
         rows = rows[axis[rows].argsort(stable=True)]
+    if batch.slide is not None:
+        rows = rows[batch.slide[rows].argsort(stable=True)]
     bag = segment_index(batch.ptr, len(rows))
     return rows[bag[rows].argsort(stable=True)]
 

@@ -19,7 +19,8 @@ class PatchGCN(FeatureNetwork):
 
     The vectors are those of a dense layer and of each graph layer, side by side (Chen et al. 2021,
     arXiv:2107.13048). The first layer is a convolution alone, each other `x + relu(LN(conv(x)))`.
-    The weights of the edges are ignored, as in the paper.
+    The weights of the edges are ignored, as in the paper. An instance without a neighbour is its
+    own, as the 1 on the diagonal of a normalised adjacency has it.
 
     Args:
         instance_shape: as in `FeatureNetwork`.

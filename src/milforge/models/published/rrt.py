@@ -106,7 +106,8 @@ class RRT(FeatureNetwork):
             ValueError: where instances are to be ordered by coords and there are none.
         """
         rows = instance_order(batch, self.order)
-        bounds = list(pairwise(batch.ptr.tolist()))
+        # A bag without instances has no regions.
+        bounds = [(i, j) for i, j in pairwise(batch.ptr.tolist()) if i < j]
         x = x[rows]
         qkv, parts = self.within.qkv(self.norm1(x)), []
         for i, j in bounds:

@@ -133,6 +133,9 @@ class PPEG(nn.Module):
         parts = []
         for i, j in zip(ptr[:-1].tolist(), ptr[1:].tolist(), strict=True):
             side = side_of(j - i - 1)
+            if side == 0:  # a bag without instances
+                parts.append(x[i:j])
+                continue
             square = x[i + 1 : j].T.reshape(1, -1, side, side)
             around = F.conv2d(square, kernel, bias, padding=3, groups=x.shape[1])
             parts += [x[i : i + 1], x[i + 1 : j] + around[0].flatten(1).T]

@@ -73,7 +73,7 @@ class SelfAttentionLayer(nn.Module):
         q, k, v = rows.unbind(1)
         drop = self.dropout.p if self.training else 0.0
         attended = bag_attention(q, k, v, ptr, ptr, drop).reshape(x.shape)
-        first = q[ptr[:-1]][segment_index(ptr, len(x))]
+        first = q[ptr[segment_index(ptr, len(x))]]  # a bag may have no row
         scores = (first * k).sum(2) / k.shape[2] ** 0.5
         x = x + self.dropout(self.out(attended))
         return x + self.dropout(self.mlp(self.norm2(x))), scores

@@ -44,7 +44,7 @@ class Binary(Classification):
         >>> task.class_names
         ('malignant', 'benign')
         >>> task.predict(torch.tensor([[0.0]]))
-        {'probability': tensor([[0.5000, 0.5000]])}
+        {'probability': tensor([[0.5000, 0.5000]], dtype=torch.float64)}
     """
 
     kind: ClassVar[Kind] = "binary"
@@ -118,9 +118,9 @@ class Binary(Classification):
 
     def predict(self, logits: Tensor) -> dict[str, Tensor]:
         """`probability` `(B, 2)`, of the negative and of the positive class."""
-        logits = logits.detach()
+        logits = logits.detach().double()
         # Not 1 - p, which is 0 where p is near 1.
-        return {"probability": torch.cat([-logits, logits], 1).sigmoid().float()}
+        return {"probability": torch.cat([-logits, logits], 1).sigmoid()}
 
     def inputs(self, columns: Columns, target: Tensor) -> dict[str, Tensor]:
         """`preds` `(B,)`, the probability of the positive class; `target` `(B,)` int64."""

@@ -84,7 +84,7 @@ class Multiclass(Classification):
 
     def predict(self, logits: Tensor) -> dict[str, Tensor]:
         """`probability` `(B, C)`."""
-        return {"probability": logits.detach().softmax(1).float()}
+        return {"probability": logits.detach().double().softmax(1)}
 
     def inputs(self, columns: Columns, target: Tensor) -> dict[str, Tensor]:
         """`preds` `(B, C)`, the probabilities; `target` `(B,)` int64."""

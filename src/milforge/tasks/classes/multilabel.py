@@ -117,7 +117,7 @@ class Multilabel(Classification):
 
     def predict(self, logits: Tensor) -> dict[str, Tensor]:
         """`probability` `(B, C)`."""
-        return {"probability": logits.detach().sigmoid().float()}
+        return {"probability": logits.detach().double().sigmoid()}
 
     def inputs(self, columns: Columns, target: Tensor) -> dict[str, Tensor]:
         """`preds` `(B, C)`, the probabilities; `target` `(B, C)` int64."""
