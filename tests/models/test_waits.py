@@ -173,7 +173,8 @@ def test_neither_streams_nor_covariates_wait(mode, places):
 
 # One after the other, so that the step waits once.
 PATCHES = {
-    "sample_patches._read": "the processor reads the patches, where the attention says",
+    "placement.offsets": "the processor reads the patches, where the attention says",
+    "sample_patches.patches_at": "the patches that it has read are copied to the device",
     "locations._race": "numbers are drawn in host memory, so that all devices draw the same",
     "locations._inverse_cdf": "the same, where a patch may be drawn again",
 }

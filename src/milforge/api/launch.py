@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from milforge.processes.exit_on_signal import GOES_ON
+from milforge.processes.signal_numbers import GOES_ON
 
 
 @dataclass(frozen=True)

@@ -11,13 +11,13 @@ import lightning as L
 import torch
 from lightning.pytorch.callbacks import Checkpoint
 
-from milforge.processes.exit_on_signal import GOES_ON, SIGNALS, ExitOnSignal, Interrupted, leave
+from milforge.processes.exit_on_signal import SIGNALS, ExitOnSignal, Interrupted, leave
 from milforge.processes.lightning_private import (
     checkpoint_before_validation,
     restore_handlers,
     validates_next,
 )
-from milforge.processes.signal_numbers import TERM, USR1, USR2, there
+from milforge.processes.signal_numbers import GOES_ON, TERM, USR1, USR2, there
 
 logger = logging.getLogger(__name__)
 

@@ -9,15 +9,13 @@ from typing import Any, NoReturn, Self
 
 from lightning.pytorch.utilities import rank_zero_only
 
-from milforge.processes.signal_numbers import TERM, USR1, there
+from milforge.processes.signal_numbers import GOES_ON, TERM, USR1, there
 from milforge.processes.slurm import preempted, queue_again
 
 logger = logging.getLogger(__name__)
 
 # What a person or a queue sends, and what `#SBATCH --signal=USR1@120` sends before the time is up.
 SIGNALS = there(TERM, USR1)
-# What a user is told of a run whose name is not known here.
-GOES_ON = "it goes on with the same command and run=NAME"
 
 
 class Interrupted(SystemExit):

@@ -6,7 +6,7 @@ from contextlib import contextmanager
 
 import torch
 
-from milforge.processes.exit_on_signal import GOES_ON
+from milforge.processes.signal_numbers import GOES_ON
 from milforge.processes.system_errors import shortage
 
 # How torch's backends, and its DataLoader, begin their messages that a process is gone.

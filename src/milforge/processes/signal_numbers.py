@@ -5,6 +5,8 @@ import signal
 TERM: int = signal.SIGTERM
 USR1: int | None = getattr(signal, "SIGUSR1", None)
 USR2: int | None = getattr(signal, "SIGUSR2", None)
+# What a signal's end says of a run whose name is not known where it is caught.
+GOES_ON = "it goes on with the same command and run=NAME"
 
 
 def there(*signals: int | None) -> tuple[int, ...]:
