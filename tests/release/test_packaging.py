@@ -139,7 +139,7 @@ def test_the_pythons_are_told_alike():
     minors = [int(name.removeprefix("3.")) for name in names]
     assert PROJECT["requires-python"] == f">=3.{min(minors)},<3.{max(minors) + 1}"
     text = f"Python {', '.join(names[:-1])} or {names[-1]}"
-    assert f"With {text} and git" in (ROOT / "README.md").read_text()
+    assert f"with {text}, make and git:" in (ROOT / "README.md").read_text()
     makefile = (ROOT / "Makefile").read_text()
     assert f"milforge needs {text}:" in makefile
     assert f"(3, {min(minors)}) <= sys.version_info < (3, {max(minors) + 1})" in makefile
