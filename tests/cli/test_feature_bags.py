@@ -10,6 +10,7 @@ import torch
 
 from bag_folders import features, grid, labelled_bags, truncate, write_h5, write_labels, write_pt
 from milforge.data import read_splits
+from milforge.data.features.readers.arrays import places
 from predicted import bags as bags_of
 from predicted import instances as instances_of
 
@@ -493,7 +494,8 @@ def test_a_run_does_not_go_on_with_other_data(tmp_path, fit):
     assert "are not those" not in outcome.stdout
 
 
-def test_a_cache_and_other_dtypes_change_nothing(tmp_path, fit):
+def test_a_cache_and_other_dtypes_change_nothing(tmp_path, fit, monkeypatch):
+    monkeypatch.setattr(places, "_SETTLED_AFTER", -1.0)  # of files that have just been written
     labelled_bags(tmp_path / "bags")
     wanted = scores(good(fit(LABELS)))
     for _ in range(2):
