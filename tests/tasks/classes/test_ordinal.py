@@ -158,7 +158,8 @@ def test_a_checkpoint_and_an_ensemble(method):
     words = task.describe({name: each[0] for name, each in columns.items()}, y[0])
     assert words.truth == task.class_names[int(y[0])]
     assert words.prediction == str(int(columns["grade"][0]))
-    assert words.probability == columns["probability"][0].max() or words.probability <= 1
+    of_grade = columns["probability"][0, task.class_names.index(words.prediction)]
+    assert words.probability == pytest.approx(float(of_grade))
     assert task.label_columns(y)["label"].tolist() == (y + 1).tolist()
     assert set(task.figures()) == {"confusion"}
     assert task.figures()["confusion"](columns, y)
