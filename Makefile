@@ -78,8 +78,9 @@ format: $(STAMP)
 	@$(BIN)/ruff check --fix .
 
 # The site, in docs/_build/html, without warnings. Its tools are an extra of their own.
+docs: WITH_TOOLS := -e ".[dev,docs]" -c constraints.txt
 docs: $(STAMP)
-	@$(call INSTALL,-e ".[dev,docs]" -c constraints.txt)
+	@$(call INSTALL,$(WITH_TOOLS))
 	@$(BIN)/python -m sphinx -q -W --keep-going -b html docs docs/_build/html
 
 wheel: $(STAMP)
