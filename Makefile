@@ -37,10 +37,11 @@ test: lint
 	@$(PYTEST) -m "not nightly" --ignore tests/release $(ARGS)
 	@$(if $(ARGS),,$(MAKE) --no-print-directory -j $(WORKERS) numeric)
 
-# Neither what takes more than five seconds nor what starts several processes; few examples.
+# Neither what takes more than five seconds nor what starts several processes, nor the commands as a
+# user types them, which are half of the time; few examples.
 quick: export HYPOTHESIS_EXAMPLES := 5
 quick: lint
-	@$(PYTEST) -m "not slow and not ddp and not nightly" --ignore tests/release $(ARGS)
+	@$(PYTEST) -m "not slow and not ddp and not nightly" --ignore tests/release --ignore tests/cli $(ARGS)
 
 # What is true of MilForge alone, and not of a fork: the names it offers, its README and guides, its
 # wheel, its rename. CI runs it after `make test`.
