@@ -9,7 +9,7 @@ from milforge.data.files import atomic_path
 from milforge.processes.wandb_mode import wandb_mode
 from milforge.report.analysis.external import external_records
 from milforge.report.analysis.operating_points import point_records
-from milforge.report.analysis.out_of_fold import out_of_fold_table
+from milforge.report.analysis.out_of_fold_table import out_of_fold_table
 from milforge.report.analysis.pooled import pooled_records
 from milforge.report.cells import markdown
 from milforge.report.differences import REPETITION
