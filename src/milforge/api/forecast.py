@@ -7,12 +7,12 @@ from typing import Any
 
 import torch
 from omegaconf import DictConfig
-from torch import Tensor, nn
+from torch import Tensor
 
 from milforge.api.build import build_network, check_batch_type, check_graph, make, make_loader
+from milforge.config.checkpoints.checkpoint_config import empty_standardiser
 from milforge.data import Bag, BagBatch, Loader, collate_bags
 from milforge.data.loading.read_ahead import HELD
-from milforge.nn import EachStream, Standardise
 from milforge.training.data.standardising import InstanceShape
 from milforge.training.step_memory import StepMemory, largest_batch, step_memory
 
@@ -82,7 +82,7 @@ def forecast(
 
     loader = make_loader(config)
     batch = largest_batch(_given(config, sizes), loader.batch_size, loader.max_instances)
-    standardise = None if config.standardise is None else _standardiser(shape)
+    standardise = None if config.standardise is None else empty_standardiser(shape)
     return Forecast(
         sizes=tuple(batch),
         step=step_memory(
@@ -118,9 +118,3 @@ def _tiles(size: int, axes: int) -> Tensor:
     coords = torch.zeros(size, axes)
     coords[:, 0], coords[:, 1] = places % side, places // side
     return coords
-
-
-def _standardiser(shape: InstanceShape) -> nn.Module:
-    if isinstance(shape, dict):
-        return EachStream({name: _standardiser(each) for name, each in shape.items()})
-    return Standardise(torch.zeros(shape), torch.ones(shape))
