@@ -61,3 +61,16 @@ def gated(heads: nn.Module, x: Tensor, head: int = 0) -> list[Tensor]:
 
 def pooled(x: Tensor, weights: list[Tensor]) -> Tensor:
     return sum(w * instance for w, instance in zip(weights, x, strict=True))
+
+
+def attended(q: Tensor, k: Tensor, v: Tensor, heads: int) -> tuple[Tensor, Tensor]:
+    """Multi-head attention of rows `(M, H d)` to `(K, H d)`, and the mean of its weights."""
+    width = q.shape[1] // heads
+    out, mean = torch.zeros_like(q), q.new_zeros(len(q), len(k))
+    for h in range(heads):
+        part = slice(h * width, (h + 1) * width)
+        for row in range(len(q)):
+            weights = softmax([q[row, part] @ other[part] / math.sqrt(width) for other in k])
+            out[row, part] = pooled(v[:, part], weights)
+            mean[row] += torch.stack(weights) / heads
+    return out, mean

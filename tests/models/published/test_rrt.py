@@ -22,7 +22,7 @@ def regions_of(n, regions):
 
 
 def heads(layer, x):
-    q, k, v = published.affine(layer.qkv, x).reshape(len(x), 3, 2, 3).unbind(1)
+    q, k, v = published.affine(layer.qkv, x).reshape(len(x), 3, layer.heads, -1).unbind(1)
     return q, k, v
 
 
@@ -30,14 +30,15 @@ def within(network, x, regions):
     y = network.norm1(x)
     q, k, v = heads(network.within, y)
     where, size = regions_of(len(x), regions)
-    taps, out = network.conv.weight[:, 0, :, 0], torch.zeros_like(x)
+    taps, out = network.conv.weight[:, 0, :, 0], torch.zeros_like(q).flatten(1)
+    width = q.shape[2]
     for region in {r for r, _ in where}:
         here = {place: i for i, (r, place) in enumerate(where) if r == region}
         for place, i in here.items():
-            for h in range(2):
+            for h in range(len(taps)):
 
                 def logit(a, j, h=h, here=here):
-                    return q[here[a], h] @ k[j, h] / 3**0.5
+                    return q[here[a], h] @ k[j, h] / width**0.5
 
                 scores = []
                 for j in here.values():
@@ -48,7 +49,9 @@ def within(network, x, regions):
                             value = value + tap * logit(near, j)
                     scores.append(value)
                 weights = published.softmax(scores)
-                out[i, 3 * h : 3 * h + 3] = published.pooled(v[[*here.values()], h], weights)
+                out[i, width * h : width * h + width] = published.pooled(
+                    v[[*here.values()], h], weights
+                )
     return x + published.affine(network.within.out, out)
 
 
@@ -67,8 +70,8 @@ def across(network, x, regions):
         rows = []
         for a in range(len(present)):
             parts = []
-            for h in range(2):
-                scores = [q[a, h] @ k[b, h] / 3**0.5 for b in range(len(present))]
+            for h in range(q.shape[1]):
+                scores = [q[a, h] @ k[b, h] / q.shape[2] ** 0.5 for b in range(len(present))]
                 parts.append(published.pooled(v[:, h], published.softmax(scores)))
             rows.append(published.affine(network.across.out, torch.cat(parts)))
         handed.append(dict(zip(present, rows, strict=True)))
@@ -79,9 +82,9 @@ def across(network, x, regions):
     return x + torch.stack(given)
 
 
-@pytest.mark.parametrize("regions", [2, 3])
-def test_region_after_region(regions):
-    options = {"regions": regions, "heads": 2, "kernel": 3, "representatives": 2, "att_dim": 4}
+@pytest.mark.parametrize(("regions", "heads"), [(2, 2), (3, 2), (2, 4)])
+def test_region_after_region(regions, heads):
+    options = {"regions": regions, "heads": heads, "kernel": 3, "representatives": 2, "att_dim": 4}
     network, batch = published.build(RRT, **options), published.batch_of()
     output, logits, scores = network(batch), [], []
     with torch.no_grad():
@@ -98,7 +101,7 @@ def test_region_after_region(regions):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"heads": 4}, "heads to divide"),
+        ({"heads": 7}, "heads of 1 to 6"),
         ({"kernel": 4}, r"an odd model\.kernel, got 4"),
         ({"regions": 0}, r"expected model\.regions of at least 1, got 0"),
         ({"order": "size"}, "got 'size'"),

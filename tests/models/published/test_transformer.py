@@ -62,10 +62,26 @@ def test_layers_are_those_of_pytorch(readout):
         assert_close(output.scores, torch.cat(scores), rtol=1e-5, atol=1e-9)
 
 
+def test_heads_that_do_not_divide_the_width_are_narrower():
+    network, batch = published.build(Transformer, heads=4, mlp_dim=5), published.batch_of((3, 1))
+    layer = network.layers[0]
+    with torch.no_grad():
+        found, scores = layer(batch.x, batch.ptr)
+        expected, shown = [], []
+        for x in published.bags_of(batch):
+            q, k, v = published.affine(layer.qkv, layer.norm1(x)).chunk(3, dim=1)
+            assert q.shape[1] == 4
+            x = x + published.affine(layer.out, published.attended(q, k, v, 4)[0])
+            expected.append(x + layer.mlp(layer.norm2(x)))
+            shown.append(q[:1] * k)
+    assert_close(found, torch.cat(expected))
+    assert_close(scores, torch.cat(shown))
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"heads": 4}, "heads to divide .*, 6, got 4"),
+        ({"heads": 7}, r"expected model\.heads of 1 to 6, the width of the instances, got 7"),
         ({"readout": "max"}, r"model\.readout to be one of .* got 'max'"),
         ({"layers": 0}, r"expected model\.layers of at least 1, got 0"),
     ],

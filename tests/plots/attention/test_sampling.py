@@ -397,25 +397,23 @@ def test_views_keep_their_proportions():
 MANY = {"n": 16, "cells": (60, 60), "high": (1500, 1500), "low": (180, 180), "patch": (50, 50)}
 
 
-@pytest.mark.parametrize(
-    "images",
-    thinned(
-        [
-            [sampled(**MANY, sharp=sharp) for sharp in (0, 6)],
-            [sampled(**MANY, sharp=5.0, replacing=True, channels=3)],
-            [sampled(10, high=(20_000, 20_000), low=(100, 100), patch=(50, 50), sharp=8.0)],
-            [sampled(6, high=(300, 300), low=(100, 100), patch=(100, 100))],
-            [
-                sampled(1, bag_id="W" * 40, y="W" * 40, prediction="V" * 40),
-                sampled(16, low=(20, 80), high=(200, 800), patch=(40, 40)),
-                sampled(16, low=(80, 20), high=(800, 200), patch=(60, 20)),
-                sampled(7, low=(80, 20), high=(800, 200), patch=(20, 160)),
-            ],
-        ],
-        every=5,
-    ),
+MANY_IMAGES = (
+    lambda: [sampled(**MANY, sharp=sharp) for sharp in (0, 6)],
+    lambda: [sampled(**MANY, sharp=5.0, replacing=True, channels=3)],
+    lambda: [sampled(10, high=(20_000, 20_000), low=(100, 100), patch=(50, 50), sharp=8.0)],
+    lambda: [sampled(6, high=(300, 300), low=(100, 100), patch=(100, 100))],
+    lambda: [
+        sampled(1, bag_id="W" * 40, y="W" * 40, prediction="V" * 40),
+        sampled(16, low=(20, 80), high=(200, 800), patch=(40, 40)),
+        sampled(16, low=(80, 20), high=(800, 200), patch=(60, 20)),
+        sampled(7, low=(80, 20), high=(800, 200), patch=(20, 160)),
+    ],
 )
-def test_no_text_lies_on_another_or_reaches_out_of_the_figure(images):
+
+
+@pytest.mark.parametrize("draw", thinned(MANY_IMAGES, every=5))
+def test_no_text_lies_on_another_or_reaches_out_of_the_figure(draw):
+    images = draw()
     figure = plot_sampled_patches(images)
     boxes = visible_texts(figure)
     assert len(boxes) > 10 * len(images)

@@ -12,7 +12,7 @@ from milforge.models.feature_network import FeatureNetwork
 from milforge.models.options import check_counts
 from milforge.models.output import BagOutput
 from milforge.models.streams import Encoder
-from milforge.nn.blocks.self_attention import check_heads
+from milforge.nn.blocks.self_attention import head_width
 
 
 class ILRA(FeatureNetwork):
@@ -41,7 +41,7 @@ class ILRA(FeatureNetwork):
         num_covariates: as in `FeatureNetwork`.
 
     Raises:
-        ValueError: where the heads do not divide the width, or a number is below 1.
+        ValueError: where there are more heads than the width, or a number is below 1.
     """
 
     def __init__(
@@ -69,7 +69,6 @@ class ILRA(FeatureNetwork):
             num_covariates=num_covariates,
         )
         check_counts(blocks=blocks, rank=rank)
-        check_heads(self.width, heads)
         self.latents = nn.Parameter(torch.empty(blocks, rank, self.width))
         self.seed = nn.Parameter(torch.empty(1, self.width))
         nn.init.xavier_uniform_(self.latents)
@@ -100,8 +99,10 @@ class _Attention(nn.Module):
     def __init__(self, dim: int, heads: int, norm: bool, gated: bool = True) -> None:
         super().__init__()
         self.heads = heads
+        inner = heads * head_width(dim, heads)
         self.project = nn.Linear(dim, dim)  # W_q
-        self.q, self.k, self.v, self.out = (nn.Linear(dim, dim) for _ in range(4))
+        self.q, self.k, self.v = (nn.Linear(dim, inner) for _ in range(3))
+        self.out = nn.Linear(inner, dim)
         self.norm1 = nn.LayerNorm(dim) if norm else nn.Identity()
         self.hidden = nn.Linear(dim, dim)
         self.norm2 = nn.LayerNorm(dim) if norm else nn.Identity()
@@ -111,10 +112,10 @@ class _Attention(nn.Module):
         self, queries: Tensor, keys: Tensor, q_ptr: Tensor, k_ptr: Tensor
     ) -> tuple[Tensor, tuple[Tensor, Tensor]]:
         q, k, v = (
-            layer(rows).reshape(len(rows), self.heads, rows.shape[1] // self.heads)
+            layer(rows).reshape(len(rows), self.heads, layer.out_features // self.heads)
             for layer, rows in ((self.q, queries), (self.k, keys), (self.v, keys))
         )
-        attended = bag_attention(q, k, v, q_ptr, k_ptr).reshape(queries.shape)
+        attended = bag_attention(q, k, v, q_ptr, k_ptr).flatten(1)
         out = self.norm1(self.project(queries) + self.out(attended))
         out = self.norm2(out + F.relu(self.hidden(out)))
         if self.gate is not None:

@@ -15,7 +15,7 @@ from milforge.models.output import BagOutput
 from milforge.models.published.instance_order import Order, instance_order, side_of
 from milforge.models.streams import Encoder
 from milforge.nn import AttentionHeads
-from milforge.nn.blocks.self_attention import check_heads
+from milforge.nn.blocks.self_attention import head_width
 
 
 class RRT(FeatureNetwork):
@@ -48,7 +48,7 @@ class RRT(FeatureNetwork):
         num_covariates: as in `FeatureNetwork`.
 
     Raises:
-        ValueError: where the heads do not divide the width, for an even kernel, numbers below 1,
+        ValueError: where there are more heads than the width, for an even kernel, numbers below 1,
             or another order.
     """
 
@@ -80,7 +80,6 @@ class RRT(FeatureNetwork):
             num_covariates=num_covariates,
         )
         width = self.width
-        check_heads(width, heads)
         check_counts(regions=regions, representatives=representatives, kernel=kernel)
         check_choice("order", order, get_args(Order))
         if kernel % 2 == 0:
@@ -113,7 +112,7 @@ class RRT(FeatureNetwork):
         for i, j in bounds:
             slot, size = self._slots(j - i, x.device)
             parts.append(self._attend(qkv[i:j], slot, size))
-        x = x + self.within.out(torch.cat(parts) if parts else self._none(qkv, x))
+        x = x + self.within.out(torch.cat(parts) if parts else self._none(qkv))
         y = self.norm2(x)
         few = y @ self.phi.to(y.dtype)
         given = [self._exchange(y[i:j], few[i:j]) for i, j in bounds]
@@ -132,7 +131,7 @@ class RRT(FeatureNetwork):
         return region * width**2 + line % width * width + column % width, width**2
 
     def _attend(self, qkv: Tensor, slot: Tensor, size: int) -> Tensor:
-        """`(n, 3 D)` to `(n, D)`: attention within the regions of a bag, before its last layer."""
+        """`(n, 3 H d)` to `(n, H d)`: attention within regions of a bag, before its last layer."""
         rows = qkv.new_zeros(self.regions**2 * size, qkv.shape[1]).index_copy(0, slot, qkv)
         there = torch.zeros(len(rows), dtype=torch.bool, device=rows.device)
         there = there.index_fill(0, slot, True).reshape(-1, 1, size)  # (R, 1, P)
@@ -166,12 +165,12 @@ class RRT(FeatureNetwork):
         handed = self.across.out(attended.transpose(1, 2).flatten(2))  # (k, R, D)
         return torch.einsum("nk,knd->nd", few.softmax(1).to(handed.dtype), handed[:, region])
 
-    def _none(self, qkv: Tensor, x: Tensor) -> Tensor:
+    def _none(self, qkv: Tensor) -> Tensor:
         """Of no bags; every parameter still has a gradient."""
-        return x + 0 * (qkv.sum() + self.conv.weight.sum())
+        return qkv[:, : self.within.out.in_features] + 0 * (qkv.sum() + self.conv.weight.sum())
 
     def _none_across(self, few: Tensor, y: Tensor) -> Tensor:
-        out: Tensor = self.across.out(self.across.qkv(y)[:, : y.shape[1]])
+        out: Tensor = self.across.out(self.across.qkv(y)[:, : self.across.out.in_features])
         return out + 0 * few.sum()
 
 
@@ -180,12 +179,13 @@ class _Attention(nn.Module):
 
     def __init__(self, dim: int, heads: int) -> None:
         super().__init__()
+        inner = heads * head_width(dim, heads)
         self.heads = heads
-        self.qkv = nn.Linear(dim, 3 * dim)
-        self.out = nn.Linear(dim, dim)
+        self.qkv = nn.Linear(dim, 3 * inner)
+        self.out = nn.Linear(inner, dim)
 
     def heads_of(self, qkv: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """`(S, P, 3 D)` to queries, keys and values `(S, H, P, d)`."""
+        """`(S, P, 3 H d)` to queries, keys and values `(S, H, P, d)`."""
         rows = qkv.reshape(*qkv.shape[:2], 3, self.heads, qkv.shape[2] // 3 // self.heads)
         q, k, v = rows.permute(2, 0, 3, 1, 4).unbind(0)
         return q, k, v

@@ -37,7 +37,7 @@ class Transformer(FeatureNetwork):
         num_covariates: as in `FeatureNetwork`.
 
     Raises:
-        ValueError: where the heads do not divide the width, or for another readout.
+        ValueError: where there are more heads than the width, or for another readout.
     """
 
     def __init__(

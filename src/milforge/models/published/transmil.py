@@ -14,7 +14,7 @@ from milforge.models.output import BagOutput
 from milforge.models.published.instance_order import Order, instance_order, side_of
 from milforge.models.streams import Encoder
 from milforge.nn.blocks.nystrom_attention import NystromAttention
-from milforge.nn.blocks.self_attention import ClassToken, check_heads, without_tokens
+from milforge.nn.blocks.self_attention import ClassToken, head_width, without_tokens
 
 
 class TransMIL(FeatureNetwork):
@@ -40,7 +40,7 @@ class TransMIL(FeatureNetwork):
         num_covariates: as in `FeatureNetwork`.
 
     Raises:
-        ValueError: where the heads do not divide the width, for no landmark, or another order.
+        ValueError: where there are more heads than the width, for no landmark, or another order.
     """
 
     def __init__(
@@ -68,14 +68,14 @@ class TransMIL(FeatureNetwork):
             num_covariates=num_covariates,
         )
         width = self.width
-        check_heads(width, heads)
         check_choice("order", order, get_args(Order))
         few = max(1, width // 2) if landmarks is None else landmarks
         check_counts(landmarks=few)
         self.token = ClassToken(width)
         self.norm1, self.norm2, self.norm = (nn.LayerNorm(width) for _ in range(3))
         self.layer1, self.layer2 = (
-            NystromAttention(width, heads, width // heads, few, dropout=dropout) for _ in range(2)
+            NystromAttention(width, heads, head_width(width, heads), few, dropout=dropout)
+            for _ in range(2)
         )
         self.ppeg = PPEG(width)
         self.head = nn.Linear(width, num_outputs)
