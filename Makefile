@@ -3,7 +3,7 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-PYTEST = $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile
+PYTEST = $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 STAMP := $(VENV)/.installed
 
 # Tests run on two processors, each with one thread of torch's. Threads that spin beside another
@@ -33,9 +33,9 @@ train: export OMP_WAIT_POLICY ?= passive
 train: $(STAMP)
 	@$(BIN)/milforge-train $(ARGS)
 
-test: lint
-	@$(PYTEST) -m "not nightly" --ignore tests/release $(ARGS)
-	@$(if $(ARGS),,$(MAKE) --no-print-directory -j $(WORKERS) numeric)
+test: $(STAMP)
+	@$(MAKE) --no-print-directory -j $(WORKERS) lint $(if $(ARGS),,numeric)
+	@$(PYTEST) -m "not nightly" $(if $(BOTH),,--ignore tests/release) $(ARGS)
 
 # Neither what takes more than five seconds nor what starts several processes, nor the commands as a
 # user types them, which are half of the time; few examples.
@@ -44,9 +44,10 @@ quick: lint
 	@$(PYTEST) -m "not slow and not ddp and not nightly" --ignore tests/release --ignore tests/cli $(ARGS)
 
 # What is true of MilForge alone, and not of a fork: the names it offers, its README and guides, its
-# wheel, its rename. CI runs it after `make test`.
+# wheel, its rename. `make test release`, as CI has it, is one run of pytest, not two.
+BOTH := $(and $(filter test,$(MAKECMDGOALS)),$(filter release,$(MAKECMDGOALS)))
 release: $(STAMP)
-	@$(PYTEST) -m "not nightly" tests/release $(ARGS)
+	@$(if $(BOTH),:,$(PYTEST) -m "not nightly" tests/release $(ARGS))
 
 # All there is, many examples, spoilt files and values, and the whole suite once more in a fork that has followed the guides.
 nightly: export HYPOTHESIS_EXAMPLES := 200

@@ -55,6 +55,8 @@ def local_config_is_left_out():
 
 
 def pytest_collection_modifyitems(items):
+    # Files with slow tests begin first, or else one processor waits for the other at the end.
+    items.sort(key=lambda item: item.get_closest_marker("slow") is None)
     if torch.cuda.is_available():
         return
     for item in items:

@@ -33,6 +33,8 @@ MODULES = {
 }
 # The guides train to the end and draw; here it is enough that they begin.
 SHORT = ["logger=csv", "~callbacks.figures"]
+TRAIN = ["trainer.max_epochs=1"]
+FEW = ["data.train=40", "data.val=20", "data.test=20"]  # of the generated data that are shipped
 
 
 def follow(folder, guides=GUIDES):
@@ -68,5 +70,7 @@ def as_step(line, *, online):
         return ("module", arguments[1], arguments[2:])
     if online:
         return ("module", MODULES[command], [*arguments, "--cfg", "job"])
-    epochs = ["trainer.max_epochs=1"] if command == "milforge-train" else []
-    return ("module", MODULES[command], [*arguments, *epochs, *SHORT])
+    short = [*TRAIN, *SHORT] if command == "milforge-train" else SHORT
+    if command == "milforge-train" and not any(each.startswith("data=") for each in arguments):
+        short = [*FEW, *short]
+    return ("module", MODULES[command], [*arguments, *short])

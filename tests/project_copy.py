@@ -11,13 +11,25 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 
 _RUNNER = """
-import json, runpy, sys
+import gc, json, runpy, sys
+gc.set_threshold(20_000, 50, 100)
+
+def read_configs_once():
+    import pytest
+    from composing import parse_once, read_once
+    read_once(pytest.MonkeyPatch())
+    parse_once(pytest.MonkeyPatch())
+
+known = False
 for number, (how, what, arguments) in enumerate(json.load(sys.stdin)):
     sys.argv = [what, *arguments]
     print(f"[{number}]", flush=True)
     if how == "code":
         exec(compile(what, f"<block {number}>", "exec"), {"__name__": "__main__"})
         continue
+    if not known and what.startswith("milforge.cli"):
+        read_configs_once()
+        known = True
     try:
         runpy.run_module(what, run_name="__main__", alter_sys=True)
     except SystemExit as end:
@@ -46,18 +58,23 @@ def run_all(folder, steps, *packages):
     """Runs `("module", name, arguments)` and `("code", source, [])`, one after the other.
 
     They share a process, because importing Lightning takes longer than all that they do, and use
-    the package in the copy's `src`, not the installed one.
+    the package in the copy's `src`, not the installed one. A config that was read once is known.
 
     Returns:
         What each step printed to standard output.
     """
     inherited = filter(None, [os.environ.get("PYTHONPATH")])
-    path = os.pathsep.join(map(str, [folder / "src", *packages, *inherited]))
+    path = os.pathsep.join(map(str, [folder / "src", *packages, ROOT / "tests", *inherited]))
     done = subprocess.run(
         [sys.executable, "-c", _RUNNER],
         input=json.dumps(steps),
         cwd=folder,
-        env={**os.environ, "PYTHONPATH": path},
+        # A pytest that a step runs would else clear up behind the one that runs this, for a minute.
+        env={
+            **os.environ,
+            "PYTHONPATH": path,
+            "PYTEST_ADDOPTS": f"--basetemp={folder / '.steps'}",
+        },
         capture_output=True,
         text=True,
     )
