@@ -105,7 +105,7 @@ def check_name(name: str, root: Path, files: list[Path]) -> None:
         fail(f"the project is called {name} already; choose another name")
     if not (root / "src" / PACKAGE).is_dir():
         fail(f"there is no src/{PACKAGE} in {root}; was the project renamed by other means?")
-    if name in taken_names(root, files):
+    if is_taken(name, root, files):
         fail(
             f"{name!r} is the name of a module of Python, of a dependency or of a folder here; "
             f"choose another, for example {name}_mil"
@@ -114,18 +114,24 @@ def check_name(name: str, root: Path, files: list[Path]) -> None:
         fail(f"{taken.relative_to(root)} exists; choose another name or move it away")
 
 
-def taken_names(root: Path, files: list[Path]) -> set[str]:
-    """Names that the package must not hide: of modules, dependencies, and folders here."""
-    taken = set(sys.stdlib_module_names)
-    for path in files:
-        taken |= {part for part in path.relative_to(root).parent.parts if part != PACKAGE}
-        if path.suffix == ".py":
-            taken |= imported(path.read_text(encoding="utf-8"))
-        elif path.name == "constraints.txt":
-            text = path.read_text(encoding="utf-8")
-            pinned = re.findall(r"^([\w.-]+)==", text, re.M)
-            taken |= {re.sub(r"[-_.]+", "_", name).lower() for name in pinned}
-    return taken - {PACKAGE}
+def is_taken(name: str, root: Path, files: list[Path]) -> bool:
+    """Whether the package would hide a module, a dependency or a folder here."""
+    word = re.compile(rf"\b{name}\b")
+    return name in sys.stdlib_module_names or any(_has(path, root, word) for path in files)
+
+
+def _has(path: Path, root: Path, word: re.Pattern[str]) -> bool:
+    """Whether a file lies in a folder of this name, imports such a module, or pins it."""
+    if any(word.fullmatch(part) for part in path.relative_to(root).parent.parts):
+        return True
+    if path.suffix == ".py":
+        source = path.read_text(encoding="utf-8")
+        # Few files have the word; parsing all of them takes seconds.
+        return bool(word.search(source)) and any(map(word.fullmatch, imported(source)))
+    if path.name == "constraints.txt":
+        pinned = re.findall(r"^([\w.-]+)==", path.read_text(encoding="utf-8"), re.M)
+        return any(word.fullmatch(re.sub(r"[-_.]+", "_", each).lower()) for each in pinned)
+    return False
 
 
 def imported(source: str) -> set[str]:

@@ -6,6 +6,7 @@ import os
 # Read once, when torch loads OpenMP: threads that spin beside a busy process cost tenfold.
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
+import jaxtyping
 import pytest
 import torch
 from hypothesis import settings
@@ -52,6 +53,16 @@ def local_config_is_left_out():
         merge_once(patch)
         parse_once(patch)
         yield
+
+
+@pytest.fixture(scope="module", autouse=True)
+def shapes_are_checked_beside_the_operators(request):
+    """Of a run by a command, the checks take a twentieth of the time, and they were made here."""
+    checked = {"functional", "nn", "models", "sampling", "metrics", "training", "src"}
+    folders = request.path.relative_to(request.config.rootpath).parts
+    jaxtyping.config.update("jaxtyping_disable", not checked & set(folders))
+    yield
+    jaxtyping.config.update("jaxtyping_disable", False)
 
 
 def pytest_collection_modifyitems(items):

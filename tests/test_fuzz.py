@@ -14,12 +14,22 @@ def fuzz(monkeypatch):
     return importlib.import_module("fuzz")
 
 
-def test_spoilt_inputs_get_a_result_or_a_sentence(fuzz, capsys):
-    code = fuzz.main(["--short"])
+KINDS = ("HDF5 of a bag", "table of labels", "checkpoint", "folder of a run")
+
+
+@pytest.mark.parametrize(
+    ("options", "least"),
+    [
+        ([option for kind in KINDS for option in ("--kind", kind)], len(KINDS)),
+        pytest.param([], 20, marks=pytest.mark.nightly),
+    ],
+)
+def test_spoilt_inputs_get_a_result_or_a_sentence(fuzz, capsys, options, least):
+    code = fuzz.main(["--short", *options])
     printed = capsys.readouterr().out
     assert code == 0, printed
     number, rest = printed.splitlines()[-1].split(" inputs, ")
-    assert int(number) > 12
+    assert int(number) >= least
     assert rest.startswith("0 faults")
 
 
