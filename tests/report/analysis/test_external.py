@@ -196,7 +196,7 @@ def test_what_does_not_fit_is_named(runs, tmp_path):
     (folder / "bare/predictions/bags.parquet").unlink()
     results = gathered(runs, folder)
     told = " ".join(note for note in results.notes if note.startswith("External"))
-    assert "in none of the groups" in told
+    assert "of none of the groups, or of more than one" in told
     assert all(str(folder / name) in told for name in ("other", "mixed"))
     assert "classes has no labels, or other classes" in told
     assert "bare has no predictions/bags.parquet" in told

@@ -107,8 +107,9 @@ def compare_external(
                 found[known.group.label].append(read.labelled)
     if strange:
         notes.append(
-            "External: the checkpoint of these evaluations is in none of the groups: "
-            f"{listed(strange)}; give the runs that it comes from as FOLDER."
+            "External: the checkpoints of these evaluations are of none of the groups, or of more "
+            f"than one: {listed(strange)}; give the runs that they come from as FOLDER, and "
+            "evaluate the checkpoints of each group by themselves."
         )
     if calibrated:
         notes.append(
