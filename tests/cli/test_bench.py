@@ -2,9 +2,12 @@
 
 import csv
 import json
+import sys
+from pathlib import Path
 
 import pytest
 
+from milforge.cli import bench
 from milforge.cli.bench import parse
 from milforge.cli.bench_plan import Plan, keep, make_plan
 
@@ -100,6 +103,20 @@ def test_unit_tests_judge_each_model_by_each_rule(here, tmp_path):
             r"expected whole numbers of at least 1 as split.folds and split.repeats, got",
         ),
         (("--models", "abmil", "--folds", "2"), "--folds 2: the split has none"),
+        (
+            (
+                "--models",
+                "abmil",
+                "--folds",
+                "0",
+                "data=feature_bags",
+                "data.root=x",
+                "split=random",
+            ),
+            "expected --folds of at least 1, got 0",
+        ),
+        (("--models", "abmil", "--difference", "nan"), "expected --difference above 0, got nan"),
+        (("--models", "abmil", "--difference", "-0.1"), "expected --difference above 0, got -0.1"),
         (("--models", "abmil", "seed=3"), "seed=3: the bench says so itself, by --seeds"),
         (("--models", "abmil", "optimizer.lr=1,2"), "expected one value"),
         (("--models", "abmil", "search=optuna"), "searches for none"),
@@ -126,6 +143,52 @@ def test_all_models_of_bags_and_the_folds_of_a_split(tmp_path, monkeypatch):
     assert plan.command()[-3:-1] == ["seed=0,1", "split.fold=0,1,2"]
     kept = json.loads((tmp_path / "logs/train/multiruns/x/bench.json").read_text())
     assert kept["folds"] == 3
+
+
+def test_options_of_the_models_need_not_be_those_of_the_default_one(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    plan = make_plan(parse(("--models", "clam_sb,clam_mb", "model.k=4", "sweep=x")))
+    assert "model.k=4" in plan.command()
+
+
+def test_folds_of_files_and_of_draws_are_as_many_as_are_asked_for(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for split in (("split=files", "split.path=splits"), ("split=random",)):
+        data = ("data=feature_bags", "data.root=bags", *split, f"sweep={split[0][6:]}")
+        plan = make_plan(parse(("--models", "abmil", "--folds", "3", *data)))
+        assert plan.command()[-2] == "split.fold=0,1,2"
+        plan = make_plan(parse(("--models", "abmil", *data, f"sweep={split[0][6:]}_one")))
+        assert "split.fold" not in " ".join(plan.command())
+
+
+def test_what_sees_no_instances_is_asked_for_nothing_of_them():
+    overrides = ("model.k=4", "graph=knn", "loss.instances=0.5", "init_from=a.ckpt", "loss=focal")
+    plan = Plan(Path("x"), "x", ("clam_sb",), "clam_sb", 1, None, None, overrides)
+    alone, shuffled = plan.controls()
+    assert [each for each in overrides if each in alone] == ["loss=focal"]
+    assert set(overrides) < set(shuffled)
+
+
+@pytest.mark.parametrize("code", ["error: bags_alone does not fit", 130])
+def test_controls_that_cannot_begin_leave_the_table_of_the_models(tmp_path, monkeypatch, code):
+    """But not an interruption."""
+    plan = Plan(tmp_path, "x", ("abmil",), "abmil", 1, None, None, ())
+    told = []
+
+    def start(command, folder):
+        if folder.name != "models":
+            sys.exit(code)
+
+    monkeypatch.setattr(bench, "make_plan", lambda options: plan)
+    monkeypatch.setattr(bench, "start", start)
+    monkeypatch.setattr(bench, "tell", lambda *given: told.append(given))
+    options = parse(("--models", "abmil", "--bags-alone"))
+    if code == 130:
+        with pytest.raises(SystemExit):
+            bench.bench(options)
+    else:
+        assert bench.bench(options) == code
+    assert len(told) == (code != 130)
 
 
 @pytest.mark.parametrize("text", ["", "[1]", '{"a": ', "[" * 10**5, "\x80"])

@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -76,10 +77,11 @@ class Plan:
         """The sweeps of what can be told without instances, and of shuffled labels.
 
         The runs of the first sweep see one number per bag. The simplest network is enough for that,
-        and overrides of the model and of the graph are left out.
+        and overrides of what belongs to another network, or to instances, are left out.
         """
         runs = self.command()[-3 if self.folds is not None else -2 : -1]
-        plain = [each for each in self.overrides if not re.match(r"[+~]*(model|graph)\b", each)]
+        other = r"[+~]*(model|graph|loss\.instances|init_from)\b"
+        plain = [each for each in self.overrides if not re.match(other, each)]
         alone = [*plain, *runs, "graph=none", f"model={SIMPLEST}", "bags_alone=size,order"]
         shuffled = [*self.overrides, *runs, f"model={self.baseline}", "bags_alone=labels"]
         return [[*self.start("alone"), *alone], [*self.start("shuffled"), *shuffled]]
@@ -114,10 +116,13 @@ def make_plan(options: argparse.Namespace) -> Plan:
     overrides = [each for each in overrides if not each.startswith("sweep=")]
     if options.seeds < 1:
         raise ValueError(f"expected --seeds of at least 1, got {options.seeds}")
+    if options.difference is not None and not 0 < options.difference < math.inf:
+        raise ValueError(f"expected --difference above 0, got {options.difference:g}")
     prepare()
     if options.unit_tests:
         _check_unit_tests(options, overrides)
-    plain = [each for each in overrides if not each.startswith(("launcher=", "hydra"))]
+    # Not the options of the models, which the one that is chosen by default may lack.
+    plain = [each for each in overrides if not re.match(r"launcher=|hydra|[+~]*model\b", each)]
     found = composed("train", plain, [options.config_dir] if options.config_dir else [])
     models = _choose_models(options.models, found, options.config_dir)
     baseline = options.baseline or models[0]
@@ -229,7 +234,12 @@ def _target(model: str, folders: Sequence[str]) -> str:
 
 
 def _count_folds(wanted: int | None, split: Any) -> int | None:
+    """How many folds are run; of split files and of independent draws those that are asked for."""
     there = None
+    if split is not None and "fold" in split and "folds" not in split:
+        if wanted is not None and wanted < 1:
+            raise ValueError(f"expected --folds of at least 1, got {wanted}")
+        return wanted
     if split is not None and "folds" in split:
         counts = (split.folds, split.get("repeats", 1))
         if not all(type(each) is int and each > 0 for each in counts):
