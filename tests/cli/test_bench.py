@@ -145,6 +145,20 @@ def test_all_models_of_bags_and_the_folds_of_a_split(tmp_path, monkeypatch):
     assert kept["folds"] == 3
 
 
+def test_a_model_that_cannot_be_found_is_left_to_its_runs(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "own" / "model").mkdir(parents=True)
+    models = {
+        "gone": "_target_: nowhere.Net",
+        "images": "defaults: [/model/attention_sampling]",
+        "unsaid": "hidden: 3",
+    }
+    for name, text in models.items():
+        (tmp_path / "own" / "model" / f"{name}.yaml").write_text(text)
+    plan = make_plan(parse(("--models", "all", "--config-dir", "own", "sweep=x")))
+    assert set(models) & set(plan.models) == {"gone", "unsaid"}
+
+
 def test_options_of_the_models_need_not_be_those_of_the_default_one(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     plan = make_plan(parse(("--models", "clam_sb,clam_mb", "model.k=4", "sweep=x")))

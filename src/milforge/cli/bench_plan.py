@@ -209,28 +209,36 @@ def _choose_models(text: str, found: "Composed", config_dir: str | None) -> tupl
 
 
 def _takes_bags(model: str, folders: Sequence[str]) -> bool:
-    """Whether a model is one of bags; those of large images are for other data."""
-    from hydra.utils import get_object
+    """Whether a model is one of bags; those of large images are for other data.
+
+    One whose class is not found is: its runs say what is wrong with it, and the others go on.
+    """
+    from hydra.utils import get_class
 
     from milforge.data import BagBatch
 
-    network = get_object(_target(model, folders))
+    target = _target(model, folders)
+    try:
+        network = None if target is None else get_class(target)
+    except Exception:  # whatever the import of a module of one's own raises
+        return True
     return getattr(network, "batch_type", BagBatch) is BagBatch
 
 
-def _target(model: str, folders: Sequence[str]) -> str:
-    """The class of a model, from its file or from that on which it builds.
+def _target(model: str, folders: Sequence[str]) -> str | None:
+    """The class of a model, from its file or from that on which it builds; None: not known.
 
     The files are read as they are: to compose a config for each model takes half a minute.
     """
     from milforge.runs.read_files import read_yaml
 
     files = [Path(folder) / "model" / f"{model}.yaml" for folder in folders]
-    content = read_yaml(next(each for each in files if each.is_file()))
+    content = next((read_yaml(each) for each in files if each.is_file()), {})
     if "_target_" in content:
         return str(content["_target_"])
-    builds_on = [each for each in content.get("defaults", ()) if isinstance(each, str)]
-    return _target(next(each for each in builds_on if each != "_self_"), folders)
+    builds_on = [each for each in content.get("defaults") or () if isinstance(each, str)]
+    names = [each.removeprefix("/model/") for each in builds_on if each not in ("_self_", model)]
+    return _target(names[0], folders) if names else None
 
 
 def _count_folds(wanted: int | None, split: Any) -> int | None:
