@@ -102,6 +102,7 @@ def test_unit_tests_judge_each_model_by_each_rule(here, tmp_path):
             ("--models", "abmil", "data=feature_bags", "data.root=x", "split.folds=[]"),
             r"expected whole numbers of at least 1 as split.folds and split.repeats, got",
         ),
+        (("--models", "abmil", "--metric", "f1"), "--metric with its part, as test/f1, got f1"),
         (("--models", "abmil", "--folds", "2"), "--folds 2: the split has none"),
         (
             (
@@ -211,6 +212,21 @@ def test_a_damaged_record_of_a_bench_is_named(tmp_path, text):
     plan = Plan(tmp_path, "x", ("abmil",), "abmil", 1, None, None, ())
     with pytest.raises(ValueError, match=r"bench\.json is damaged \(.*remove that file if it was"):
         keep(plan)
+
+
+def test_a_metric_that_no_run_has_may_be_named_again(tmp_path):
+    def plan(metric):
+        return Plan(tmp_path, "x", ("abmil",), "abmil", 1, None, metric, ())
+
+    keep(plan("test/f2"))
+    (tmp_path / "models" / "0").mkdir(parents=True)
+    summary = {"status": "finished", "metrics": {"test/f1": 0.5, "test/ap": 0.5}}
+    (tmp_path / "models" / "0" / "summary.json").write_text(json.dumps(summary))
+    keep(plan("test/f1"))
+    for other in ("test/ap", None):
+        with pytest.raises(ValueError, match='was begun with metric "test/f1", got'):
+            keep(plan(other))
+    keep(plan("test/f1"))
 
 
 def test_what_a_bench_was_begun_with_may_be_of_any_kind(tmp_path):

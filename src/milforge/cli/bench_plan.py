@@ -5,6 +5,7 @@ import json
 import math
 import re
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -118,6 +119,10 @@ def make_plan(options: argparse.Namespace) -> Plan:
         raise ValueError(f"expected --seeds of at least 1, got {options.seeds}")
     if options.difference is not None and not 0 < options.difference < math.inf:
         raise ValueError(f"expected --difference above 0, got {options.difference:g}")
+    if options.metric is not None and not re.match(r"(train|val|test)/.", options.metric):
+        raise ValueError(
+            f"expected --metric with its part, as test/{options.metric}, got {options.metric}"
+        )
     prepare()
     if options.unit_tests:
         _check_unit_tests(options, overrides)
@@ -271,6 +276,9 @@ def _several(count: int) -> str:
 def keep(plan: Plan) -> None:
     """Writes what was named beforehand, or checks that it is as it was.
 
+    A metric that no run has, misspelt say, was not chosen by the results: another may take its
+    place.
+
     Raises:
         ValueError: where it is not.
     """
@@ -289,15 +297,28 @@ def keep(plan: Plan) -> None:
                 "--baseline, --metric and --folds"
             ) from error
         for key, value in now.items():
-            if before.get(key) != value:
+            replaced = key == "metric" and _is_unknown(before.get(key), plan.folder)
+            if before.get(key) != value and not replaced:
                 raise ValueError(
                     f"{plan.folder} was begun with {key} {_text(before.get(key))}, got "
                     f"{_text(value)}: name another sweep=, or compare what is there by "
                     "milforge-report"
                 )
-        return
+        if before.get("metric") == plan.metric:
+            return
     with atomic_path(path) as partial:
         partial.write_text(json.dumps(now, indent=2) + "\n", "utf-8")
+
+
+def _is_unknown(metric: Any, folder: Path) -> bool:
+    """Whether a metric was named that no run of the models has."""
+    from milforge.runs.read_files import read_summary
+
+    for path in folder.glob("models/*/summary.json"):
+        with suppress(ValueError, OSError):  # a damaged one, which the table names
+            if metric in read_summary(path)["metrics"]:
+                return False
+    return metric is not None
 
 
 def _text(value: Any) -> str:
