@@ -102,6 +102,10 @@ def test_unit_tests_judge_each_model_by_each_rule(here, tmp_path):
             ("--models", "abmil", "data=feature_bags", "data.root=x", "split.folds=[]"),
             r"expected whole numbers of at least 1 as split.folds and split.repeats, got",
         ),
+        (
+            ("--models", "abmil", "--select", "val", "monitor=train/loss"),
+            "--select val: expected runs that go by a metric of validation, got monitor=train/loss",
+        ),
         (("--models", "abmil", "--metric", "f1"), "--metric with its part, as test/f1, got f1"),
         (("--models", "abmil", "--folds", "2"), "--folds 2: the split has none"),
         (
@@ -182,6 +186,18 @@ def test_what_sees_no_instances_is_asked_for_nothing_of_them():
     alone, shuffled = plan.controls()
     assert [each for each in overrides if each in alone] == ["loss=focal"]
     assert set(overrides) < set(shuffled)
+
+
+@pytest.mark.parametrize("flags", [(), ("--unit-tests",)])
+def test_where_there_is_no_table_it_is_said_why_the_runs_failed(tmp_path, monkeypatch, flags):
+    (tmp_path / ("unit_tests" if flags else "models") / "0").mkdir(parents=True)
+    plan = Plan(tmp_path, "x", ("abmil",), "abmil", 1, None, None, ())
+    failed = "error: 1 of 1 jobs did not finish, first 0: the disk is full"
+    monkeypatch.setattr(bench, "make_plan", lambda options: plan)
+    monkeypatch.setattr(bench, "start", lambda command, folder: failed)
+    (tmp_path / ("unit_tests" if flags else "models") / "0" / "config.yaml").write_text("a: 1")
+    with pytest.raises(ValueError, match=r"is finished: .*: 1 of 1 jobs .* the disk is full"):
+        bench.bench(parse(("--models", "abmil", *flags)))
 
 
 @pytest.mark.parametrize("code", ["error: bags_alone does not fit", 130])

@@ -67,9 +67,6 @@ def bench(options: argparse.Namespace) -> str | None:
             with suppress(OSError):
                 plan.folder.rmdir()
         raise
-    if options.unit_tests:
-        tell_unit_tests(plan)
-        return failed
     if options.bags_alone:
         for command, name in zip(plan.controls(), ("alone", "shuffled"), strict=True):
             try:
@@ -78,7 +75,15 @@ def bench(options: argparse.Namespace) -> str | None:
                 if not isinstance(end.code, str):
                     raise
                 failed = end.code  # the table of the models comes first
-    tell(plan, options)
+    try:
+        if options.unit_tests:
+            tell_unit_tests(plan)
+        else:
+            tell(plan, options)
+    except ValueError as error:
+        if failed is None:
+            raise
+        raise ValueError(f"{error}: {failed.removeprefix('error: ')}") from error
     return failed
 
 

@@ -129,6 +129,12 @@ def make_plan(options: argparse.Namespace) -> Plan:
     # Not the options of the models, which the one that is chosen by default may lack.
     plain = [each for each in overrides if not re.match(r"launcher=|hydra|[+~]*model\b", each)]
     found = composed("train", plain, [options.config_dir] if options.config_dir else [])
+    monitor = found.config.monitor or "val/"  # which a task names itself
+    if options.select and not str(monitor).startswith("val/"):
+        raise ValueError(
+            "--select val: expected runs that go by a metric of validation, got "
+            f"monitor={monitor}: leave one of the two out"
+        )
     models = _choose_models(options.models, found, options.config_dir)
     baseline = options.baseline or models[0]
     if baseline not in models:
