@@ -86,6 +86,13 @@ def test_a_bag_without_instances_is_predicted_and_not_felt(model):
             logits = network(batch_of(among)).logits
             assert logits.isfinite().all()
             assert_close(logits[[i for i, bag in enumerate(among) if bag is not empty]], expected)
+        assert_close(network(batch_of([empty])).logits, logits[-1:])
+    step = make_network(model, 3).train()
+    loss = step_losses(
+        step, batch_of([replace(empty, y=torch.tensor(2))]), make_task("multiclass")[0]
+    )
+    loss.backward()
+    assert loss.isfinite()
 
 
 @EACH_MODEL

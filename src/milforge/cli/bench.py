@@ -28,7 +28,7 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     add("--models", required=True, metavar="A,B", help="of configs/model; all: every one of bags")
     add("--baseline", metavar="NAME", help="compare with this model; default: the first")
     add("--seeds", type=int, default=5, metavar="N", help="seed=0 to N - 1; default: 5")
-    add("--folds", type=int, metavar="N", help="the first N folds; default: all that there are")
+    add("--folds", type=int, metavar="N", help="the first N folds; default: all of split=kfold")
     add("--metric", metavar="NAME", help="test/auroc ...; default: the first of the test")
     add("--difference", type=float, metavar="D", help="for which more seeds are counted")
     add("--select", choices=("val",), help="also the model that validation chooses in each fold")
@@ -67,13 +67,23 @@ def bench(options: argparse.Namespace) -> str | None:
             with suppress(OSError):
                 plan.folder.rmdir()
         raise
-    if options.unit_tests:
-        tell_unit_tests(plan)
-        return failed
     if options.bags_alone:
         for command, name in zip(plan.controls(), ("alone", "shuffled"), strict=True):
-            failed = start(command, plan.folder / name) or failed
-    tell(plan, options)
+            try:
+                failed = start(command, plan.folder / name) or failed
+            except SystemExit as end:
+                if not isinstance(end.code, str):
+                    raise
+                failed = end.code  # the table of the models comes first
+    try:
+        if options.unit_tests:
+            tell_unit_tests(plan)
+        else:
+            tell(plan, options)
+    except ValueError as error:
+        if failed is None:
+            raise
+        raise ValueError(f"{error}: {failed.removeprefix('error: ')}") from error
     return failed
 
 
@@ -137,8 +147,10 @@ def tell(plan: Plan, options: argparse.Namespace) -> None:
         notes.append(f"Validation chose, of {len(chosen.runs)} runs: {shown}.")
     beside = []
     if options.bags_alone:
-        controls = survey([plan.folder / "alone", plan.folder / "shuffled"])
-        for group in group_runs(controls.finished, ["bags_alone"]).groups:
+        folders = [plan.folder / name for name in ("alone", "shuffled")]
+        begun = [each for each in folders if any(each.glob("[0-9]*"))]
+        controls = survey(begun).finished if begun else []
+        for group in group_runs(controls, ["bags_alone"]).groups if controls else ():
             label = CONTROLS[group.values["bags_alone"]]
             beside.append(Group({"model": label}, group.runs))
         notes.append(

@@ -2,8 +2,10 @@
 
 import argparse
 import json
+import math
 import re
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -76,10 +78,11 @@ class Plan:
         """The sweeps of what can be told without instances, and of shuffled labels.
 
         The runs of the first sweep see one number per bag. The simplest network is enough for that,
-        and overrides of the model and of the graph are left out.
+        and overrides of what belongs to another network, or to instances, are left out.
         """
         runs = self.command()[-3 if self.folds is not None else -2 : -1]
-        plain = [each for each in self.overrides if not re.match(r"[+~]*(model|graph)\b", each)]
+        other = r"[+~]*(model|graph|loss\.instances|init_from)\b"
+        plain = [each for each in self.overrides if not re.match(other, each)]
         alone = [*plain, *runs, "graph=none", f"model={SIMPLEST}", "bags_alone=size,order"]
         shuffled = [*self.overrides, *runs, f"model={self.baseline}", "bags_alone=labels"]
         return [[*self.start("alone"), *alone], [*self.start("shuffled"), *shuffled]]
@@ -114,11 +117,24 @@ def make_plan(options: argparse.Namespace) -> Plan:
     overrides = [each for each in overrides if not each.startswith("sweep=")]
     if options.seeds < 1:
         raise ValueError(f"expected --seeds of at least 1, got {options.seeds}")
+    if options.difference is not None and not 0 < options.difference < math.inf:
+        raise ValueError(f"expected --difference above 0, got {options.difference:g}")
+    if options.metric is not None and not re.match(r"(train|val|test)/.", options.metric):
+        raise ValueError(
+            f"expected --metric with its part, as test/{options.metric}, got {options.metric}"
+        )
     prepare()
     if options.unit_tests:
         _check_unit_tests(options, overrides)
-    plain = [each for each in overrides if not each.startswith(("launcher=", "hydra"))]
+    # Not the options of the models, which the one that is chosen by default may lack.
+    plain = [each for each in overrides if not re.match(r"launcher=|hydra|[+~]*model\b", each)]
     found = composed("train", plain, [options.config_dir] if options.config_dir else [])
+    monitor = found.config.monitor or "val/"  # which a task names itself
+    if options.select and not str(monitor).startswith("val/"):
+        raise ValueError(
+            "--select val: expected runs that go by a metric of validation, got "
+            f"monitor={monitor}: leave one of the two out"
+        )
     models = _choose_models(options.models, found, options.config_dir)
     baseline = options.baseline or models[0]
     if baseline not in models:
@@ -204,32 +220,45 @@ def _choose_models(text: str, found: "Composed", config_dir: str | None) -> tupl
 
 
 def _takes_bags(model: str, folders: Sequence[str]) -> bool:
-    """Whether a model is one of bags; those of large images are for other data."""
-    from hydra.utils import get_object
+    """Whether a model is one of bags; those of large images are for other data.
+
+    One whose class is not found is: its runs say what is wrong with it, and the others go on.
+    """
+    from hydra.utils import get_class
 
     from milforge.data import BagBatch
 
-    network = get_object(_target(model, folders))
+    target = _target(model, folders)
+    try:
+        network = None if target is None else get_class(target)
+    except Exception:  # whatever the import of a module of one's own raises
+        return True
     return getattr(network, "batch_type", BagBatch) is BagBatch
 
 
-def _target(model: str, folders: Sequence[str]) -> str:
-    """The class of a model, from its file or from that on which it builds.
+def _target(model: str, folders: Sequence[str]) -> str | None:
+    """The class of a model, from its file or from that on which it builds; None: not known.
 
     The files are read as they are: to compose a config for each model takes half a minute.
     """
     from milforge.runs.read_files import read_yaml
 
     files = [Path(folder) / "model" / f"{model}.yaml" for folder in folders]
-    content = read_yaml(next(each for each in files if each.is_file()))
+    content = next((read_yaml(each) for each in files if each.is_file()), {})
     if "_target_" in content:
         return str(content["_target_"])
-    builds_on = [each for each in content.get("defaults", ()) if isinstance(each, str)]
-    return _target(next(each for each in builds_on if each != "_self_"), folders)
+    builds_on = [each for each in content.get("defaults") or () if isinstance(each, str)]
+    names = [each.removeprefix("/model/") for each in builds_on if each not in ("_self_", model)]
+    return _target(names[0], folders) if names else None
 
 
 def _count_folds(wanted: int | None, split: Any) -> int | None:
+    """How many folds are run; of split files and of independent draws those that are asked for."""
     there = None
+    if split is not None and "fold" in split and "folds" not in split:
+        if wanted is not None and wanted < 1:
+            raise ValueError(f"expected --folds of at least 1, got {wanted}")
+        return wanted
     if split is not None and "folds" in split:
         counts = (split.folds, split.get("repeats", 1))
         if not all(type(each) is int and each > 0 for each in counts):
@@ -253,6 +282,9 @@ def _several(count: int) -> str:
 def keep(plan: Plan) -> None:
     """Writes what was named beforehand, or checks that it is as it was.
 
+    A metric that no run has, misspelt say, was not chosen by the results: another may take its
+    place.
+
     Raises:
         ValueError: where it is not.
     """
@@ -271,15 +303,28 @@ def keep(plan: Plan) -> None:
                 "--baseline, --metric and --folds"
             ) from error
         for key, value in now.items():
-            if before.get(key) != value:
+            replaced = key == "metric" and _is_unknown(before.get(key), plan.folder)
+            if before.get(key) != value and not replaced:
                 raise ValueError(
                     f"{plan.folder} was begun with {key} {_text(before.get(key))}, got "
                     f"{_text(value)}: name another sweep=, or compare what is there by "
                     "milforge-report"
                 )
-        return
+        if before.get("metric") == plan.metric:
+            return
     with atomic_path(path) as partial:
         partial.write_text(json.dumps(now, indent=2) + "\n", "utf-8")
+
+
+def _is_unknown(metric: Any, folder: Path) -> bool:
+    """Whether a metric was named that no run of the models has."""
+    from milforge.runs.read_files import read_summary
+
+    for path in folder.glob("models/*/summary.json"):
+        with suppress(ValueError, OSError):  # a damaged one, which the table names
+            if metric in read_summary(path)["metrics"]:
+                return False
+    return metric is not None
 
 
 def _text(value: Any) -> str:

@@ -26,6 +26,8 @@ def test_a_training_step_by_hand():
     with torch.no_grad():
         for parameter in network.teacher.parameters():
             parameter.add_(torch.randn_like(parameter))
+        network.step += 1  # in the first step it would be a copy
+    network.momentum = 1.0
     batch = published.batch_of()
     output = network(batch)
     apart, start = [], 0
@@ -63,6 +65,17 @@ def test_the_teacher_is_the_moving_average():
     network.eval()(batch)
     assert_close(its, followed)
     assert not network.teacher.training
+
+
+def test_the_teacher_begins_with_the_weights_that_the_network_begins_with():
+    """Those of `init_from`, of another model that has no teacher."""
+    network = build().train()
+    weights = {n: w + 1 for n, w in network.state_dict().items() if n.startswith("encoder.")}
+    weights["attention.fc1.weight"] = network.attention.fc1.weight + 1
+    network.load_state_dict(weights, strict=False)
+    network(published.batch_of())
+    its = network.teacher.state_dict()
+    assert all(torch.equal(its[name], weight) for name, weight in weights.items())
 
 
 def test_the_teacher_normalises_by_the_statistics_of_the_network():

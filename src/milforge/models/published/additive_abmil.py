@@ -19,7 +19,8 @@ class AdditiveABMIL(FeatureNetwork):
     $$ \text{logits} = \sum_n g(s_n x_n) $$
 
     with the attention weights `s` of gated attention, and `g` an MLP (Javed et al. 2022,
-    arXiv:2206.01794). So `contributions` are exact, of any `g`.
+    arXiv:2206.01794). So `contributions` are exact, of any `g`. Its biases are added for each
+    instance, as in the paper, so the logits grow with the bag.
 
     Args:
         instance_shape: as in `FeatureNetwork`.

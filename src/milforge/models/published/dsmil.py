@@ -108,6 +108,8 @@ class DSMIL(FeatureNetwork):
         """Instance logits and attention scores, `(N, O)` each."""
         each = self.instance_head(x)
         query = self.query(x)
+        if not len(x):  # of bags without instances none is critical
+            return each, each + 0 * query.sum()
         critical = query[segment_argmax(each, ptr)]  # (B, O, d)
         bag = segment_index(ptr, len(x))
         columns = [(query * of[bag]).sum(1) for of in critical.unbind(1)]

@@ -25,7 +25,8 @@ from milforge.nn import AttentionHeads
 class MHIM(FeatureNetwork):
     r"""Attention that in training does not see what its teacher finds easy.
 
-    The teacher is the moving average of the network, with the buffers of the network. Hidden in
+    The teacher is the moving average of the network, with the buffers of the network; it begins as
+    what the network is in the first step, the weights of `init_from` included. Hidden in
     training are the instances of highest attention of the teacher, those of lowest, and a random
     share of the rest; numbers are rounded down, so that one instance at least is seen. The loss has
     the term
@@ -34,7 +35,8 @@ class MHIM(FeatureNetwork):
 
     of the vectors that both make of the bag, the teacher of the whole of it (Tang et al. 2023,
     arXiv:2307.15254, over gated attention). The teacher is updated when a training step begins, so
-    it follows the network by one step.
+    it follows the network by one step. A step is a batch, also where
+    `trainer.accumulate_grad_batches` adds up the gradients of several.
 
     Args:
         instance_shape: as in `FeatureNetwork`.
@@ -168,8 +170,9 @@ class MHIM(FeatureNetwork):
         parts = [self.encoder, self.attention, *([self.fusion] if self.fusion else [])]
         own = [each for part in parts for each in part.parameters()]
         begun = self.step > 0  # on the device, which is not asked for it
+        share = torch.where(begun, 1 - self.momentum, 1.0)
         for average, weight in zip(self.teacher.parameters(), own, strict=True):
-            average.lerp_(weight, begun.to(average.dtype) * (1 - self.momentum))
+            average.lerp_(weight, share.to(average.dtype))
         # Statistics, such as those of batch normalisation, are averages already.
         known = [each for part in parts for each in part.buffers()]
         for its, mine in zip(self.teacher.buffers(), known, strict=True):
