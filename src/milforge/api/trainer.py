@@ -25,7 +25,7 @@ from milforge.api.wandb_run import prepare_wandb
 from milforge.callbacks import Interruption
 from milforge.callbacks.never_fatal import never_fatal
 from milforge.data import Loader
-from milforge.data.files import atomic_path
+from milforge.processes.files import atomic_path
 from milforge.trackers.patient import wait_for
 from milforge.training import MILDataModule
 

@@ -10,7 +10,7 @@ import lightning as L
 from lightning.pytorch.loggers import WandbLogger
 from lightning.pytorch.utilities import rank_zero_only
 
-from milforge.data.files import atomic_path
+from milforge.processes.files import atomic_path
 from milforge.processes.lightning_private import is_offline, run_options, set_offline
 from milforge.processes.wandb_mode import is_offline_mode, wandb_mode
 

@@ -14,7 +14,7 @@ import torch
 
 from milforge.callbacks.never_fatal import never_fatal
 from milforge.callbacks.records import BagRecord, RecordCollector, stacked
-from milforge.data.files import atomic_path
+from milforge.processes.files import atomic_path
 from milforge.tasks import Multi, Task
 
 

@@ -7,7 +7,7 @@ import lightning as L
 from matplotlib.figure import Figure
 
 from milforge.callbacks.never_fatal import never_fatal
-from milforge.data.files import atomic_path
+from milforge.processes.files import atomic_path
 from milforge.trackers.show import show_figure
 
 

@@ -112,7 +112,7 @@ def tell(plan: Plan, options: argparse.Namespace) -> None:
         ValueError: where no run is finished, or none has the metric.
     """
     from milforge.cli.report import choose_metrics
-    from milforge.data.files import atomic_path
+    from milforge.processes.files import atomic_path
     from milforge.report.bench import (
         bench_cells,
         bench_notes,
@@ -179,7 +179,7 @@ def tell_unit_tests(plan: Plan) -> None:
     Raises:
         ValueError: where no run is finished.
     """
-    from milforge.data.files import atomic_path
+    from milforge.processes.files import atomic_path
     from milforge.report.cells import in_columns, markdown, markdown_table
     from milforge.report.checks.unit_tests import METRIC, NOTES, cells, judge, judged_records
     from milforge.report.files import write_csv

@@ -288,7 +288,7 @@ def keep(plan: Plan) -> None:
     Raises:
         ValueError: where it is not.
     """
-    from milforge.data.files import atomic_path, read_json
+    from milforge.processes.files import atomic_path, read_json
 
     path, now = plan.folder / "bench.json", plan.named_beforehand()
     if path.is_file():

@@ -9,8 +9,8 @@ from zipfile import ZipFile
 import torch
 from torch import Tensor
 
-from milforge.data.files import atomic_path, remove_left_over
 from milforge.processes.file_lock import lock
+from milforge.processes.files import atomic_path, remove_left_over
 from milforge.processes.system_errors import refusal
 
 

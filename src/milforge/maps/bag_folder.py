@@ -3,7 +3,6 @@
 from collections.abc import Callable
 from pathlib import Path
 
-from milforge.data.files import atomic_path
 from milforge.maps.bands import band_features
 from milforge.maps.geojson import tile_features, write_collection
 from milforge.maps.ome_tiff import write_ome_tiff
@@ -13,6 +12,7 @@ from milforge.maps.scale import Scales
 from milforge.maps.slide.ground import Ground
 from milforge.maps.table import write_tiles
 from milforge.maps.tiles import TileMap
+from milforge.processes.files import atomic_path
 
 
 def write_map(

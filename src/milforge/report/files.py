@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from milforge.data.files import atomic_path
+from milforge.processes.files import atomic_path
 from milforge.processes.wandb_mode import wandb_mode
 from milforge.report.analysis.external import external_records
 from milforge.report.analysis.operating_points import point_records

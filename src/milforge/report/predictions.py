@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from milforge.data.predictions_file import NEEDED
+from milforge.predictions_file import NEEDED
 
 Floats = NDArray[np.float64]
 Texts = NDArray[np.object_]

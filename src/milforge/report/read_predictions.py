@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from milforge.data.predictions_file import FILE, NEEDED, read_bags_table
+from milforge.predictions_file import FILE, NEEDED, read_bags_table
 from milforge.report.predictions import Floats, Predictions, Texts
 
 WITH_CLASSES = ("Binary", "Multiclass", "Multilabel", "Ordinal")  # tasks

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from lightning.fabric.plugins.io.torch_io import TorchCheckpointIO
 
-from milforge.data.files import atomic_path
+from milforge.processes.files import atomic_path
 from milforge.processes.system_errors import refusal, shortage
 from milforge.runs.checksums import check_sums
 from milforge.runs.former_names import with_present_key

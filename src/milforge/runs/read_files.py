@@ -6,7 +6,7 @@ from typing import Any
 
 import yaml
 
-from milforge.data.files import read_json
+from milforge.processes.files import read_json
 
 _LARGEST_CONFIG = 2**20  # bytes; it has some thousand
 _LARGEST_SUMMARY = 2**24

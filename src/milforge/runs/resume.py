@@ -13,8 +13,8 @@ import lightning as L
 from lightning.pytorch.loggers import CSVLogger
 from lightning.pytorch.utilities import rank_zero_only
 
-from milforge.data.files import atomic_path
 from milforge.processes.file_lock import lock
+from milforge.processes.files import atomic_path
 from milforge.runs.checkpoint_io import last_whole
 from milforge.runs.former_names import with_present_targets
 from milforge.runs.read_files import read_summary, read_yaml

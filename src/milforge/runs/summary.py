@@ -8,7 +8,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from milforge.data.files import atomic_path
+from milforge.processes.files import atomic_path
 
 PACKAGES = ("milforge", "torch", "lightning", "hydra-core", "torchmetrics", "wandb", "numpy")
 

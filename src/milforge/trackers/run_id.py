@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from milforge.data.files import atomic_path
+from milforge.processes.files import atomic_path
 
 
 def read_id(path: str | Path | None) -> str | None:

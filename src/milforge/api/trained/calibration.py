@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 
 from milforge.config.checkpoints.checkpoint_config import load_checkpoint
-from milforge.data.files import atomic_path, read_json
-from milforge.data.predictions_file import FILE
+from milforge.predictions_file import FILE
+from milforge.processes.files import atomic_path, read_json
 from milforge.report.predictions import Predictions
 from milforge.report.read_predictions import read_predictions
 from milforge.statistics import class_thresholds, fit_temperature

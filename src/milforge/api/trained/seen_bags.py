@@ -12,9 +12,9 @@ import pyarrow.parquet as pq
 from lightning.pytorch.utilities import rank_zero_only
 
 from milforge.data import Split
-from milforge.data.files import atomic_path
 from milforge.data.splits.out_of_fold import OutOfFold
 from milforge.data.wrappers.patients import BETWEEN, SLIDES
+from milforge.processes.files import atomic_path
 from milforge.training import MILDataModule
 from milforge.training.data.labelled_parts import BagInfo
 

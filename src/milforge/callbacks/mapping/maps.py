@@ -14,7 +14,6 @@ from milforge.callbacks.mapping.bags_in_words import judged, shown_output
 from milforge.callbacks.mapping.map_faithfulness import measure_faithfulness
 from milforge.callbacks.mapping.tile_maps import Score, blocks_for, map_of, said_of
 from milforge.callbacks.records import BagRecord, RecordCollector, records_of
-from milforge.data.files import atomic_path
 from milforge.data.images.sources.formats.packages import require
 from milforge.maps.bag_folder import write_map, write_page
 from milforge.maps.checks.faithfulness_files import areas_table, draw_curves, write_curves
@@ -28,6 +27,7 @@ from milforge.maps.slide.slides import find_slides, open_slide
 from milforge.maps.store import MapStore
 from milforge.maps.tiles import TileMap, folder_of
 from milforge.markup import Markup
+from milforge.processes.files import atomic_path
 from milforge.tasks import Task
 
 logger = logging.getLogger(__name__)

@@ -70,7 +70,7 @@ class SweepJob:
 
     def fail(self, error: str) -> None:
         """Leaves the error in the folder."""
-        from milforge.data.files import atomic_path
+        from milforge.processes.files import atomic_path
 
         self._say(f"failed: {error}")
         there = _summary(self.folder)
@@ -247,7 +247,7 @@ def _written(path: Path) -> int:
 
 
 def _summary(folder: Path) -> Mapping[str, Any]:
-    from milforge.data.files import read_json  # which imports torch
+    from milforge.processes.files import read_json  # which imports torch
 
     try:
         summary = read_json(folder / "summary.json")

@@ -6,8 +6,8 @@ from itertools import zip_longest
 from pathlib import Path
 
 from milforge.data.dataset import SPLITS
-from milforge.data.files import atomic_path
 from milforge.data.splits.draw import Split, twice
+from milforge.processes.files import atomic_path
 
 CALIBRATION = "calibration"  # a column that may be there besides
 _TORCHMIL = ("bag_name", "split")

@@ -4,8 +4,8 @@ from collections.abc import Mapping, Sequence
 from math import isnan
 from pathlib import Path
 
-from milforge.data.files import read_json
-from milforge.data.predictions_file import FILE, read_bags_table
+from milforge.predictions_file import FILE, read_bags_table
+from milforge.processes.files import read_json
 
 TOLERANCE = 1e-3  # of a number, and of 1 where it is smaller: batches of other sizes, other devices
 AVERAGED = ("probability", "prediction", "risk")  # columns of which an ensemble has the mean

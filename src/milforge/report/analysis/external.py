@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from milforge.data.predictions_file import FILE
+from milforge.predictions_file import FILE
 from milforge.report.analysis.measures import measures
 from milforge.report.analysis.of_checkpoint import group_of
 from milforge.report.analysis.out_of_fold import OutOfFold, by_target

@@ -8,7 +8,7 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from milforge.data.predictions_file import FILE
+from milforge.predictions_file import FILE
 from milforge.report.differences import REPETITION
 from milforge.report.groups import Group, Repeat, of_target
 from milforge.report.predictions import Predictions, averaged

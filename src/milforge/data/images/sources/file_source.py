@@ -10,9 +10,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from milforge.data.files import kind_of
 from milforge.data.images.sources.handles import Handle, handles
 from milforge.data.images.sources.resolution import micrometres_per_pixel
+from milforge.processes.files import kind_of
 from milforge.sampling.offsets import check_size
 
 _MOST_PIXELS = 10**13  # a hundred times what scanners make; a header may say anything

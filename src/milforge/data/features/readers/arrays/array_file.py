@@ -15,7 +15,7 @@ from torch import Tensor
 from milforge.data.faults import BagError, Fault, bag_error
 from milforge.data.features.readers.arrays.places import Places, Stamp
 from milforge.data.features.readers.bag_reader import Rows
-from milforge.data.files import kind_of
+from milforge.processes.files import kind_of
 from milforge.processes.system_errors import shortage
 
 HDF5_SUFFIXES = (".h5", ".hdf5")

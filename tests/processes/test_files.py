@@ -9,8 +9,8 @@ import torch
 
 from milforge.data import content_cache
 from milforge.data.content_cache import ContentCache
-from milforge.data.files import atomic_path, read_json, remove_left_over
 from milforge.processes.file_lock import lock
+from milforge.processes.files import atomic_path, read_json, remove_left_over
 
 
 class Full:

@@ -4,7 +4,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from milforge.data.predictions_file import read_bags_table
+from milforge.predictions_file import read_bags_table
 from milforge.report.read_predictions import read_predictions
 
 WHOLE = {
