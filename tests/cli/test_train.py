@@ -193,12 +193,12 @@ def test_progress_is_lines_where_there_is_no_terminal(trained):
     assert not set(trained.stderr) & set("\r\x1b█▏|%")
 
 
-@pytest.mark.parametrize("seed", [0, 3])
-def test_the_same_seed_gives_the_same_bits(train, tmp_path, read_summary, seed):
+def test_the_same_seed_gives_the_same_bits(train, tmp_path, read_summary):
+    """Seed 0, which is false as a number; seed 3 is repeated by the tests below."""
     folders = []
     for name in ("one", "two"):
         (tmp_path / name).mkdir()
-        folders.append(train(f"seed={seed}", folder=tmp_path / name).run())
+        folders.append(train("seed=0", folder=tmp_path / name).run())
     one, two = folders
     for name in ("best", "last"):
         assert_same_weights(weights_of(one, name), weights_of(two, name))
@@ -271,10 +271,10 @@ def test_a_multirun_without_a_name_is_named_by_its_time(train, read_summary):
 
 def test_runs_of_the_same_second_get_folders_of_their_own(train, monkeypatch):
     monkeypatch.setattr("milforge.config.run_folders._now", lambda: "2000-01-01_00-00-00")
-    for _ in range(3):
+    for _ in range(2):
         outcome = train("trainer.max_epochs=1", "test=false")
     folders = sorted(path.name for path in (outcome.folder / "logs/train/runs").iterdir())
-    assert folders == [f"2000-01-01_00-00-00{end}" for end in ("", "_2", "_3")]
+    assert folders == [f"2000-01-01_00-00-00{end}" for end in ("", "_2")]
     for name in folders:
         assert (outcome.folder / "logs/train/runs" / name / "summary.json").is_file()
 
@@ -460,9 +460,10 @@ def test_the_network_is_compiled_for_bags_of_any_size(train, monkeypatch):
     monkeypatch.setattr(
         torch.nn.Module, "compile", lambda module, **options: compiled.append((module, options))
     )
-    assert train("compile=true").returncode == 0
+    short = ("trainer.max_epochs=1", "test=false")
+    assert train("compile=true", *short).returncode == 0
     ((network, options),) = compiled
     assert type(network).__name__ == "BagNetwork"
     assert options == {"dynamic": True}
-    assert train().returncode == 0
+    assert train(*short).returncode == 0
     assert len(compiled) == 1
