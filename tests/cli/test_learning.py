@@ -19,7 +19,6 @@ import torch
 from torch import nn
 from torchmetrics import Metric
 
-from milforge.tasks import Binary
 from milforge.training import MILModule
 
 
@@ -72,10 +71,6 @@ class OfSizes(Share):
 class Needy(Share):
     def __init__(self, threshold):
         super().__init__()
-
-
-class Own(Binary):
-    pass
 
 
 class Louder(MILModule):

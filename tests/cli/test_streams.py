@@ -70,8 +70,11 @@ def test_every_fusion_at_either_level_by_the_command_line(train, read_summary, o
     stages = ("train", "val", "test")
     expected = {f"{stage}/weight_{name}" for stage in stages for name in ("pixels", "gradient")}
     assert names == (expected if weighed else set())
-    fused = metrics.get("test/weight_pixels", 0) + metrics.get("test/weight_gradient", 1)
-    assert fused == pytest.approx(1, abs=1e-5 if {"convex", "attention"} & modes(overrides) else 1)
+    if weighed:
+        total = metrics["test/weight_pixels"] + metrics["test/weight_gradient"]
+        # Those of other modes start at a half each, and an epoch does not take them far.
+        exact = bool({"convex", "attention"} & modes(overrides))
+        assert total == pytest.approx(1, abs=1e-5 if exact else 0.4)
 
 
 def modes(overrides):

@@ -406,13 +406,18 @@ def test_bags_that_a_limit_leaves_out_are_not_counted(train, read_summary):
 
 
 def test_the_plateau_scheduler_looks_at_the_monitor(train):
-    """AUROC in min mode can hardly fall for five epochs; the rate drops when it has not."""
+    """No loss falls by ten: that of the first epoch stays the best, and the rate drops."""
     options = ("scheduler.patience=0", "scheduler.threshold=10", "scheduler.threshold_mode=abs")
     options = (options[0], *(f"+{each}" for each in options[1:]))
     folder = train("scheduler=plateau", *options, "trainer.max_epochs=4", "test=false").run()
     rates = read_metrics(folder)["lr-Adam"]
     assert all(after <= before for before, after in pairwise(rates))
     np.testing.assert_allclose(rates[-1] / rates[0], 1e-2, rtol=1e-6)
+    last = torch.load(folder / "checkpoints" / "last.ckpt", weights_only=True)
+    (scheduler,) = last["lr_schedulers"]
+    first = {name: points[0][1] for name, points in last["milforge"]["history"].items()}
+    assert float(scheduler["best"]) == pytest.approx(first["val/loss"], rel=1e-6)
+    assert first["val/loss"] != pytest.approx(first["train/loss"], rel=1e-3)
 
 
 def test_a_run_that_diverges_stops_with_the_names_of_its_bags(train):
