@@ -101,6 +101,9 @@ def cut(once):
 
 
 def test_it_goes_on_and_ends_where_it_would_have_ended(here, whole, cut):
+    begun = [cut / ".summary.json.0123.partial", cut / "checkpoints" / ".best.ckpt.4567.partial"]
+    for path in (*begun, cut / "notes.partial"):
+        path.write_bytes(b"half")
     outcome = here("train", *RUN, "trainer.max_epochs=4", "run=cut")
     assert outcome.returncode == 0, outcome.stderr
     assert "going on from" in outcome.stdout
@@ -110,6 +113,8 @@ def test_it_goes_on_and_ends_where_it_would_have_ended(here, whole, cut):
         json.loads((run / "summary.json").read_text())["metrics"] for run in (cut, whole)
     )
     assert found == expected
+    # What it had begun to write is gone, and nothing else.
+    assert list(cut.rglob("*.partial")) == [cut / "notes.partial"]
 
 
 def test_a_damaged_checkpoint_is_told_and_the_one_before_used(here, whole, cut):
