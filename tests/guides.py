@@ -21,7 +21,6 @@ GUIDES = (
     "own_package.md",
     "outcomes.md",
     "streams.md",
-    "outcomes.md",
     "own_experiment.md",
 )
 BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.M | re.S)

@@ -1,7 +1,7 @@
 """The script that draws the attention of several runs side by side."""
 
 import importlib
-import subprocess
+import runpy
 import sys
 from pathlib import Path
 
@@ -48,20 +48,14 @@ def make_run(folder, seed=0, coords=True, bags=4, attends=True):
     return folder
 
 
-def call(folder, *arguments):
-    return subprocess.run(
-        [sys.executable, "-W", "error", SCRIPT, *map(str, arguments)],
-        cwd=folder,
-        capture_output=True,
-        text=True,
-    )
-
-
-def test_it_draws_the_positive_bags_of_both_runs(tmp_path):
+def test_it_draws_the_positive_bags_of_both_runs(tmp_path, monkeypatch, capsys):
+    """As a script, in this process, where importing is done already."""
     runs = [make_run(tmp_path / name, seed) for seed, name in enumerate(("plain", "smooth"))]
-    done = call(tmp_path, f"plain={runs[0]}", f"Sm={runs[1]}", "--out", "both.png")
-    assert done.returncode == 0, done.stderr
-    assert done.stdout == "both.png\n"
+    given = (f"plain={runs[0]}", f"Sm={runs[1]}", "--out", "both.png")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", [str(SCRIPT), *given])
+    runpy.run_path(str(SCRIPT), run_name="__main__")
+    assert capsys.readouterr() == ("both.png\n", "")
     assert (tmp_path / "both.png").read_bytes().startswith(b"\x89PNG")
 
 

@@ -2,7 +2,7 @@
 
 import importlib
 import json
-import subprocess
+import runpy
 import sys
 from pathlib import Path
 
@@ -64,25 +64,23 @@ def script(monkeypatch):
     return importlib.import_module("compare_estimators")
 
 
-def test_it_prints_the_table_and_draws(sweeps):
+def test_it_prints_the_table_and_draws(sweeps, monkeypatch, capsys):
+    """As a script, in this process, where importing is done already."""
     folder, _ = sweeps
     make_run(folder / "ordered" / "seed3", "ordered", 3, finished=False)
-    done = subprocess.run(
-        [sys.executable, "-W", "error", SCRIPT, *map(str, KINDS), "--out", "curves.png"],
-        cwd=folder,
-        capture_output=True,
-        text=True,
-    )
-    assert done.returncode == 0, done.stderr
+    monkeypatch.chdir(folder)
+    monkeypatch.setattr(sys, "argv", [str(SCRIPT), *KINDS, "--out", "curves.png"])
+    runpy.run_path(str(SCRIPT), run_name="__main__")
+    stdout, stderr = capsys.readouterr()
     assert (folder / "curves.png").read_bytes().startswith(b"\x89PNG")
-    *rows, empty, out = done.stdout.splitlines()
+    *rows, empty, out = stdout.splitlines()
     assert (empty, out) == ("", "curves.png")
     assert [row.split(" | ")[0] for row in rows[2:]] == [f"| {kind}" for kind in KINDS]
     low, high = stats.ttest_1samp([80, 81, 82], 0).confidence_interval()
     half = (high - low) / 2
     assert rows[2] == f"| published | 3 | 81.0 ± {half:.1f} | 3.00 ± {half:.2f} |"
-    assert "13 runs: 12 finished, 1 running" in done.stderr
-    assert "ordered/seed3 (running)" in done.stderr
+    assert "13 runs: 12 finished, 1 running" in stderr
+    assert "ordered/seed3 (running)" in stderr
 
 
 def test_a_line_is_the_mean_and_its_band_the_interval(sweeps, script):

@@ -324,6 +324,7 @@ def test_learning_curves_are_drawn_after_training(tmp_path):
     module = SimpleNamespace(history={"val/loss": [(0, 0.5), (1, 0.25)]})
     FigureWriter(tmp_path).on_fit_end(trainer, module)
     assert (tmp_path / "learning_curves.png").read_bytes().startswith(PNG)
+    assert not (tmp_path / "stream_weights.png").exists()  # no streams are weighed
     trainer.is_global_zero = False
     FigureWriter(tmp_path / "other").on_fit_end(trainer, module)
     assert not (tmp_path / "other").exists()

@@ -1,5 +1,7 @@
 """Split, graph and loader as groups of the config: in training, and over a checkpoint."""
 
+import shutil
+
 import pytest
 from omegaconf import OmegaConf
 
@@ -52,12 +54,22 @@ def apply(here):
     return call
 
 
+@pytest.fixture(scope="module")
+def kept(tmp_path_factory):
+    return tmp_path_factory.mktemp("kept")
+
+
 @pytest.fixture
-def trained(here, labels):
-    """The second of three folds."""
-    outcome = here("train", *FEATURES, *RUN, "split.fold=1")
-    assert outcome.returncode == 0, outcome.stderr
-    return outcome.run()
+def trained(here, labels, kept, tmp_path):
+    """The second of three folds, trained for the first test that wants it: a copy of its run."""
+    if not (kept / "logs").exists():
+        outcome = here("train", *FEATURES, *RUN, "split.fold=1")
+        assert outcome.returncode == 0, outcome.stderr
+        shutil.copytree(tmp_path / "logs", kept / "logs")
+    else:
+        shutil.copytree(kept / "logs", tmp_path / "logs")
+    (run,) = (tmp_path / "logs" / "train" / "runs").iterdir()
+    return run
 
 
 def config_of(run):

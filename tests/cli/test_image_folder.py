@@ -61,7 +61,7 @@ def options(tmp_path):
 
 
 def test_train_evaluate_and_predict_without_labels(here, tmp_path, options):
-    trained = here("train", *options, "model.patch_um=12")
+    trained = here("train", *options, "model.patch_um=12", "callbacks.figures=null")
     assert trained.returncode == 0, trained.stderr
     run = trained.run()
     summary = json.loads((run / "summary.json").read_text())
@@ -72,7 +72,8 @@ def test_train_evaluate_and_predict_without_labels(here, tmp_path, options):
     assert (run / "figures" / "sampled_patches.png").is_file()
 
     checkpoint = f"ckpt_path={run / 'checkpoints' / 'best.ckpt'}"
-    evaluated = here("evaluate", checkpoint, "logger=none")
+    undrawn = ("callbacks.figures=null", "callbacks.sampling_figures=null")
+    evaluated = here("evaluate", checkpoint, "logger=none", *undrawn)
     found = json.loads((evaluated.run("evaluate") / "summary.json").read_text())["metrics"]
     expected = {k: v for k, v in summary["metrics"].items() if k.startswith("test/")}
     assert found == pytest.approx(expected)

@@ -1,6 +1,5 @@
 """Losses, metrics, tasks and modules of one's own, chosen by the config of the real commands."""
 
-import importlib
 import shutil
 import sys
 
@@ -20,7 +19,6 @@ import torch
 from torch import nn
 from torchmetrics import Metric
 
-from milforge.tasks import Binary
 from milforge.training import MILModule
 
 
@@ -73,10 +71,6 @@ class OfSizes(Share):
 class Needy(Share):
     def __init__(self, threshold):
         super().__init__()
-
-
-class Own(Binary):
-    pass
 
 
 class Louder(MILModule):
@@ -305,31 +299,35 @@ def test_labels_at_fault_are_told_together(here, numbered, tmp_path, no_bag_is_r
         assert line in outcome.stderr
 
 
-def gone(own):
-    """The module beside the run is there no more."""
-    own.unlink()
-    shutil.rmtree(own.parent / "__pycache__", ignore_errors=True)
-    sys.modules.pop("own_learning", None)
-    importlib.invalidate_caches()
-
-
 @pytest.mark.parametrize(
-    ("arguments", "key", "instead"),
+    ("name", "node", "key", "instead"),
     [
-        (ours("brier"), "loss._target_: 'own_learning.brier'", "loss=task"),
-        (("+metrics.share._target_=own_learning.Share",), "metrics.share._target_", "metrics=task"),
-        (("module._target_=own_learning.Louder",), "module._target_", "module=default"),
-        (("task._target_=own_learning.Own",), "task._target_", "task=binary"),
+        (
+            "loss",
+            {"_target_": "own_learning.brier", "_partial_": True},
+            "loss._target_: 'own_learning.brier'",
+            "loss=task",
+        ),
+        (
+            "metrics",
+            {"share": {"_target_": "own_learning.Share"}},
+            "metrics.share._target_",
+            "metrics=task",
+        ),
+        ("module", {"_target_": "own_learning.Louder"}, "module._target_", "module=default"),
+        ("task", {"_target_": "own_learning.Own"}, "task._target_", "task=binary"),
     ],
     ids=["loss", "metric", "module", "task"],
 )
 def test_what_is_gone_from_the_fork_is_named_with_the_remedy(
-    train, here, own, read_summary, arguments, key, instead
+    trained, checkpoint, here, tmp_path, read_summary, name, node, key, instead
 ):
-    run = train(*arguments, "trainer.max_epochs=1").run()
-    gone(own)
-    best = f"ckpt_path={run}/checkpoints/best.ckpt"
-    evaluation = ("evaluate", best, *QUIET, "trust=own_learning")
+    """The checkpoint of a plain run, which is said to be one of a fork."""
+    content = torch.load(checkpoint, weights_only=True)
+    config = content["milforge"]["config"]
+    config[name] = {**(config[name] or {}), **node}
+    torch.save(content, tmp_path / "forked.ckpt")
+    evaluation = ("evaluate", "ckpt_path=forked.ckpt", *QUIET, "trust=own_learning")
     told = here(*evaluation).failure()
     assert told.startswith(key)
     assert "cannot be imported" in told
@@ -337,7 +335,7 @@ def test_what_is_gone_from_the_fork_is_named_with_the_remedy(
     outcome = here(*evaluation, instead)
     assert outcome.returncode == 0, outcome.stderr
     found = of_test(outcome.run("evaluate"), read_summary)
-    assert found["test/auroc"] == read_summary(run)["metrics"]["test/auroc"]
+    assert found["test/auroc"] == read_summary(trained.run())["metrics"]["test/auroc"]
 
 
 def history(run):

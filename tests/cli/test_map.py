@@ -196,9 +196,11 @@ def test_each_member_is_shown_and_a_model_without_scores_has_its_gradient(
         *GRID, "model=gated_abmil", "seed=5", "trainer.max_epochs=1", "run=b", folder=grid
     )
     assert trained.returncode == 0, trained.stderr
+    first, second, *_ = [row["bag_id"] for row in rows_of(run) if row["part"] == "test"]
     outcome = here(
         "map",
         "ckpt_path=[logs/train/runs/a,logs/train/runs/b]",
+        f"bags={first},{second}",
         "faithfulness=true",
         "run=two",
         folder=grid,
@@ -212,11 +214,12 @@ def test_each_member_is_shown_and_a_model_without_scores_has_its_gradient(
     np.testing.assert_allclose(tiles["contribution_9"].to_numpy(), mean, rtol=1e-6)
     trained = train(*GRID, "model=max_pool", "trainer.max_epochs=1", "run=c", folder=grid)
     assert trained.returncode == 0, trained.stderr
-    outcome = here("map", "ckpt_path=logs/train/runs/c", "run=gradient", folder=grid)
+    alone = ("map", "ckpt_path=logs/train/runs/c", f"bags={first}")
+    outcome = here(*alone, "run=gradient", folder=grid)
     assert outcome.returncode == 0, outcome.stderr
     page = next((grid / "logs" / "map" / "runs" / "gradient" / "maps").glob("*/map.html"))
     assert "gradient x input" in page.read_text("utf-8")
-    outcome = here("map", "ckpt_path=logs/train/runs/c", "score=attention", folder=grid)
+    outcome = here(*alone, "score=attention", folder=grid)
     assert "the model has no attention: choose score=gradient" in outcome.failure()
 
 

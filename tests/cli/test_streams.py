@@ -21,7 +21,7 @@ def columns(folder):
 
 def test_two_streams_from_training_to_prediction(train, here, read_summary):
     """Trained, stored, evaluated and used from the checkpoint alone."""
-    outcome = train("experiment=two_stream_digits", figures=True)
+    outcome = train("experiment=two_stream_digits", "callbacks.figures.bags=0", figures=True)
     assert outcome.returncode == 0, outcome.stderr
     folder = outcome.run()
     summary = read_summary(folder)["metrics"]
@@ -70,8 +70,11 @@ def test_every_fusion_at_either_level_by_the_command_line(train, read_summary, o
     stages = ("train", "val", "test")
     expected = {f"{stage}/weight_{name}" for stage in stages for name in ("pixels", "gradient")}
     assert names == (expected if weighed else set())
-    fused = metrics.get("test/weight_pixels", 0) + metrics.get("test/weight_gradient", 1)
-    assert fused == pytest.approx(1, abs=1e-5 if {"convex", "attention"} & modes(overrides) else 1)
+    if weighed:
+        total = metrics["test/weight_pixels"] + metrics["test/weight_gradient"]
+        # Those of other modes start at a half each, and an epoch does not take them far.
+        exact = bool({"convex", "attention"} & modes(overrides))
+        assert total == pytest.approx(1, abs=1e-5 if exact else 0.4)
 
 
 def modes(overrides):
@@ -79,9 +82,9 @@ def modes(overrides):
 
 
 def test_a_run_of_one_stream_has_no_fusion(train, read_summary):
-    outcome = train(*DIGITS, "data.streams=[pixels]", "trainer.max_epochs=1", figures=True)
+    outcome = train(*DIGITS, "data.streams=[pixels]", "trainer.max_epochs=1")
     assert outcome.returncode == 0, outcome.stderr
-    assert not (outcome.run() / "figures" / "stream_weights.png").exists()
+    assert not any("/weight_" in name for name in read_summary(outcome.run())["metrics"])
     checkpoint = torch.load(outcome.run() / "checkpoints" / "best.ckpt", weights_only=True)
     assert checkpoint["milforge"]["instance_shape"] == [64]
     assert not any("fusion" in name for name in checkpoint["state_dict"])

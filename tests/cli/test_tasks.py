@@ -158,7 +158,7 @@ def test_several_numbers_and_several_labels(fit, apply, read_summary):
     assert of_test(apply("evaluate", run), read_summary) == metrics
 
     labels = ("data.label_column=[er,pr,her2]", "metrics=per_class", "task.class_weights=balanced")
-    run = fit(*labels, name="labels", figures=True)
+    run = fit(*labels, name="labels")
     summary = read_summary(run)
     assert summary["task"] == {
         "name": "Multilabel",
@@ -171,8 +171,6 @@ def test_several_numbers_and_several_labels(fit, apply, read_summary):
         if len(set(y)) == 2:
             value = metrics[f"test/auroc_per_class_{name}"]
             assert value == pytest.approx(roc_auc_score(y, p), abs=1e-6)
-    figures = {path.stem for path in (run / "figures").iterdir()}
-    assert {"roc_pr", "confusion", "bags_er", "bags_pr"} <= figures
     assert of_test(apply("evaluate", run, name="two"), read_summary) == pytest.approx(
         of_test(run, read_summary), nan_ok=True
     )
@@ -205,7 +203,7 @@ def test_the_names_and_weights_of_the_classes(fit, apply, read_summary):
 
 def test_each_of_several_classes_by_its_name(fit, apply, read_summary):
     options = ("data.label_column=stage", "metrics=per_class", "task.class_weights=balanced")
-    run = fit(*options, "monitor=val/loss", figures=True)
+    run = fit(*options, "monitor=val/loss")
     summary = read_summary(run)
     assert summary["task"] == {
         "name": "Multiclass",
@@ -219,7 +217,6 @@ def test_each_of_several_classes_by_its_name(fit, apply, read_summary):
             expected = roc_auc_score(y, found[f"probability_{number}"])
             value = summary["metrics"][f"test/auroc_per_class_{name}"]
             assert value == pytest.approx(expected, abs=1e-6)
-    assert {path.stem for path in (run / "figures").iterdir()} > {"bags_I", "bags_II", "bags_III"}
     assert of_test(apply("evaluate", run), read_summary) == pytest.approx(
         of_test(run, read_summary), nan_ok=True
     )

@@ -193,12 +193,12 @@ def test_progress_is_lines_where_there_is_no_terminal(trained):
     assert not set(trained.stderr) & set("\r\x1b█▏|%")
 
 
-@pytest.mark.parametrize("seed", [0, 3])
-def test_the_same_seed_gives_the_same_bits(train, tmp_path, read_summary, seed):
+def test_the_same_seed_gives_the_same_bits(train, tmp_path, read_summary):
+    """Seed 0, which is false as a number; seed 3 is repeated by the tests below."""
     folders = []
     for name in ("one", "two"):
         (tmp_path / name).mkdir()
-        folders.append(train(f"seed={seed}", folder=tmp_path / name).run())
+        folders.append(train("seed=0", folder=tmp_path / name).run())
     one, two = folders
     for name in ("best", "last"):
         assert_same_weights(weights_of(one, name), weights_of(two, name))
@@ -271,10 +271,10 @@ def test_a_multirun_without_a_name_is_named_by_its_time(train, read_summary):
 
 def test_runs_of_the_same_second_get_folders_of_their_own(train, monkeypatch):
     monkeypatch.setattr("milforge.config.run_folders._now", lambda: "2000-01-01_00-00-00")
-    for _ in range(3):
+    for _ in range(2):
         outcome = train("trainer.max_epochs=1", "test=false")
     folders = sorted(path.name for path in (outcome.folder / "logs/train/runs").iterdir())
-    assert folders == [f"2000-01-01_00-00-00{end}" for end in ("", "_2", "_3")]
+    assert folders == [f"2000-01-01_00-00-00{end}" for end in ("", "_2")]
     for name in folders:
         assert (outcome.folder / "logs/train/runs" / name / "summary.json").is_file()
 
@@ -406,13 +406,18 @@ def test_bags_that_a_limit_leaves_out_are_not_counted(train, read_summary):
 
 
 def test_the_plateau_scheduler_looks_at_the_monitor(train):
-    """AUROC in min mode can hardly fall for five epochs; the rate drops when it has not."""
+    """No loss falls by ten: that of the first epoch stays the best, and the rate drops."""
     options = ("scheduler.patience=0", "scheduler.threshold=10", "scheduler.threshold_mode=abs")
     options = (options[0], *(f"+{each}" for each in options[1:]))
     folder = train("scheduler=plateau", *options, "trainer.max_epochs=4", "test=false").run()
     rates = read_metrics(folder)["lr-Adam"]
     assert all(after <= before for before, after in pairwise(rates))
     np.testing.assert_allclose(rates[-1] / rates[0], 1e-2, rtol=1e-6)
+    last = torch.load(folder / "checkpoints" / "last.ckpt", weights_only=True)
+    (scheduler,) = last["lr_schedulers"]
+    first = {name: points[0][1] for name, points in last["milforge"]["history"].items()}
+    assert float(scheduler["best"]) == pytest.approx(first["val/loss"], rel=1e-6)
+    assert first["val/loss"] != pytest.approx(first["train/loss"], rel=1e-3)
 
 
 def test_a_run_that_diverges_stops_with_the_names_of_its_bags(train):
@@ -460,9 +465,10 @@ def test_the_network_is_compiled_for_bags_of_any_size(train, monkeypatch):
     monkeypatch.setattr(
         torch.nn.Module, "compile", lambda module, **options: compiled.append((module, options))
     )
-    assert train("compile=true").returncode == 0
+    short = ("trainer.max_epochs=1", "test=false")
+    assert train("compile=true", *short).returncode == 0
     ((network, options),) = compiled
     assert type(network).__name__ == "BagNetwork"
     assert options == {"dynamic": True}
-    assert train().returncode == 0
+    assert train(*short).returncode == 0
     assert len(compiled) == 1

@@ -127,7 +127,7 @@ def test_the_test_after_training_is_that_of_one_process(trained, evaluated_by_on
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("processes", [2, 3])
+@pytest.mark.parametrize("processes", [3, pytest.param(2, marks=pytest.mark.nightly)])
 def test_evaluation_on_several_is_that_of_one(trained, evaluated_by_one, tmp_path, processes):
     """Trainer and strategy come from the checkpoint here."""
     folder = tmp_path / "several"

@@ -222,6 +222,28 @@ def test_temperature_against_a_grid():
         fit_temperature([], [])
 
 
+@pytest.mark.parametrize("function", [brier_parts, reliability_bins, debiased_ece, recalibration])
+def test_labels_and_probabilities_that_are_none_are_refused(function):
+    with pytest.raises(ValueError, match=r"probabilities \(n,\), got \(2,\) and \(1,\)"):
+        function([0, 1], [0.5])
+    with pytest.raises(ValueError, match=r"probabilities \(n,\), got \(0,\) and \(0,\)"):
+        function([], [])
+    for labels, p in (([0, 2], [0.1, 0.2]), ([0, 1], [0.1, 1.2]), ([0, 1], [0.1, np.nan])):
+        with pytest.raises(ValueError, match="labels of 0 and 1 and probabilities from 0 to 1"):
+            function(labels, p)
+
+
+def test_shapes_that_do_not_fit_are_refused():
+    with pytest.raises(ValueError, match=r"probabilities \(n,\), got \(2,\) and \(1,\)"):
+        decision_curve([0, 1], [0.5], [0.5])
+    for p in ([[0.1, 0.9]], [0.1, 0.9]):
+        with pytest.raises(ValueError, match=r"probabilities \(n, C\) and labels \(n,\)"):
+            class_thresholds(p, [0, 1])
+    for z, y in (([[1.0, 2.0]], [0, 1]), ([[1.0], [2.0]], [0, 1])):
+        with pytest.raises(ValueError, match="expected logits and labels of some bags"):
+            fit_temperature(z, y)
+
+
 def test_conformal_quantiles_count_ranks():
     scores = [0.5, 0.1, 0.4, 0.2, 0.3, 0.9, 0.8, 0.7, 0.6]
     assert conformal_threshold(scores, 0.1) == 0.9  # ceil(10 * 0.9) = 9 of 9
