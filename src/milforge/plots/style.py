@@ -7,6 +7,7 @@ Everything is set on the figure at hand; `matplotlib.rcParams` stays as the user
 import math
 import re
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -14,7 +15,9 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from numpy.typing import NDArray
-from torch import Tensor
+
+if TYPE_CHECKING:
+    from torch import Tensor  # a report, which draws, needs none
 
 BLUE, VERMILION, GREEN = "#0072B2", "#D55E00", "#009E73"
 ORANGE, PURPLE, SKY = "#E69F00", "#CC79A7", "#56B4E9"
@@ -109,7 +112,7 @@ def check_any(bags: Sequence[object]) -> None:
         raise ValueError("expected at least one bag to draw, got none")
 
 
-def as_pictures(images: Tensor) -> NDArray[np.float32]:
+def as_pictures(images: "Tensor") -> NDArray[np.float32]:
     """Images `(k, C, H, W)` as `(k, H, W)` grey or `(k, H, W, 3)` RGB."""
     images = images.detach().cpu().float()
     return (images.movedim(1, -1) if images.shape[1] == 3 else images.mean(dim=1)).numpy()
