@@ -293,7 +293,7 @@ def main() -> None:
     """Trains what is left, and prints the tables."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("folder", type=Path)
-    parser.add_argument("--cohorts", type=int, default=2, help="of each kind")
+    parser.add_argument("--cohorts", type=int, default=4, help="of each kind")
     parser.add_argument("--report-only", action="store_true")
     options = parser.parse_args()
     if not options.report_only:
