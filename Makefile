@@ -3,6 +3,8 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+# Targets side by side, which install nothing again: a fork is tried in the environment of another.
+PARALLEL = $(MAKE) --no-print-directory -o $(STAMP) -j $(WORKERS)
 PYTEST = $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 STAMP := $(VENV)/.installed
 
@@ -34,7 +36,7 @@ train: $(STAMP)
 	@$(BIN)/milforge-train $(ARGS)
 
 test: $(STAMP)
-	@$(MAKE) --no-print-directory -j $(WORKERS) lint $(if $(ARGS),,numeric)
+	@$(PARALLEL) lint $(if $(ARGS),,numeric)
 	@$(PYTEST) -m "not nightly" $(if $(BOTH),,--ignore tests/release) $(ARGS)
 
 # Neither what takes more than five seconds nor what starts several processes, nor the commands as a
@@ -53,7 +55,7 @@ release: $(STAMP)
 nightly: export HYPOTHESIS_EXAMPLES := 200
 nightly: lint
 	@$(PYTEST) $(ARGS)
-	@$(MAKE) --no-print-directory -j $(WORKERS) numeric
+	@$(PARALLEL) numeric
 	@$(MAKE) --no-print-directory docs
 	@$(BIN)/python scripts/fuzz.py
 	@fork=$$(mktemp -d) && $(BIN)/python scripts/try_fork.py $$fork/fork && rm -rf $$fork
