@@ -4,13 +4,12 @@ from copy import deepcopy
 from functools import cache
 
 import torch
-from hydra.utils import get_object
-from omegaconf import OmegaConf
 from torch import nn
 
 from every_task import make_task
+from milforge.api.bag_models import takes_bags
 from milforge.api.build import build_network
-from milforge.data import Bag, BagBatch
+from milforge.data import Bag
 from milforge.graph import build_adjacency
 from test_configs import CONFIGS, compose_config, options
 
@@ -29,14 +28,7 @@ def config_of(model):
     return config
 
 
-def looks_at_bags(model):
-    """Rather than at large images. Of most, the file says it: composing them all takes seconds."""
-    target = OmegaConf.load(CONFIGS / "model" / f"{model}.yaml").get("_target_")
-    network = get_object(target or config_of(model).model["_target_"])
-    return getattr(network, "batch_type", BagBatch) is BagBatch
-
-
-MODELS = [model for model in options("model") if looks_at_bags(model)]
+MODELS = [model for model in options("model") if takes_bags(model, [CONFIGS])]
 
 
 @cache

@@ -205,8 +205,10 @@ def _choose_models(text: str, found: "Composed", config_dir: str | None) -> tupl
 
     known = found.options["model"]
     if text == "all":
+        from milforge.api.bag_models import takes_bags
+
         folders = [*([config_dir] if config_dir else []), shipped()]
-        return tuple(name for name in known if _takes_bags(name, folders))
+        return tuple(name for name in known if takes_bags(name, folders))
     names = tuple(dict.fromkeys(name.strip() for name in text.split(",") if name.strip()))
     for name in names:
         if name not in known:
@@ -217,39 +219,6 @@ def _choose_models(text: str, found: "Composed", config_dir: str | None) -> tupl
     if not names:
         raise ValueError("expected --models as names of models, as in --models abmil,simlp")
     return names
-
-
-def _takes_bags(model: str, folders: Sequence[str]) -> bool:
-    """Whether a model is one of bags; those of large images are for other data.
-
-    One whose class is not found is: its runs say what is wrong with it, and the others go on.
-    """
-    from hydra.utils import get_class
-
-    from milforge.data import BagBatch
-
-    target = _target(model, folders)
-    try:
-        network = None if target is None else get_class(target)
-    except Exception:  # whatever the import of a module of one's own raises
-        return True
-    return getattr(network, "batch_type", BagBatch) is BagBatch
-
-
-def _target(model: str, folders: Sequence[str]) -> str | None:
-    """The class of a model, from its file or from that on which it builds; None: not known.
-
-    The files are read as they are: to compose a config for each model takes half a minute.
-    """
-    from milforge.runs.read_files import read_yaml
-
-    files = [Path(folder) / "model" / f"{model}.yaml" for folder in folders]
-    content = next((read_yaml(each) for each in files if each.is_file()), {})
-    if "_target_" in content:
-        return str(content["_target_"])
-    builds_on = [each for each in content.get("defaults") or () if isinstance(each, str)]
-    names = [each.removeprefix("/model/") for each in builds_on if each not in ("_self_", model)]
-    return _target(names[0], folders) if names else None
 
 
 def _count_folds(wanted: int | None, split: Any) -> int | None:

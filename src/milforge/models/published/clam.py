@@ -189,7 +189,7 @@ class CLAM(FeatureNetwork):
             rows[start + torch.where(last < self.k, self.k + last, 2 * self.k)] = row
             tables.append(rows.reshape(len(sizes), 2 * self.k + 1)[:, : 2 * self.k])
         rows = torch.stack(tables, dim=1)  # (B, 1 or C, 2 k)
-        if not len(x):
+        if not len(x):  # of bags without instances: a row to take, which counts for nothing
             x = F.pad(x, (0, 0, 0, 1))
         logits = self.instance_heads(x[rows])
         logits = logits.reshape(*rows.shape, self.classes, 2)
